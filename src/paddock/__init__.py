@@ -1,0 +1,3 @@
+"""Paddock keeps open language models on your own ground."""
+
+__version__ = "0.1.0"

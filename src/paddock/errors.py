@@ -1,0 +1,95 @@
+"""Every way Paddock refuses, as one tree.
+
+    PaddockError                exit 1   something failed
+    ├── UsageError              exit 2   the request cannot be meant: unknown key, impossible value
+    │   └── ContextLengthError  exit 2   the prompt does not fit the model
+    ├── InputError              exit 3   a file is not what it should be
+    │   ├── CheckpointError              weights or config.json: corrupt, incomplete
+    │   │   └── UnsupportedError         sound, but not something Paddock can run
+    │   ├── TokenizerError
+    │   ├── TemplateError
+    │   └── DataError
+    └── ResourceError           exit 4   does not fit in memory or on disk
+
+A refusal says what was found, what was expected where that helps, and the fix. The command line prints `str(error)`;
+the server sends it as the message of an OpenAI-shaped error.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PaddockError(Exception):
+    """Base of every refusal. `what` is one sentence without a final full stop; `fix` is what the user can do."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, expected: str | None = None, fix: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.expected = expected
+        self.fix = fix
+
+    def __str__(self) -> str:
+        text = self.what
+        if self.expected:
+            text += f"; expected {self.expected}"
+        if self.fix:
+            text += f"\n  fix: {self.fix}"
+        return text
+
+
+class UsageError(PaddockError):
+    """The request itself cannot be meant."""
+
+    exit_code = 2
+
+
+class ContextLengthError(UsageError):
+    """The prompt (and what is to be generated) does not fit the model's context; nothing is ever cut unasked."""
+
+
+class InputError(PaddockError):
+    """A file is not what it should be. `what` names the file."""
+
+    exit_code = 3
+
+
+class CheckpointError(InputError):
+    """Weights or their description are corrupt or incomplete."""
+
+
+class UnsupportedError(CheckpointError):
+    """The checkpoint is sound, but describes something Paddock does not run."""
+
+
+class TokenizerError(InputError):
+    """A vocabulary file cannot be read, or text cannot be encoded with it."""
+
+
+class TemplateError(InputError):
+    """A chat template is broken, hostile, or does not take these messages."""
+
+
+class DataError(InputError):
+    """A data file or record is malformed."""
+
+
+class ResourceError(PaddockError):
+    """Memory or disk does not suffice."""
+
+    exit_code = 4
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word most like `word`, or None when none is like it: for "did you mean" in a refusal."""
+    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """A ready `fix` line for a misspelt word, or None."""
+    match = nearest(word, known)
+    return f"did you mean {match!r}?" if match else None
