@@ -142,10 +142,12 @@ def _header(file: MappedFile) -> Header:
     if version not in (1, 2):
         raise UnsupportedError(f"{file.name} is a llama2.c file of version {version}", expected="version 0, 1 or 2")
     head = file.bytes(0, 256, "the header")
-    *sizes, tied, group = struct.unpack("<7iBi", head[8:41])  # the group size follows one byte: it is not aligned
+    width, hidden, layers, heads, kv_heads, vocab, context = struct.unpack("<7i", head[8:36])
+    tied, group = struct.unpack("<Bi", head[36:41])  # the group size follows one byte: it is not aligned
     if tied not in (0, 1) or any(head[41 if version == 2 else 37 :]):
         raise CheckpointError(f"{file.name}: the header is corrupt: its flag or padding is not what is always written")
-    return _checked(file, Header(version, *sizes, bool(tied), group if version == 2 else 0))
+    group = group if version == 2 else 0
+    return _checked(file, Header(version, width, hidden, layers, heads, kv_heads, vocab, context, bool(tied), group))
 
 
 def _checked(file: MappedFile, header: Header) -> Header:
