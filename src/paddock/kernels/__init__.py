@@ -1,0 +1,12 @@
+"""The operations below the models. One set is picked when the package is imported, and `chosen()` says which."""
+
+from __future__ import annotations
+
+from paddock.kernels.reference import ACTIVATIONS, attend, layer_norm, linear, rms_norm, rotate
+
+__all__ = ["ACTIVATIONS", "attend", "chosen", "layer_norm", "linear", "rms_norm", "rotate"]
+
+
+def chosen() -> str:
+    """What runs the operations, for `paddock doctor` and benchmark records."""
+    return "reference (PyTorch)"

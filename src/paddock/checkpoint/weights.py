@@ -1,0 +1,182 @@
+"""Published tensors into the Transformer and back, by the family's rules. Nothing may be left over, on either side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from paddock.checkpoint.stored import Stored
+from paddock.errors import CheckpointError, UnsupportedError, nearest
+from paddock.model.rules import Drop, Rule, attention_at
+from paddock.model.spec import Architecture
+from paddock.model.transformer import Transformer
+
+# A tied tensor has no parameter of its own; where a file stores it all the same, it must equal what it is tied to.
+TIED = {"head.weight": "embedding.tokens.weight", "encoder.embedding.tokens.weight": "embedding.tokens.weight"}
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A published tensor, the rule about it, and the canonical parameters it holds."""
+
+    name: str
+    stored: Stored
+    rule: Rule
+    ours: tuple[str, ...]
+
+
+def build(
+    architecture: Architecture,
+    tensors: Mapping[str, Stored],
+    rules: Iterable[Rule],
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    check_finite: bool = True,
+) -> Transformer:
+    """A Transformer with these weights, for inference. `dtype` None keeps each tensor's stored type.
+
+    Tensors that need no change stay views of the file's memory map; others are converted one at a time, so that memory
+    peaks near the size of the result. Raises CheckpointError naming every missing, unknown or misshapen tensor.
+    """
+    with torch.device("meta"):
+        model = Transformer(architecture)
+    expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    placed = [place(name, stored, rules, architecture, expected) for name, stored in tensors.items()]
+    _check_complete(expected, placed)
+    done: dict[str, Tensor] = {}
+    for item in placed:
+        if item.ours:
+            _load(item, architecture, expected, done, dtype, torch.device(device), check_finite)
+    for name, tensor in done.items():
+        _assign(model, name, tensor)
+    return model.eval()
+
+
+def place(
+    name: str,
+    stored: Stored,
+    rules: Iterable[Rule],
+    architecture: Architecture,
+    expected: Mapping[str, tuple[int, ...]],
+) -> Placed:
+    """Finds the one rule about a published tensor and checks its shape before any byte of it is read."""
+    for rule in rules:
+        ours = rule.read(name)
+        if ours is None:
+            continue
+        if isinstance(rule, Drop):
+            return Placed(name, stored, rule, ())
+        homes = [TIED.get(own, own) if own not in expected else own for own in ours]
+        unknown = [own for own in homes if own not in expected]
+        if unknown:
+            raise CheckpointError(
+                f"tensor {name[:120]!r} has no place in this model of {architecture.blocks} layers",
+                fix="config.json and the weights may come from different models",
+            )
+        wanted = rule.shape([torch.Size(expected[own]) for own in homes])
+        if stored.shape != wanted:
+            raise CheckpointError(
+                f"tensor {name[:120]!r} has the shape {list(stored.shape)}", expected=f"{list(wanted)} by config.json"
+            )
+        if not stored.dtype.is_floating_point:
+            raise UnsupportedError(f"tensor {name[:120]!r} is stored as {stored.dtype}", expected="floating point")
+        return Placed(name, stored, rule, ours)
+    near = nearest(name, [rule.theirs for rule in rules])
+    raise CheckpointError(
+        f"tensor {name[:120]!r} is not one that {architecture.family} models have"
+        + (f"; the nearest name it could be is {near!r}" if near else "")
+    )
+
+
+def _check_complete(expected: Mapping[str, tuple[int, ...]], placed: list[Placed]) -> None:
+    held = {own for item in placed for own in item.ours}
+    held |= {TIED[own] for own in held if own in TIED and own not in expected}
+    missing = [name for name in expected if name not in held]
+    if missing:
+        shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
+        raise CheckpointError(f"the weights lack {shown}", fix="download or copy the model's files again")
+
+
+def _load(
+    item: Placed,
+    architecture: Architecture,
+    expected: Mapping[str, tuple[int, ...]],
+    done: dict[str, Tensor],
+    dtype: torch.dtype | None,
+    device: torch.device,
+    check_finite: bool,
+) -> None:
+    source = item.stored.load()
+    if check_finite:
+        _check_finite(source, item.name)
+    parts = item.rule.split(source, attention_at(architecture, item.ours[0]))
+    copied = True
+    for own, part in zip(item.ours, parts, strict=True):
+        home = own if own in expected else TIED[own]
+        tensor = part.to(device=device, dtype=dtype or part.dtype).contiguous()
+        copied &= tensor.data_ptr() != part.data_ptr()
+        if home in done:
+            if not torch.equal(done[home], tensor):
+                raise CheckpointError(
+                    f"tensor {item.name[:120]!r} differs from the one config.json says it is tied to",
+                    fix='set "tie_word_embeddings": false in config.json if the stored tensor is meant',
+                )
+        else:
+            done[home] = tensor
+    if copied:
+        item.stored.release()
+
+
+def _check_finite(tensor: Tensor, name: str) -> None:
+    """One pass over the numbers; a sum is finite unless something in it is not (or, rarely, it overflows)."""
+    wide = torch.float32 if tensor.dtype.itemsize <= 4 else torch.float64
+    whole = tensor if tensor.dtype.itemsize > 1 else tensor.to(torch.float32)
+    if not bool(whole.sum(dtype=wide).isfinite()) and not bool(whole.isfinite().all()):
+        count = int((~whole.isfinite()).sum())
+        raise CheckpointError(
+            f"tensor {name[:120]!r} holds {count} values that are not numbers (NaN or infinite)",
+            fix="the file is corrupt or its training diverged; get another copy",
+        )
+
+
+def _assign(model: nn.Module, name: str, tensor: Tensor) -> None:
+    path, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(path), leaf, nn.Parameter(tensor, requires_grad=False))
+
+
+@dataclass(frozen=True)
+class Published:
+    """One tensor to be written: its published name, the canonical parameters it is joined from, its size."""
+
+    name: str
+    rule: Rule
+    parts: tuple[Tensor, ...]
+    model: Transformer
+    ours: tuple[str, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in self.parts)
+
+    def tensor(self) -> Tensor:
+        return self.rule.join(self.parts, attention_at(self.model.architecture, self.ours[0])).detach()
+
+
+def published(model: Transformer, rules: Iterable[Rule]) -> list[Published]:
+    """The model's weights as they will be written, in the model's order: the inverse of `build`, not yet joined."""
+    rules = list(rules)
+    own = dict(model.named_parameters())
+    result: list[Published] = []
+    written: set[str] = set()
+    for name in own:
+        if name in written:
+            continue
+        answers = ((rule, answer) for rule in rules if (answer := rule.write(name)) is not None)
+        rule, (theirs, ours) = next(answers)
+        result.append(Published(theirs, rule, tuple(own[part] for part in ours), model, ours))
+        written.update(ours)
+    return result

@@ -1,0 +1,61 @@
+"""Every operation the models are made of, in plain PyTorch. What a faster kernel must equal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+}
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(..., in) and (out, in) to (..., out)."""
+    return F.linear(x, weight, bias)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """RMSNorm over the last axis, in float32; cast back before the weight, as LLaMA does."""
+    wide = x.float()
+    wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    return weight * wide.to(x.dtype)
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
+    return F.layer_norm(x, (x.shape[-1],), weight, bias, eps)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
+    """Turns pairs of features of `x` (batch, heads, tokens, head_dim) by the angles of each token.
+
+    cos, sin: (batch, 1, tokens, width / 2), float32; features past `width` are left alone.
+    Computed in the type of `x`, as the published models do.
+    """
+    width = 2 * cos.shape[-1]
+    turned, rest = x[..., :width], x[..., width:]
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    if interleaved:
+        even, odd = turned[..., 0::2], turned[..., 1::2]
+        pair = torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1)
+        turned = pair.flatten(-2)
+    else:
+        first, second = turned.chunk(2, dim=-1)
+        turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return turned if rest.shape[-1] == 0 else torch.cat((turned, rest), dim=-1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool, scale: float) -> Tensor:
+    """Softmax attention: q (batch, heads, queries, d) over k, v (batch, kv_heads, keys, d) to q's shape.
+
+    `bias` is boolean (True = may be seen) or added to the scaled scores; `causal` says that queries and keys are the
+    same tokens and each sees itself and earlier ones, which kernels do without a tensor.
+    """
+    grouped = q.shape[1] != k.shape[1]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=causal, scale=scale, enable_gqa=grouped)

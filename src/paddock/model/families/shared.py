@@ -1,0 +1,95 @@
+"""What several families' configurations say in the same words."""
+
+from __future__ import annotations
+
+import math
+
+from paddock.errors import CheckpointError, UnsupportedError
+from paddock.model.config import Config
+from paddock.model.spec import (
+    Activation,
+    DynamicScaling,
+    FactorScaling,
+    LinearScaling,
+    Llama3Scaling,
+    Rope,
+    Scaling,
+    YarnScaling,
+)
+
+ACTIVATIONS: dict[str, Activation] = {
+    "silu": "silu",
+    "swish": "silu",
+    "relu": "relu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
+
+
+def context(config: Config, default: int | None = None) -> int | None:
+    return config.integer(
+        "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length", default=default, high=2**31
+    )
+
+
+def rope(config: Config, head_dim: int, fraction: float = 1.0, theta: float = 10000.0) -> Rope:
+    """Rotary positions from `rope_theta` and `rope_scaling` (as published until 2025) or `rope_parameters` (since)."""
+    scaling_given = config.get("rope_parameters", "rope_scaling", default=None)
+    table = config.table("rope_parameters", "rope_scaling")
+    base = table.number("rope_theta", default=config.number("rope_theta", default=theta, low=1.0), low=1.0)
+    part = table.number("partial_rotary_factor", default=config.number("partial_rotary_factor", default=fraction))
+    width = int(head_dim * part)
+    if width < 2 or width % 2 or width > head_dim:
+        raise CheckpointError(f"config.json rotates {width} of {head_dim} features per head", expected="an even number")
+    scaling = _scaling(config, table) if scaling_given else None
+    if scaling_given:
+        try:
+            table.finish()
+        except UnsupportedError as error:
+            raise UnsupportedError(f"in rope_scaling: {error.what}", fix=error.fix) from None
+    return Rope(base, width, scaling=scaling)
+
+
+def _scaling(config: Config, table: Config) -> Scaling | None:
+    kind = table.get("rope_type", "type", default="default")
+    trained = config.get("original_max_position_embeddings", "max_position_embeddings", default=2048)
+    original = table.integer("original_max_position_embeddings", default=trained, high=2**31)
+    if kind == "default":
+        return None
+    if kind == "factors":
+        return FactorScaling(tuple(float(f) for f in table.get("factors")))
+    factor = table.number("factor", low=1e-3, high=1e6)
+    match kind:
+        case "linear":
+            return LinearScaling(factor)
+        case "dynamic":
+            return DynamicScaling(factor, original)
+        case "llama3":
+            low, high = table.number("low_freq_factor"), table.number("high_freq_factor")
+            if high <= low:
+                raise CheckpointError(f"rope_scaling: high_freq_factor {high} is not above low_freq_factor {low}")
+            return Llama3Scaling(factor, low, high, original)
+        case "yarn":
+            return _yarn(table, factor, original)
+    raise UnsupportedError(
+        f"config.json: rope scaling {kind!r} is unknown", expected="default, linear, dynamic, yarn or llama3"
+    )
+
+
+def _yarn(table: Config, factor: float, original: int) -> YarnScaling:
+    mscale, all_dim = table.number("mscale", default=None), table.number("mscale_all_dim", default=None)
+
+    def gain(weight: float) -> float:
+        return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+    usual = gain(mscale) / gain(all_dim) if mscale and all_dim else gain(1.0)
+    return YarnScaling(
+        factor,
+        original,
+        table.number("beta_fast", default=32.0),
+        table.number("beta_slow", default=1.0),
+        table.number("attention_factor", default=usual),
+        table.flag("truncate", default=True),
+    )

@@ -1,0 +1,326 @@
+"""The vocabulary a model is described in: frozen values, no tensors, nothing imported from PyTorch.
+
+    Architecture
+    ├── embedding   Embedding(positions, segments, norm, scale)
+    ├── block       Block, or one Block per layer where layers differ
+    │   ├── attention    Attention(heads, kv_heads, head_dim, position, ...)
+    │   ├── cross        Attention over the encoder's output
+    │   ├── feedforward  FeedForward, or Experts of them
+    │   ├── norm         RMSNorm | LayerNorm
+    │   └── wiring       how norms, sublayers and residuals meet: pre, post, parallel, deepnorm
+    ├── mask        Causal | Full | Prefix: who may see whom
+    ├── head        Head (token logits), pooler (one vector, or class scores, per text)
+    └── encoder     an Architecture of its own, for encoder-decoders
+
+*Position* is what an encoding sees, *slot* is where the cache keeps a token; no part here knows about slots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from paddock.errors import UnsupportedError
+
+Activation = Literal["relu", "silu", "gelu", "gelu_tanh"]
+Wiring = Literal["pre", "post", "parallel", "deepnorm"]
+
+
+@dataclass(frozen=True)
+class RMSNorm:
+    """x / rms(x) * weight, computed in float32 and cast back before the weight is applied (LLaMA's order)."""
+
+    eps: float
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    eps: float
+    bias: bool = True
+
+
+Norm = RMSNorm | LayerNorm
+
+
+@dataclass(frozen=True)
+class LinearScaling:
+    """Position interpolation: every frequency divided by `factor` (Giraffe, Vicuna-16k)."""
+
+    factor: float
+
+
+@dataclass(frozen=True)
+class DynamicScaling:
+    """NTK-aware: the base grows with the planned length once that exceeds `original` positions."""
+
+    factor: float
+    original: int
+
+
+@dataclass(frozen=True)
+class YarnScaling:
+    """YaRN (arXiv 2309.00071): interpolate slow frequencies, keep fast ones, and sharpen attention by `attention`."""
+
+    factor: float
+    original: int
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention: float = 1.0
+    truncate: bool = True
+
+
+@dataclass(frozen=True)
+class Llama3Scaling:
+    """Llama 3.1: slow frequencies divided by `factor`, fast ones kept, a linear blend between."""
+
+    factor: float
+    low: float
+    high: float
+    original: int
+
+
+@dataclass(frozen=True)
+class FactorScaling:
+    """One published divisor per frequency: how GGUF files record Llama 3's scaling."""
+
+    factors: tuple[float, ...]
+
+
+Scaling = LinearScaling | DynamicScaling | YarnScaling | Llama3Scaling | FactorScaling
+
+
+@dataclass(frozen=True)
+class Rope:
+    """Rotary positions (arXiv 2104.09864) on the first `width` features of a head.
+
+    Half rotation pairs feature i with i + width/2 (Hugging Face's layout); `interleaved` pairs 2i with 2i + 1.
+    """
+
+    theta: float
+    width: int
+    interleaved: bool = False
+    scaling: Scaling | None = None
+
+
+@dataclass(frozen=True)
+class Rope2D:
+    """ChatGLM-6B: the first half of a head turns by position stream one, the second by stream two.
+
+    `half_tables` computes angles in float16 as the published code did; float32 angles are truer but not bit-equal.
+    """
+
+    theta: float
+    width: int
+    half_tables: bool = False
+
+
+@dataclass(frozen=True)
+class Alibi:
+    """Linear distance penalties (arXiv 2108.12409), slopes from 2^(-bias_max / heads) down.
+
+    `before_scale`: the bias is divided by sqrt(head_dim) together with the scores (Falcon-RW).
+    `rounded`: slopes, absolute key positions and their product are rounded to bfloat16, as Falcon-RW was trained.
+    """
+
+    bias_max: float = 8.0
+    before_scale: bool = False
+    rounded: bool = False
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """T5: a learned bias per head and bucket of distance, one table for all layers of a stack."""
+
+    count: int
+    max_distance: int
+    both_ways: bool
+
+
+Position = Rope | Rope2D | Alibi | Buckets
+
+
+@dataclass(frozen=True)
+class Attention:
+    heads: int
+    kv_heads: int
+    head_dim: int
+    position: Position | None = None
+    qkv_bias: bool = False
+    out_bias: bool = False
+    window: int | None = None  # a query sees this many latest keys, itself included
+    scale: float | None = None  # what scores are multiplied by; 1/sqrt(head_dim) if None
+    clip: float | None = None  # q, k, v clamped to [-clip, clip] (MPT's clip_qkv)
+
+    def __post_init__(self) -> None:
+        if self.heads % self.kv_heads:
+            raise UnsupportedError(
+                f"{self.heads} query heads cannot share {self.kv_heads} key-value heads",
+                expected="heads to be a multiple of kv_heads",
+            )
+
+    @property
+    def multiplier(self) -> float:
+        return self.head_dim**-0.5 if self.scale is None else self.scale
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """down(activation(up x)), or down(activation(gate x) * up x) if gated."""
+
+    hidden: int
+    activation: Activation
+    gated: bool
+    bias: bool = False
+
+
+@dataclass(frozen=True)
+class Experts:
+    """A router picks `active` of `count` feed-forwards per token; their softmax weights are renormalised to sum to 1."""
+
+    count: int
+    active: int
+    each: FeedForward
+
+
+@dataclass(frozen=True)
+class Block:
+    attention: Attention
+    feedforward: FeedForward | Experts
+    norm: Norm
+    wiring: Wiring = "pre"
+    shared_norm: bool = False  # parallel wiring with one norm for both sublayers (Falcon-7B, CodeGen)
+    cross: Attention | None = None
+    residual_scale: float = 1.0  # deepnorm's alpha
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A table of absolute positions."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class Sinusoidal:
+    """Fixed waves. Sines and cosines alternate (the paper) or fill a half each (tensor2tensor, Marian).
+
+    `inclusive`: wavelengths end exactly at 10,000 · 2π (divisor width/2 - 1, tensor2tensor) instead of just below.
+    """
+
+    interleaved: bool = False
+    inclusive: bool = False
+    start: int = 0  # the first token's position
+
+
+@dataclass(frozen=True)
+class Embedding:
+    positions: Learned | Sinusoidal | None = None
+    segments: int = 0  # BERT's sentence A/B table
+    norm: Norm | None = None  # right after lookup (BLOOM, BERT)
+    scale: float = 1.0  # what token vectors are multiplied by (the original Transformer: sqrt(width))
+
+
+@dataclass(frozen=True)
+class Causal:
+    """A token sees itself and what came before."""
+
+
+@dataclass(frozen=True)
+class Full:
+    """All tokens see each other."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """ChatGLM-6B: everything before the start token sees each other; the start token and later are causal.
+
+    The prompt must hold one of `mask_tokens` and then `start_token`; positions are counted from them (Rope2D).
+    """
+
+    mask_tokens: tuple[int, ...]
+    start_token: int
+
+
+Mask = Causal | Full | Prefix
+
+
+@dataclass(frozen=True)
+class Transform:
+    """BERT's masked-token head: dense, activation, norm before the vocabulary."""
+
+    activation: Activation
+    norm: Norm
+
+
+@dataclass(frozen=True)
+class Head:
+    """Hidden states to token logits. `scale` multiplies the logits (T5: width^-0.5, MPT: logit_scale)."""
+
+    tied: bool
+    bias: bool = False
+    scale: float = 1.0
+    transform: Transform | None = None
+
+
+@dataclass(frozen=True)
+class Pooler:
+    """tanh(dense(first token)), then `labels` class scores if there are any."""
+
+    labels: int = 0
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a model is. Two equal values are the same function of their weights."""
+
+    family: str
+    vocabulary: int
+    width: int
+    blocks: int
+    block: Block | tuple[Block, ...]
+    context: int | None  # the longest text it was made for; None where only memory limits it
+    embedding: Embedding = Embedding()
+    final_norm: Norm | None = None
+    mask: Mask = Causal()
+    head: Head | None = None
+    pooler: Pooler | None = None
+    encoder: Architecture | None = None
+    shared_embedding: bool = False  # the encoder reads the decoder's token table
+
+    def __post_init__(self) -> None:
+        if isinstance(self.block, tuple) and len(self.block) != self.blocks:
+            raise UnsupportedError(f"{self.blocks} layers, but {len(self.block)} are described")
+
+    def layer(self, index: int) -> Block:
+        """Layer `index`, counted from 0."""
+        return self.block[index] if isinstance(self.block, tuple) else self.block
+
+    @property
+    def layers(self) -> tuple[Block, ...]:
+        return tuple(self.layer(i) for i in range(self.blocks))
+
+    # What an engine asks before it plans.
+
+    @property
+    def generates(self) -> bool:
+        """Whether it can write text (an encoder only reads)."""
+        return self.head is not None and not isinstance(self.mask, Full)
+
+    @property
+    def can_cut_prompt(self) -> bool:
+        """Whether a prompt may be read in pieces: not where its tokens see later ones."""
+        return isinstance(self.mask, Causal)
+
+    @property
+    def can_share_prefix(self) -> bool:
+        """Whether two prompts with an equal beginning may share its cache."""
+        return isinstance(self.mask, Causal) and self.encoder is None
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """Per layer, how many latest keys a query sees; None for all."""
+        return tuple(layer.attention.window for layer in self.layers)
+
+    def cache_values_per_token(self) -> int:
+        """Numbers the KV cache keeps for each token, over all layers (self-attention only)."""
+        return sum(2 * layer.attention.kv_heads * layer.attention.head_dim for layer in self.layers)

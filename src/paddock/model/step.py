@@ -1,0 +1,121 @@
+"""One forward's coordinates: which tokens, at which positions, in which slots, and who is padding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paddock.errors import ContextLengthError, UsageError
+from paddock.model.cache import Cache
+from paddock.model.spec import Architecture, Learned, Prefix
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What a forward needs to know besides the token ids.
+
+    positions (batch, tokens), or (batch, tokens, 2) for two-part encodings: what encodings see.
+    start: the slot of the first token; a cache holds `start` slots already.
+    prefix (batch,): slots below it see each other (prefix masks only).
+    padding (batch, start + tokens) bool: True for real tokens, over all slots; None if there is no padding.
+    segments (batch, tokens): BERT's sentence A/B; zeros if None.
+    memory (batch, source, width), memory_padding (batch, source): an encoder's output, for cross-attention.
+    length: how long the whole text is planned to become (dynamic rotary scaling looks at it).
+    memo: tables derived from the above, computed by the first layer that needs them and shared by the rest.
+    """
+
+    positions: Tensor
+    start: int = 0
+    cache: Cache | None = None
+    prefix: Tensor | None = None
+    padding: Tensor | None = None
+    segments: Tensor | None = None
+    memory: Tensor | None = None
+    memory_padding: Tensor | None = None
+    length: int = 0
+    memo: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> int:
+        return self.positions.shape[1]
+
+    @staticmethod
+    def begin(
+        architecture: Architecture,
+        ids: Tensor,
+        *,
+        cache: Cache | None = None,
+        padding: Tensor | None = None,
+        **rest: Any,
+    ) -> Step:
+        """The step that reads `ids` (batch, tokens), after whatever `cache` holds.
+
+        `padding` (batch, tokens) marks real tokens, at either side; with a filled cache it covers the cached slots too.
+        Raises UsageError for a prompt whose mask tokens are missing, ContextLengthError past a position table's end.
+        """
+        start = cache.length if cache else 0
+        batch, tokens = ids.shape
+        length = max(cache.capacity if cache else 0, start + tokens)
+        prefix = None
+        if isinstance(architecture.mask, Prefix):
+            if start:
+                raise UsageError("this model's prompt cannot be read in pieces: its tokens see later ones")
+            positions, prefix = blank_positions(architecture.mask, ids, padding)
+        elif padding is None:
+            positions = torch.arange(start, start + tokens, device=ids.device).expand(batch, -1)
+        else:
+            positions = (padding.long().cumsum(1) - 1).clamp(min=0)[:, start:]
+        _check_table(architecture, int(start + tokens))
+        return Step(positions, start=start, cache=cache, prefix=prefix, padding=padding, length=length, **rest)
+
+    def next(self, architecture: Architecture) -> Step:
+        """The step of one more token for every text, after this one."""
+        last = self.positions[:, -1:]
+        if isinstance(architecture.mask, Prefix):
+            positions = last + torch.tensor([0, 1], device=last.device)  # only the second part counts on
+        else:
+            positions = last + 1
+        padding = self.padding
+        if padding is not None:
+            padding = torch.cat((padding, padding.new_ones(len(padding), 1)), dim=1)
+        start = self.start + self.tokens
+        _check_table(architecture, start + 1)
+        return replace(self, positions=positions, start=start, padding=padding, segments=None, memo={})
+
+
+def blank_positions(mask: Prefix, ids: Tensor, padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Two-part positions (batch, tokens, 2) and prefix lengths (batch,) of blank-infilling prompts (GLM, 2103.10360).
+
+    Part one counts the context and then stays at the mask token; part two is 0 in the context and counts from the start
+    token on, beginning with 1.
+    """
+    batch, tokens = ids.shape
+    positions = torch.zeros(batch, tokens, 2, dtype=torch.long, device=ids.device)
+    prefix = torch.zeros(batch, dtype=torch.long, device=ids.device)
+    for row in range(batch):
+        text = ids[row].tolist()
+        first = 0 if padding is None else int(padding[row].long().argmax())
+        masks = [i for i, token in enumerate(text) if token in mask.mask_tokens]
+        if mask.start_token not in text or not masks or masks[0] > text.index(mask.start_token):
+            raise UsageError(
+                f"the prompt lacks a mask token {list(mask.mask_tokens)} followed by the start token {mask.start_token}",
+                fix="encode the prompt with the model's own tokenizer or chat template, which append them",
+            )
+        start = text.index(mask.start_token)
+        positions[row, first:start, 0] = torch.arange(start - first, device=ids.device)
+        positions[row, start:, 0] = masks[0] - first
+        positions[row, start:, 1] = torch.arange(1, tokens - start + 1, device=ids.device)
+        prefix[row] = start
+    return positions, prefix
+
+
+def _check_table(architecture: Architecture, stop: int) -> None:
+    table = architecture.embedding.positions
+    if isinstance(table, Learned) and stop > table.count:
+        raise ContextLengthError(
+            f"{stop} tokens, but this model has learned {table.count} positions",
+            fix="shorten the prompt or ask for fewer new tokens",
+        )

@@ -1,0 +1,176 @@
+"""The one Transformer. It runs any `Architecture`; families only describe, kernels only replace operations.
+
+Parameters carry the same names in every family:
+
+    embedding.{tokens,positions,segments}.weight   embedding.norm.{weight,bias}
+    blocks.I.attention.{q,k,v,out}                 blocks.I.attention_norm
+    blocks.I.cross.{q,k,v,out}                     blocks.I.cross_norm
+    blocks.I.feedforward.{gate,up,down}            blocks.I.feedforward_norm
+    blocks.I.feedforward.router                    blocks.I.feedforward.experts.E.{gate,up,down}
+    norm    relative_bias    head    head.transform    head.norm    pooler.{dense,classes}    encoder.(all of this)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from paddock import kernels
+from paddock.model import spec
+from paddock.model.attention import CrossAttention, SelfAttention
+from paddock.model.feedforward import feedforward
+from paddock.model.position import sinusoids
+from paddock.model.step import Step
+from paddock.model.wiring import WIRINGS
+
+
+class Norm(nn.Module):
+    """RMSNorm or LayerNorm over the last axis."""
+
+    def __init__(self, part: spec.Norm, width: int) -> None:
+        super().__init__()
+        self.part = part
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width)) if isinstance(part, spec.LayerNorm) and part.bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.part, spec.RMSNorm):
+            return kernels.rms_norm(x, self.weight, self.part.eps)
+        return kernels.layer_norm(x, self.weight, self.bias, self.part.eps)
+
+
+class Embedding(nn.Module):
+    """Token ids (batch, tokens) to vectors (batch, tokens, width)."""
+
+    def __init__(self, part: spec.Embedding, vocabulary: int, width: int) -> None:
+        super().__init__()
+        self.part, self.width = part, width
+        self.tokens = nn.Embedding(vocabulary, width)
+        table = part.positions
+        self.positions = nn.Embedding(table.count, width) if isinstance(table, spec.Learned) else None
+        self.segments = nn.Embedding(part.segments, width) if part.segments else None
+        self.norm = Norm(part.norm, width) if part.norm else None
+
+    def forward(self, ids: Tensor, step: Step) -> Tensor:
+        x = self.tokens(ids)
+        if self.part.scale != 1.0:
+            x = x * self.part.scale
+        if self.segments is not None:
+            x = x + self.segments(torch.zeros_like(ids) if step.segments is None else step.segments)
+        if self.positions is not None:
+            x = x + self.positions(step.positions)
+        elif isinstance(self.part.positions, spec.Sinusoidal):
+            x = x + sinusoids(self.part.positions, step.positions, self.width).to(x.dtype)
+        return x if self.norm is None else self.norm(x)
+
+
+class Block(nn.Module):
+    """One layer: (norm, sublayer) pairs and their wiring."""
+
+    def __init__(self, part: spec.Block, architecture: spec.Architecture, layer: int) -> None:
+        super().__init__()
+        width = architecture.width
+        self.part = part
+        self.attention_norm = Norm(part.norm, width)
+        self.attention = SelfAttention(part.attention, width, architecture.mask, layer)
+        if part.cross is not None:
+            assert architecture.encoder is not None, "cross-attention needs an encoder"
+            self.cross_norm = Norm(part.norm, width)
+            self.cross = CrossAttention(part.cross, width, architecture.encoder.width, layer)
+        if not part.shared_norm:
+            self.feedforward_norm = Norm(part.norm, width)
+        self.feedforward = feedforward(part.feedforward, width)
+
+    def forward(self, x: Tensor, step: Step) -> Tensor:
+        pairs: list[Any] = [(self.attention_norm, lambda h: self.attention(h, step))]
+        if self.part.cross is not None:
+            pairs.append((self.cross_norm, lambda h: self.cross(h, step)))
+        pairs.append((self.attention_norm if self.part.shared_norm else self.feedforward_norm, self.feedforward))
+        return WIRINGS[self.part.wiring](x, pairs, self.part.residual_scale)
+
+
+class Head(nn.Module):
+    """Hidden states to logits over the vocabulary. A tied head has no matrix of its own: it is given the embedding's."""
+
+    def __init__(self, part: spec.Head, vocabulary: int, width: int) -> None:
+        super().__init__()
+        self.part = part
+        if part.transform is not None:
+            self.transform = nn.Linear(width, width)
+            self.norm = Norm(part.transform.norm, width)
+        self.weight = None if part.tied else nn.Parameter(torch.empty(vocabulary, width))
+        self.bias = nn.Parameter(torch.zeros(vocabulary)) if part.bias else None
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        if self.part.transform is not None:
+            x = self.norm(kernels.ACTIVATIONS[self.part.transform.activation](self.transform(x)))
+        if self.part.scale != 1.0:
+            x = x * self.part.scale
+        return kernels.linear(x, embedding if self.weight is None else self.weight, self.bias)
+
+
+class Pooler(nn.Module):
+    """The first token's vector, through tanh, and on to class scores if there are classes."""
+
+    def __init__(self, part: spec.Pooler, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+        self.classes = nn.Linear(width, part.labels) if part.labels else None
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.dense(hidden[:, 0]).tanh()
+
+
+class Transformer(nn.Module):
+    """Runs the model that `architecture` describes. Make it under `torch.device("meta")`, then give it weights."""
+
+    def __init__(self, architecture: spec.Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        width, vocabulary = architecture.width, architecture.vocabulary
+        self.embedding = Embedding(architecture.embedding, vocabulary, width)
+        self.blocks = nn.ModuleList(Block(part, architecture, i) for i, part in enumerate(architecture.layers))
+        self.norm = Norm(architecture.final_norm, width) if architecture.final_norm else None
+        position = architecture.layer(0).attention.position
+        heads = architecture.layer(0).attention.heads
+        self.relative_bias = nn.Embedding(position.count, heads) if isinstance(position, spec.Buckets) else None
+        self.head = Head(architecture.head, vocabulary, width) if architecture.head else None
+        self.pooler = Pooler(architecture.pooler, width) if architecture.pooler else None
+        self.encoder = Transformer(architecture.encoder) if architecture.encoder else None
+
+    def hidden(self, ids: Tensor, step: Step) -> Tensor:
+        """(batch, tokens) ids to (batch, tokens, width), after the last norm. Advances the step's cache."""
+        if self.relative_bias is not None:
+            step.memo["relative_bias"] = self.relative_bias.weight
+        x = self.embedding(ids, step)
+        for block in self.blocks:
+            x = block(x, step)
+        if step.cache is not None:
+            step.cache.advance(step.tokens)
+        return x if self.norm is None else self.norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., width) to (..., vocabulary)."""
+        assert self.head is not None, f"{self.architecture.family} has no head over the vocabulary"
+        return self.head(hidden, self.embedding.tokens.weight)
+
+    def forward(self, ids: Tensor, step: Step) -> Tensor:
+        """(batch, tokens) ids to (batch, tokens, vocabulary) logits."""
+        return self.logits(self.hidden(ids, step))
+
+    def pool(self, ids: Tensor, step: Step) -> Tensor:
+        """(batch, tokens) ids to one vector per text (batch, width)."""
+        assert self.pooler is not None, f"{self.architecture.family} has no pooler"
+        return self.pooler(self.hidden(ids, step))
+
+    def classify(self, ids: Tensor, step: Step) -> Tensor:
+        """(batch, tokens) ids to class scores (batch, labels)."""
+        assert self.pooler is not None and self.pooler.classes is not None, "no classes"
+        return self.pooler.classes(self.pool(ids, step))
+
+    def encode(self, ids: Tensor, padding: Tensor | None = None) -> Tensor:
+        """A source text (batch, source) to the memory (batch, source, width) that the decoder attends to."""
+        assert self.encoder is not None, f"{self.architecture.family} has no encoder"
+        return self.encoder.hidden(ids, Step.begin(self.encoder.architecture, ids, padding=padding))

@@ -1,0 +1,100 @@
+"""Who sees whom, and how near: the one place where masks and distance penalties become what `attend()` takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from paddock.model.position import alibi_bias, bucket_of
+from paddock.model.spec import Alibi, Attention, Buckets, Full, Mask
+from paddock.model.step import Step
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """`bias` is boolean (True = seen), float (added to scores) or None; `causal` stands for the plain triangle."""
+
+    bias: Tensor | None
+    causal: bool
+
+
+def self_visibility(
+    mask: Mask, attention: Attention, step: Step, table: Tensor | None, dtype: torch.dtype
+) -> Visibility:
+    """What the tokens of `step` see of all slots so far.
+
+    `table` (buckets, heads): T5's learned distances. A plain causal mask stays a word, not a tensor, so that kernels
+    can skip half the work; a single new token that sees everything needs no mask at all.
+    """
+    penalty = _penalty(attention, step, table)
+    allowed = _allowed(mask, attention.window, step)
+    if penalty is None and allowed is None:
+        return Visibility(None, causal=not isinstance(mask, Full) and step.tokens > 1)
+    if penalty is None:
+        return Visibility(allowed, causal=False)
+    if allowed is None:
+        allowed = _triangle(mask, step)
+    if allowed is not None:
+        penalty = penalty.masked_fill(~allowed, torch.finfo(dtype).min)
+    return Visibility(penalty.to(dtype), causal=False)
+
+
+def memory_visibility(step: Step) -> Visibility:
+    """What a decoder sees of its encoder's output: all of it but the padding."""
+    padding = step.memory_padding
+    return Visibility(None if padding is None else padding[:, None, None, :], causal=False)
+
+
+def _slots(step: Step) -> tuple[Tensor, Tensor]:
+    device = step.positions.device
+    keys = torch.arange(step.start + step.tokens, device=device)
+    return keys[step.start :].unsqueeze(1), keys.unsqueeze(0)
+
+
+def _triangle(mask: Mask, step: Step) -> Tensor | None:
+    """(1, 1, queries, keys) True where a key is not later than the query; None where that is everything."""
+    if isinstance(mask, Full) or step.tokens == 1:
+        return None
+    queries, keys = _slots(step)
+    return (keys <= queries)[None, None]
+
+
+def _allowed(mask: Mask, window: int | None, step: Step) -> Tensor | None:
+    """(batch or 1, 1, queries, keys) bool, or None where the plain triangle (or nothing) says it all."""
+    windowed = window is not None and step.start + step.tokens > window
+    chunked = step.start > 0 and step.tokens > 1  # later pieces of a prompt: a triangle beside a full block
+    if not windowed and not chunked and step.padding is None and step.prefix is None:
+        return None
+    queries, keys = _slots(step)
+    allowed = torch.ones_like(keys <= queries) if isinstance(mask, Full) else keys <= queries
+    if windowed and window is not None:
+        allowed = allowed & (queries - keys < window)
+    result = allowed[None, None]
+    if step.prefix is not None:
+        result = result | (keys < step.prefix[:, None])[:, None, None, :].expand(-1, -1, step.tokens, -1)
+    if step.padding is not None:
+        # A row of padding sees itself: softmax over nothing would be not-a-number and could spread.
+        itself = (keys == queries)[None, None]
+        result = (result & step.padding[:, None, None, :]) | itself
+    return result
+
+
+def _penalty(attention: Attention, step: Step, table: Tensor | None) -> Tensor | None:
+    match attention.position:
+        case Alibi():
+            keys = _key_positions(step)
+            return alibi_bias(attention.position, attention.heads, attention.multiplier, step.positions, keys)
+        case Buckets():
+            assert table is not None, "a stack with bucketed positions owns their table"
+            queries, keys = _slots(step)
+            return table[bucket_of(attention.position, keys - queries)].permute(2, 0, 1).unsqueeze(0).float()
+    return None
+
+
+def _key_positions(step: Step) -> Tensor:
+    """(batch, slots) positions of all slots so far."""
+    if step.padding is not None:
+        return (step.padding.long().cumsum(1) - 1).clamp(min=0)
+    return torch.arange(step.start + step.tokens, device=step.positions.device).unsqueeze(0)
