@@ -1,111 +1,45 @@
 """llama2.c model files: read versions 0, 1 and 2, write them from a LLaMA model that they can hold.
 
-Source of the layout: karpathy/llama2.c, `export.py`, `run.c` and `runq.c`. All values are little-endian.
-
-    version 0   7 × int32, tensors in float32; two rope tables that readers skip; a negative vocabulary size
-                says that the classifier is a tensor of its own
-    version 1   256-byte header starting with the magic, then float32 tensors, norms first
-    version 2   as 1, matrices as int8 with one float32 scale per group of consecutive values
-
-The format has no place for anything but these sizes: rope theta 10000, RMSNorm epsilon 1e-5, no biases, ids 1 and 2
-for begin and end of text. Attention rows lie in the order of interleaved rotation; Hugging Face names and row order
-(half rotation) are given back.
+The format has no place for anything but sizes: rope theta 10000, RMSNorm epsilon 1e-5, no biases and ids 1 and 2 for
+begin and end of text are what its programs (`run.c`, `runq.c`) assume. `llama2c_layout` says what lies where.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
+from paddock.checkpoint.llama2c_layout import (
+    CLASSIFIER,
+    EMBEDDING,
+    HEADER_BYTES,
+    MAGIC,
+    ROPE_TABLES,
+    Header,
+    half_rotation,
+    interleaved_rotation,
+)
 from paddock.checkpoint.mapped import MappedFile
 from paddock.checkpoint.stored import Stored
-from paddock.errors import CheckpointError, UnsupportedError
+from paddock.checkpoint.writing import atomic_write
+from paddock.errors import CheckpointError, UnsupportedError, UsageError
 
-MAGIC = 0x616B3432  # "ak42"
-HEADER_BYTES = {0: 28, 1: 256, 2: 256}
-MAX_LAYERS = 4096
-
-EMBEDDING, FINAL_NORM, CLASSIFIER = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
-ROPE_TABLES = "rope tables"  # not a tensor of the model: version 0 stores them, every reader computes its own
-_LAYER = "model.layers.{layer}."
-_NORMS = (_LAYER + "input_layernorm.weight", _LAYER + "post_attention_layernorm.weight")
-_ATTENTION = tuple(_LAYER + f"self_attn.{role}_proj.weight" for role in "qkvo")
-_FEEDFORWARD = tuple(_LAYER + f"mlp.{role}_proj.weight" for role in ("gate", "down", "up"))  # w1, w2, w3
-
-
-@dataclass(frozen=True)
-class Header:
-    """The sizes a file begins with. `group` is 0 where weights are float32."""
-
-    version: int
-    width: int
-    hidden: int
-    layers: int
-    heads: int
-    kv_heads: int
-    vocab: int
-    context: int
-    tied: bool
-    group: int = 0
-
-    @property
-    def head_width(self) -> int:
-        return self.width // self.heads
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of the tensor with this (unexpanded) name, in PyTorch order."""
-        query, key, value, output = _ATTENTION
-        gate, down, up = _FEEDFORWARD
-        if name in (EMBEDDING, CLASSIFIER):
-            return (self.vocab, self.width)
-        if name in (query, output):
-            return (self.width, self.width)
-        if name in (key, value):
-            return (self.head_width * self.kv_heads, self.width)
-        if name in (gate, up):
-            return (self.hidden, self.width)
-        if name == down:
-            return (self.width, self.hidden)
-        return (2, self.context, self.head_width // 2) if name == ROPE_TABLES else (self.width,)
-
-    def nbytes(self, name: str) -> int:
-        count = math.prod(self.shape(name))
-        if self.group and len(self.shape(name)) == 2:
-            return count + 4 * (count // self.group)
-        return 4 * count
-
-    def sections(self) -> list[str]:
-        """Names in the order of the file; a name with `{layer}` stands for one tensor per layer."""
-        head = [] if self.tied else [CLASSIFIER]
-        if self.version == 0:
-            order = [EMBEDDING, _NORMS[0], *_ATTENTION, _NORMS[1], *_FEEDFORWARD, FINAL_NORM, ROPE_TABLES]
-        else:
-            order = [*_NORMS, FINAL_NORM, EMBEDDING, *_ATTENTION, *_FEEDFORWARD]
-        return order + head
-
-    def size(self) -> int:
-        """Exact number of bytes of the whole file."""
-        copies = {name: self.layers if "{layer}" in name else 1 for name in self.sections()}
-        return HEADER_BYTES[self.version] + sum(n * self.nbytes(name) for name, n in copies.items())
-
-    def tensors(self) -> Iterator[tuple[str, str, int]]:
-        """(expanded name, unexpanded name, offset) of everything after the header, in the order of the file."""
-        offset = HEADER_BYTES[self.version]
-        for name in self.sections():
-            for layer in range(self.layers if "{layer}" in name else 1):
-                yield name.format(layer=layer), name, offset
-                offset += self.nbytes(name)
-
-    def rotated_heads(self, name: str) -> int:
-        """Heads whose rows rotary positions mix: the query's and the key's, 0 for every other tensor."""
-        return {_ATTENTION[0]: self.heads, _ATTENTION[1]: self.kv_heads}.get(name, 0)
+SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "vocab_size",
+    "max_position_embeddings",
+)
 
 
 def read(path: str | Path) -> tuple[dict[str, object], dict[str, Stored]]:
@@ -121,7 +55,7 @@ def read(path: str | Path) -> tuple[dict[str, object], dict[str, Stored]]:
         state = "cut short" if file.size < expected else "followed by bytes that do not belong to it"
         raise CheckpointError(
             f"{file.name} is {state}: {file.size} bytes",
-            expected=f"{expected} bytes by its own header {_sizes(header)}",
+            expected=f"{expected} bytes by its own header {header}",
             fix="download or copy the file again",
         )
     stored = {
@@ -151,30 +85,13 @@ def _header(file: MappedFile) -> Header:
 
 
 def _checked(file: MappedFile, header: Header) -> Header:
-    """The header, or the reason why it cannot be one."""
-    sizes = (header.width, header.hidden, header.layers, header.heads, header.kv_heads, header.vocab, header.context)
-    wrong = ""
-    if min(sizes) < 1:
-        wrong = "a size is zero or negative"
-    elif header.layers > MAX_LAYERS:
-        wrong = f"{header.layers} layers, at most {MAX_LAYERS} are read"
-    elif header.width % header.heads or header.heads % header.kv_heads:
-        wrong = "heads do not divide the width, or key-value heads the heads"
-    elif header.head_width % 2:
-        wrong = f"a head width of {header.head_width} cannot be rotated in pairs"
-    elif header.version == 2 and (header.group < 1 or header.width % header.group):
-        wrong = f"groups of {header.group} do not divide the width"
+    wrong = header.wrong()
     if wrong:
         raise CheckpointError(
-            f"{file.name} is not a llama2.c model: {wrong}; its header reads as {_sizes(header)}",
+            f"{file.name} is not a llama2.c model: {wrong}; its header reads as {header}",
             expected="7 int32 sizes (version 0), or the magic 0x616b3432 and a version",
         )
     return header
-
-
-def _sizes(header: Header) -> str:
-    names = ("width", "hidden", "layers", "heads", "kv_heads", "vocab", "context")
-    return ", ".join(f"{name} {getattr(header, name)}" for name in names)
 
 
 def _config(header: Header) -> dict[str, object]:
@@ -229,11 +146,142 @@ def _dequantised(file: MappedFile, offset: int, shape: tuple[int, ...], group: i
     return (values * scales).view(shape)
 
 
-def half_rotation(weight: Tensor, heads: int) -> Tensor:
-    """(heads × head width, ...) rows from interleaved order (pairs 2i, 2i+1) to half-rotation order (i, i + half)."""
-    return weight.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
+def write(
+    path: str | Path,
+    config: Mapping[str, object],
+    tensors: Mapping[str, Tensor],
+    version: int = 0,
+    group_size: int = 64,
+) -> None:
+    """Writes a LLaMA model, given as a Hugging Face config and tensors with Hugging Face names, whole or not at all.
+
+    Version 2 quantises matrices to int8 in groups of `group_size`, halved until rows divide into whole groups, as
+    `runq.c` walks rows. Raises UnsupportedError when the format has no place for something the model has, and
+    CheckpointError when tensors are missing, unexpected or of another shape than the config says.
+    """
+    header = _header_of(config, version, group_size)
+    tensors = _complete(header, tensors)
+    with atomic_write(path) as partial_path, partial_path.open("wb") as file:
+        file.write(_header_bytes(header))
+        for full, name, offset in header.tensors():
+            assert file.tell() == offset
+            if name == ROPE_TABLES:
+                _put(file, _rope_tables(header))
+                continue
+            heads = header.rotated_heads(name)
+            weight = tensors[full].detach().cpu().float()
+            weight = interleaved_rotation(weight, heads) if heads else weight
+            if header.group and weight.ndim == 2:
+                for part in quantised(weight, header.group, full):
+                    _put(file, part)
+            else:
+                _put(file, weight)
 
 
-def interleaved_rotation(weight: Tensor, heads: int) -> Tensor:
-    """The inverse of `half_rotation`."""
-    return weight.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
+def _header_of(config: Mapping[str, object], version: int, group_size: int) -> Header:
+    """The header for this config, once nothing in it is beyond the format."""
+    if version not in HEADER_BYTES:
+        raise UsageError(f"llama2.c version {version} is not known", expected="0, 1 or 2")
+    for what, found, wanted in _fixed(config):
+        if found not in wanted:
+            raise UnsupportedError(f"llama2.c cannot hold this model: {what} is {found!r}", expected=repr(wanted[0]))
+    config = {"num_key_value_heads": config.get("num_attention_heads"), **config}
+    sizes = [config.get(key) for key in SIZES]
+    width, hidden, layers, heads, kv_heads, vocab, context = (
+        size if isinstance(size, int) and not isinstance(size, bool) else 0 for size in sizes
+    )
+    tied = bool(config.get("tie_word_embeddings", False))
+    group = _group(width, hidden, group_size) if version == 2 else 0
+    header = Header(version, width, hidden, layers, heads, kv_heads, vocab, context, tied, group)
+    wrong = header.wrong()
+    if not wrong and config.get("head_dim") not in (None, header.head_width):
+        wrong = f"head_dim {config['head_dim']} is not hidden_size / num_attention_heads"
+    if wrong:
+        raise UnsupportedError(f"llama2.c cannot hold this model: {wrong}; its sizes are {header}")
+    return header
+
+
+def _fixed(config: Mapping[str, object]) -> list[tuple[str, object, tuple[object, ...]]]:
+    """(what, its value here, the values that llama2.c's programs assume), a missing key being transformers' default."""
+    rope = config.get("rope_parameters") or {}
+    scaling = config.get("rope_scaling") or {}
+    if not isinstance(rope, dict) or not isinstance(scaling, dict):
+        raise CheckpointError("rope_parameters or rope_scaling of the config is not a dictionary")
+    eps = config.get("rms_norm_eps", 1e-6)
+    close = isinstance(eps, float) and math.isclose(eps, 1e-5, rel_tol=1e-6)  # 1e-5 that went through float32 is it
+    return [
+        ("model_type", config.get("model_type"), ("llama",)),
+        ("hidden_act", config.get("hidden_act", "silu"), ("silu", "swish")),
+        ("rms_norm_eps", 1e-5 if close else eps, (1e-5,)),
+        ("rope_theta", rope.get("rope_theta", config.get("rope_theta", 10000.0)), (10000.0,)),
+        ("rope_scaling", (rope | scaling).get("rope_type", scaling.get("type", "default")), ("default",)),
+        ("partial_rotary_factor", rope.get("partial_rotary_factor", 1.0), (1.0,)),
+        ("attention_bias", config.get("attention_bias", False), (False,)),
+        ("mlp_bias", config.get("mlp_bias", False), (False,)),
+        ("bos_token_id", config.get("bos_token_id", 1), (1,)),
+        ("eos_token_id", config.get("eos_token_id", 2), (2, [2])),
+    ]
+
+
+def _group(width: int, hidden: int, group_size: int) -> int:
+    if group_size < 2:
+        raise UsageError(f"a group size of {group_size} saves nothing", expected="2 or more, usually 64")
+    group = group_size
+    while width % group or hidden % group:
+        group //= 2
+        if group < 2:
+            raise UnsupportedError(f"no group size up to {group_size} divides the widths {width} and {hidden}")
+    return group
+
+
+def _complete(header: Header, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Exactly the tensors of the file; a classifier that repeats the tied embedding is left out."""
+    wanted = {full: header.shape(name) for full, name, _ in header.tensors() if name != ROPE_TABLES}
+    given = dict(tensors)
+    classifier = given.pop(CLASSIFIER, None) if header.tied else None
+    if classifier is not None and not torch.equal(classifier, given.get(EMBEDDING, torch.empty(0))):
+        raise CheckpointError(f"{CLASSIFIER} differs from {EMBEDDING}, though tie_word_embeddings is true")
+    for problem, names in (("missing", wanted.keys() - given), ("unexpected", given.keys() - wanted)):
+        if names:
+            raise CheckpointError(f"{len(names)} tensors are {problem}: {', '.join(sorted(names)[:5])}")
+    for full, shape in wanted.items():
+        if tuple(given[full].shape) != shape:
+            raise CheckpointError(f"{full} has the shape {list(given[full].shape)}", expected=f"{list(shape)}")
+        if given[full].dtype not in (torch.float32, torch.float16, torch.bfloat16):
+            raise UnsupportedError(f"{full} is {given[full].dtype}", expected="float32, float16 or bfloat16")
+    return given
+
+
+def _header_bytes(header: Header) -> bytes:
+    vocab = header.vocab if header.version or header.tied else -header.vocab
+    sizes = struct.pack(
+        "<7i", header.width, header.hidden, header.layers, header.heads, header.kv_heads, vocab, header.context
+    )
+    if header.version == 0:
+        return sizes
+    head = struct.pack("<Ii", MAGIC, header.version) + sizes + struct.pack("<B", header.tied)
+    if header.version == 2:
+        head += struct.pack("<i", header.group)
+    return head.ljust(HEADER_BYTES[header.version], b"\0")
+
+
+def _rope_tables(header: Header) -> Tensor:
+    """(2, context, head width / 2): cosines, then sines, in float32 steps as the original exporter takes them."""
+    pairs = torch.arange(0, header.head_width, 2).float() / header.head_width
+    angles = torch.outer(torch.arange(header.context).float(), 1.0 / 10000.0**pairs)
+    return torch.stack((angles.cos(), angles.sin()))
+
+
+def quantised(weight: Tensor, group: int, what: str) -> tuple[Tensor, Tensor]:
+    """int8 values (groups, group) and float32 scales (groups,), symmetric: the largest magnitude becomes ±127."""
+    if not weight.isfinite().all():
+        raise CheckpointError(f"{what} holds values that are not finite, which int8 cannot hold")
+    groups = weight.reshape(-1, group)
+    scales = groups.abs().amax(1) / 127.0
+    values = groups / scales.where(scales > 0, 1.0).unsqueeze(1)
+    return values.round().to(torch.int8), scales
+
+
+def _put(file: BinaryIO, values: Tensor) -> None:
+    array = values.contiguous().numpy()
+    file.write(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
