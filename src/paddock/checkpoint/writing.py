@@ -20,8 +20,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
     When the body ends well the file is flushed to the disk and renamed to `path`, and the folder is flushed. When it
     fails, whatever the reason, the temporary file is removed and what stood at `path` before is untouched. As the old
-    file is never written to, a memory map of it stays valid: a checkpoint can be saved onto the file it came from. A link at
-    `path` is replaced, not followed. Missing parent folders are made.
+    file is never written to, a memory map of it stays valid: a checkpoint can be saved onto the file it came from.
+    A link at `path` is replaced, not followed. Missing parent folders are made.
 
     Raises ResourceError when the disk is full, PaddockError for any other refusal of the file system.
     """

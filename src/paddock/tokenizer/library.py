@@ -1,0 +1,145 @@
+"""`tokenizer.json`, run by the tokenizers library.
+
+The library finds every added token in every text. To keep control tokens out of ordinary text, the copy of the file that
+the library gets spells them with a random mark that no text can contain; where the caller trusts the text, their real
+spellings are replaced by these marks first. So one instance serves both ways, and the control token of a vocabulary that
+lists it among its pieces (T5's `</s>`) is out of the model's reach too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import tokenizers
+
+from paddock.errors import TokenizerError
+from paddock.tokenizer.decoding import Decoding
+from paddock.tokenizer.files import as_json, guarded
+from paddock.tokenizer.joining import decoding_of
+from paddock.tokenizer.schema import added_tokens, check_tree, kind_of, vocabulary, wrapping_of
+from paddock.tokenizer.sidefiles import SideFiles, resolve
+from paddock.tokenizer.specials import Added, Special
+from paddock.tokenizer.tokenizer import Tokenizer
+
+
+class Library:
+    """A tokenizer.json tree; `controls` are the spellings that only trusted text may use."""
+
+    def __init__(self, tree: Mapping[str, Any], pieces: list[str | None], controls: Iterable[str], name: str) -> None:
+        self.kind = kind_of(tree)
+        self.pieces = pieces
+        self.name = name
+        mark = f"\ufdd0{secrets.token_hex(16)}"
+        self._marks = {text: f"{mark}{number}\ufdd1" for number, text in enumerate(sorted(controls))}
+        longest_first = sorted(self._marks, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        with guarded(f"{name} cannot be used"):
+            self._library = tokenizers.Tokenizer.from_str(json.dumps(marked(tree, self._marks), ensure_ascii=False))
+            self._decoding = decoding_of(tree.get("decoder"), self._library.decoder)
+        self._ids = {piece: id for id, piece in enumerate(pieces) if piece is not None}
+
+    def encode(self, text: str, parse: bool) -> list[int]:
+        if parse and self._pattern:
+            text = self._pattern.sub(lambda match: self._marks[match[0]], text)
+        with guarded(f"{self.name} cannot encode this text"):
+            return self._library.encode(text, add_special_tokens=False).ids
+
+    def id_of(self, piece: str) -> int | None:
+        return self._ids.get(piece)
+
+    def decoding(self) -> Decoding:
+        return self._decoding()
+
+    def check_added(self, added: Iterable[Added]) -> None:
+        """The library numbers added tokens by their order; refuses a file where that gives other ids than it lists."""
+        for token in added:
+            given = self._library.token_to_id(self._marks.get(token.text, token.text))
+            if given != token.id:
+                raise TokenizerError(
+                    f"{self.name}: added token {token.text!r} is listed with id {token.id}, but comes to id {given}"
+                )
+
+
+def marked(tree: Mapping[str, Any], marks: Mapping[str, str]) -> dict[str, Any]:
+    """The tree with every spelling in `marks` replaced, and without what only shapes whole texts or batches."""
+    model = dict(tree["model"])
+    if isinstance(model["vocab"], dict):
+        if any(text in model["vocab"] for text in marks):
+            model["vocab"] = {marks.get(piece, piece): id for piece, id in model["vocab"].items()}
+            model["merges"] = [pair for pair in model.get("merges", ()) if not _touches(pair, marks)]
+        if model.get("merges") is None or model.get("type") != "BPE":
+            model.pop("merges", None)
+        if model.get("unk_token") in marks:
+            model["unk_token"] = marks[model["unk_token"]]
+    else:
+        model["vocab"] = [[marks.get(piece, piece), score] for piece, score in model["vocab"]]
+    added = [
+        entry | {"content": marks[entry["content"]], "special": True, "normalized": False}
+        if entry["content"] in marks
+        else entry
+        for entry in tree.get("added_tokens") or ()
+    ]
+    whole = {"truncation": None, "padding": None, "post_processor": None}
+    return {**tree, "model": model, "added_tokens": added, **whole}
+
+
+def _touches(pair: str | list[str], marks: Mapping[str, str]) -> bool:
+    left, right = pair.split(" ", 1) if isinstance(pair, str) else pair
+    return left in marks or right in marks or left + right in marks
+
+
+def from_tree(
+    tree: dict[str, Any],
+    side: SideFiles,
+    source: str,
+    files: Callable[[], Mapping[str, bytes]],
+    roles: Mapping[str, int] | None = None,
+) -> Tokenizer:
+    """A tokenizer from a parsed tokenizer.json. `roles`: what the origin of the tree says of them, if anything."""
+    check_tree(tree, source)
+    declare(tree, side)
+    added = added_tokens(tree, source)
+    pieces = vocabulary(tree, added, source)
+    ids = {piece: id for id, piece in enumerate(pieces) if piece is not None}
+    special: Special = resolve(ids, added, side, wrapping_of(tree), roles or {})
+    backend = Library(tree, pieces, special.controls, source)
+    backend.check_added(added)
+    return Tokenizer(backend, special, source, files)
+
+
+def declare(tree: dict[str, Any], side: SideFiles) -> None:
+    """Adds to the tree the tokens that only the side files list, in the order of their ids."""
+    listed = {entry["content"] for entry in tree.get("added_tokens") or ()}
+    fresh = sorted((token for token in side.declared() if token.text not in listed), key=lambda token: token.id)
+    entries = [
+        {
+            "id": token.id,
+            "content": token.text,
+            "single_word": token.single_word,
+            "lstrip": token.lstrip,
+            "rstrip": token.rstrip,
+            "normalized": False,
+            "special": token.control,
+        }
+        for token in fresh
+    ]
+    if entries:
+        tree["added_tokens"] = [*(tree.get("added_tokens") or ()), *entries]
+
+
+def from_json(data: bytes, side: SideFiles, name: str = "tokenizer.json") -> Tokenizer:
+    """A tokenizer from the bytes of tokenizer.json and the files beside it."""
+    return from_tree(as_json(data, name), side, name, lambda: {"tokenizer.json": data, **side_bytes(side)})
+
+
+def side_bytes(side: SideFiles) -> dict[str, bytes]:
+    """The side files as bytes, those that say anything."""
+    values = {"tokenizer_config.json": side.config, "special_tokens_map.json": side.special_map}
+    values["added_tokens.json"] = side.added
+    return {
+        name: json.dumps(dict(value), ensure_ascii=False, indent=2).encode() for name, value in values.items() if value
+    }

@@ -1,0 +1,97 @@
+"""llama2.c's `tokenizer.bin`: pieces with scores, blanks written as blanks.
+
+Layout (Karpathy, llama2.c): int32 longest piece in bytes; then for each id a float32 score, an int32 length in bytes and
+the piece. Little-endian; the number of pieces is not stored. Ids 0, 1, 2 are unknown, BOS and EOS, 3 to 258 the bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from pathlib import Path
+
+from paddock.checkpoint.writing import write_bytes
+from paddock.errors import TokenizerError, UsageError
+from paddock.tokenizer.decoding import SpacedDecoding
+from paddock.tokenizer.files import MAX_PIECE, MAX_PIECES, read_bytes
+from paddock.tokenizer.merging import Joining, find_byte_ids
+from paddock.tokenizer.segmented import Segmented
+from paddock.tokenizer.specials import Added, Special, Wrapping
+from paddock.tokenizer.tokenizer import Tokenizer
+
+CONTROLS = {"<unk>": 0, "<s>": 1, "</s>": 2}
+RECORD = struct.Struct("<fi")
+
+
+def load_llama2c(path: Path) -> Tokenizer:
+    """Reads `tokenizer.bin`; TokenizerError unless its records fill the file exactly."""
+    data = read_bytes(path)
+    pieces, scores = _records(data, path.name)
+    if len(pieces) < len(CONTROLS):
+        raise TokenizerError(f"{path.name} has {len(pieces)} pieces", expected="at least <unk>, <s> and </s>")
+    pieces[:3] = CONTROLS  # the file writes "\n<s>\n" for <s>, so that printing it starts a line
+    special = Special(
+        roles={"unk": 0, "bos": 1, "eos": 2}, controls=dict(CONTROLS), ends=(2,), wrapping=Wrapping(before=(1,))
+    )
+    return Tokenizer(_backend(pieces, scores), special, f"{path.name} (llama2.c)", lambda: {"tokenizer.bin": data})
+
+
+def _backend(pieces: list[str], scores: list[float]) -> Segmented:
+    byte_ids = find_byte_ids(pieces)
+    reserved = {*CONTROLS.values(), *(byte_ids or ())}
+    ids = {piece: id for id, piece in reversed(list(enumerate(pieces))) if id not in reserved and piece}
+    speller = Joining(ids, scores, byte_ids, unknown=0, space=" ")
+    added = [Added(id, text, control=True) for text, id in CONTROLS.items()]
+    return Segmented("SentencePiece BPE", pieces, added, speller, lambda: SpacedDecoding(space=" "))
+
+
+def _records(data: bytes, name: str) -> tuple[list[str], list[float]]:
+    """Pieces and scores, by id."""
+    pieces: list[str] = []
+    scores: list[float] = []
+    offset = 4
+    while offset < len(data):
+        if len(pieces) == MAX_PIECES:
+            raise TokenizerError(f"{name} has over {MAX_PIECES} pieces")
+        if offset + RECORD.size > len(data):
+            raise TokenizerError(f"{name} is cut short in piece {len(pieces)}", fix="download or copy the file again")
+        score, length = RECORD.unpack_from(data, offset)
+        offset += RECORD.size
+        if not 0 <= length <= MAX_PIECE or offset + length > len(data):
+            raise TokenizerError(
+                f"{name}: piece {len(pieces)} is said to be {length} bytes long",
+                expected=f"at most the {len(data) - offset} bytes left in the file",
+            )
+        if not math.isfinite(score):
+            raise TokenizerError(f"{name}: piece {len(pieces)} has score {score}", expected="a finite number")
+        try:
+            pieces.append(data[offset : offset + length].decode("utf-8"))
+        except UnicodeDecodeError:
+            raise TokenizerError(f"{name}: piece {len(pieces)} is not UTF-8 text") from None
+        scores.append(score)
+        offset += length
+    return pieces, scores
+
+
+def write_llama2c(path: str | Path, tokenizer: Tokenizer) -> None:
+    """Writes a SentencePiece BPE tokenizer as `tokenizer.bin`.
+
+    Raises UsageError for a tokenizer that the format cannot hold: another kind, or unknown, BOS, EOS and byte tokens
+    at other ids than 0, 1, 2 and 3 to 258.
+    """
+    backend = tokenizer._backend
+    if not isinstance(backend, Segmented) or not isinstance(backend.speller, Joining):
+        raise UsageError(f"a {tokenizer.kind} tokenizer has no tokenizer.bin form", expected="a SentencePiece BPE one")
+    roles = tokenizer.specials
+    if [roles.get(role) for role in ("unk", "bos", "eos")] != [0, 1, 2]:
+        raise UsageError("tokenizer.bin wants unknown, BOS and EOS at ids 0, 1 and 2")
+    speller = backend.speller
+    if speller.byte_ids is not None and list(speller.byte_ids) != list(range(3, 259)):
+        raise UsageError("tokenizer.bin wants the byte tokens at ids 3 to 258")
+    records = []
+    for id, piece in enumerate(backend.pieces):
+        text = f"\n{piece}\n" if id in (1, 2) else (piece or "").replace(speller.space, " ")
+        records.append((speller.scores[id] if id < len(speller.scores) else 0.0, text.encode("utf-8")))
+    longest = max(len(text) for _, text in records)
+    body = b"".join(RECORD.pack(score, len(text)) + text for score, text in records)
+    write_bytes(path, struct.pack("<i", longest) + body)

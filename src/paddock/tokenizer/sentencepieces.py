@@ -1,0 +1,137 @@
+"""SentencePiece models (`tokenizer.model`, `spiece.model`), run by the sentencepiece library.
+
+Control pieces never come from text, as in the library itself. User-defined pieces do, which is right for a run of
+blanks and wrong for `<|im_start|>`: those spelled like control tokens, or named as such beside the model, are made control
+pieces in the copy that the library gets.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import sentencepiece
+
+from paddock.errors import TokenizerError
+from paddock.tokenizer import modelproto
+from paddock.tokenizer.decoding import SpacedDecoding
+from paddock.tokenizer.files import guarded
+from paddock.tokenizer.modelproto import ModelProto, parse_model, write_model
+from paddock.tokenizer.segmented import Segmented, place
+from paddock.tokenizer.sidefiles import SideFiles, resolve
+from paddock.tokenizer.specials import MARKER, Added, Wrapping
+from paddock.tokenizer.tokenizer import Tokenizer
+
+KINDS = {
+    modelproto.UNIGRAM: "SentencePiece unigram",
+    modelproto.BPE: "SentencePiece BPE",
+    modelproto.WORD: "SentencePiece words",
+    modelproto.CHARACTER: "characters",
+}
+
+
+class LibrarySpeller:
+    """Ordinary text through the library: one processor for the start of a text, one without SentencePiece's blank."""
+
+    def __init__(self, model: ModelProto, name: str) -> None:
+        self.name = name
+        self._first = self._processor(model)
+        bare = replace(model, normalizer=[*model.normalizer, (modelproto.DUMMY_PREFIX, 0, 0)])
+        prefixed = model.number(model.normalizer, modelproto.DUMMY_PREFIX, 1)
+        self._bare = bare if prefixed else None
+        self._later = None if prefixed else self._first
+
+    def _processor(self, model: ModelProto) -> Any:
+        processor = sentencepiece.SentencePieceProcessor()
+        with guarded(f"{self.name} cannot be used"):
+            processor.LoadFromSerializedProto(write_model(model))
+        return processor
+
+    def encode(self, text: str, first: bool) -> list[int]:
+        if not first and self._later is None and self._bare is not None:
+            self._later = self._processor(self._bare)
+        with guarded(f"{self.name} cannot encode this text"):
+            return list((self._first if first else self._later).EncodeAsIds(text))
+
+
+def from_model(data: bytes, side: SideFiles, name: str, extra: Callable[[], Mapping[str, bytes]] = dict) -> Tokenizer:
+    """A tokenizer from the bytes of a SentencePiece model and the files beside it; `extra`: more files to save."""
+    model = parse_model(data, name)
+    if model.number(model.trainer, modelproto.WHITESPACE_SUFFIX, 0):
+        raise TokenizerError(f"{name} writes blanks after words, which Paddock does not decode")
+    pieces: list[str | None] = [piece.text for piece in model.pieces]
+    added = side.declared()
+    for token in added:
+        place(pieces, token.id, token.text, name)
+    added += _reserved(model, {token.id for token in added}, side)
+    ids = {piece: id for id, piece in reversed(list(enumerate(pieces))) if piece is not None}
+    roles = _roles(model)
+    special = resolve(ids, added, side, _wrapping(side, roles, name), roles)
+    backend = Segmented(
+        KINDS.get(model.number(model.trainer, modelproto.MODEL_TYPE, 1), "SentencePiece"),
+        pieces,
+        [replace(token, control=token.control or token.id in special.controls.values()) for token in added],
+        LibrarySpeller(_disarmed(model, {token.text for token in added}), name),
+        _decoding(model),
+        restart=side.flag("legacy") is not False,
+    )
+    return Tokenizer(backend, special, name, lambda: {"tokenizer.model": data, **_config(side), **extra()})
+
+
+def _reserved(model: ModelProto, known: set[int], side: SideFiles) -> list[Added]:
+    """The model's own control tokens: control and unknown pieces, and user-defined ones that are control tokens."""
+    named = {*side.role_texts().values(), *side.additional()}
+    found = []
+    for id, piece in enumerate(model.pieces):
+        control = piece.type in (modelproto.CONTROL, modelproto.UNKNOWN)
+        marker = piece.type == modelproto.USER_DEFINED and (piece.text in named or MARKER.match(piece.text))
+        if (control or marker) and id not in known:
+            found.append(Added(id, piece.text, control=True))
+    return found
+
+
+def _disarmed(model: ModelProto, added: set[str]) -> ModelProto:
+    """The model with every added token that it also defines made a control piece, which text never becomes."""
+    pieces = [
+        replace(piece, type=modelproto.CONTROL)
+        if piece.text in added and piece.type in (modelproto.USER_DEFINED, modelproto.NORMAL)
+        else piece
+        for piece in model.pieces
+    ]
+    return replace(model, pieces=pieces)
+
+
+def _roles(model: ModelProto) -> dict[str, int]:
+    """Roles by the ids that the trainer recorded, where a control or unknown piece stands there."""
+    roles = {}
+    defaults = {"unk": (modelproto.UNK_ID, 0), "bos": (modelproto.BOS_ID, 1), "eos": (modelproto.EOS_ID, 2)}
+    for role, (key, default) in {**defaults, "pad": (modelproto.PAD_ID, -1)}.items():
+        id = model.number(model.trainer, key, default)
+        wanted = modelproto.UNKNOWN if role == "unk" else modelproto.CONTROL
+        if 0 <= id < len(model.pieces) and model.pieces[id].type == wanted:
+            roles[role] = id
+    return roles
+
+
+def _wrapping(side: SideFiles, roles: Mapping[str, int], name: str) -> Wrapping:
+    """What each tokenizer class of transformers puts around a text, when no flag says otherwise."""
+    if side.tokenizer_class == "T5Tokenizer" or (not side.tokenizer_class and name == "spiece.model"):
+        return Wrapping(after=(roles["eos"],) if "eos" in roles else ())
+    return Wrapping(before=(roles["bos"],) if "bos" in roles else ())
+
+
+def _decoding(model: ModelProto) -> Callable[[], SpacedDecoding]:
+    squeezes = model.number(model.normalizer, modelproto.SQUEEZE_SPACES, 1)
+    prefixed = model.number(model.normalizer, modelproto.DUMMY_PREFIX, 1)
+    leading = "all" if squeezes else "one" if prefixed else "none"
+    fallback = any(piece.type == modelproto.BYTE for piece in model.pieces)
+    return lambda: SpacedDecoding(leading=leading, byte_pieces=fallback)
+
+
+def _config(side: SideFiles) -> dict[str, bytes]:
+    values = {"tokenizer_config.json": side.config, "special_tokens_map.json": side.special_map}
+    return {
+        name: json.dumps(dict(value), ensure_ascii=False, indent=2).encode() for name, value in values.items() if value
+    }
