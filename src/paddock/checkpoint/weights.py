@@ -45,6 +45,7 @@ def build(
     with torch.device("meta"):
         model = Transformer(architecture)
     expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    rules = [rule for rule in rules if rule.when(architecture)]
     placed = [place(name, stored, rules, architecture, expected) for name, stored in tensors.items()]
     _check_complete(expected, placed)
     done: dict[str, Tensor] = {}
@@ -168,7 +169,7 @@ class Published:
 
 def published(model: Transformer, rules: Iterable[Rule]) -> list[Published]:
     """The model's weights as they will be written, in the model's order: the inverse of `build`, not yet joined."""
-    rules = list(rules)
+    rules = [rule for rule in rules if rule.when(model.architecture)]
     own = dict(model.named_parameters())
     result: list[Published] = []
     written: set[str] = set()

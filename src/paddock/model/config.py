@@ -13,24 +13,29 @@ REQUIRED: Any = object()
 
 # Keys that change nothing about what the weights compute: book-keeping, training-only rates, generation defaults (which
 # the engine reads), and names of code that is never run.
+# fmt: off
 HARMLESS = frozenset(
-    """
-    _name_or_path _commit_hash architectures auto_map model_type transformers_version torch_dtype dtype
-    use_cache use_return_dict return_dict output_attentions output_hidden_states torchscript is_decoder is_encoder_decoder
-    gradient_checkpointing chunk_size_feed_forward cross_attention_hidden_size add_cross_attention tie_encoder_decoder
-    problem_type id2label label2id finetuning_task task_specific_params name_or_path unsloth_version
-    attention_dropout hidden_dropout attn_pdrop resid_pdrop embd_pdrop dropout dropout_rate classifier_dropout
-    attention_probs_dropout_prob hidden_dropout_prob summary_first_dropout activation_dropout emb_pdrop
-    initializer_range initializer_factor init_std init_device embedding_dropout
-    bos_token_id eos_token_id pad_token_id sep_token_id unk_token_id cls_token_id mask_token_id decoder_start_token_id
-    forced_bos_token_id forced_eos_token_id bad_words_ids begin_suppress_tokens suppress_tokens num_beams max_length
-    min_length do_sample early_stopping length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size temperature
-    top_k top_p typical_p repetition_penalty num_return_sequences num_beam_groups diversity_penalty output_scores
-    return_dict_in_generate remove_invalid_values exponential_decay_length_penalty tokenizer_class prefix
-    pretraining_tp model_max_length max_sequence_length pruned_heads use_bfloat16 tf_legacy_loss
-    summary_type summary_use_proj summary_activation summary_proj_to_labels
-    """.split()
+    {
+        "_name_or_path", "_commit_hash", "architectures", "auto_map", "model_type", "transformers_version",
+        "torch_dtype", "dtype", "use_cache", "use_return_dict", "return_dict", "output_attentions",
+        "output_hidden_states", "torchscript", "is_decoder", "is_encoder_decoder", "gradient_checkpointing",
+        "chunk_size_feed_forward", "cross_attention_hidden_size", "add_cross_attention", "tie_encoder_decoder",
+        "problem_type", "id2label", "label2id", "finetuning_task", "task_specific_params", "name_or_path",
+        "unsloth_version", "attention_dropout", "hidden_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop",
+        "dropout", "dropout_rate", "classifier_dropout", "attention_probs_dropout_prob", "hidden_dropout_prob",
+        "summary_first_dropout", "activation_dropout", "emb_pdrop", "initializer_range", "initializer_factor",
+        "init_std", "init_device", "embedding_dropout", "bos_token_id", "eos_token_id", "pad_token_id",
+        "sep_token_id", "unk_token_id", "cls_token_id", "mask_token_id", "decoder_start_token_id",
+        "forced_bos_token_id", "forced_eos_token_id", "bad_words_ids", "begin_suppress_tokens", "suppress_tokens",
+        "num_beams", "max_length", "min_length", "do_sample", "early_stopping", "length_penalty",
+        "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "temperature", "top_k", "top_p", "typical_p",
+        "repetition_penalty", "num_return_sequences", "num_beam_groups", "diversity_penalty", "output_scores",
+        "return_dict_in_generate", "remove_invalid_values", "exponential_decay_length_penalty", "tokenizer_class",
+        "prefix", "pretraining_tp", "model_max_length", "pruned_heads", "use_bfloat16", "tf_legacy_loss",
+        "summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels",
+    }
 )
+# fmt: on
 
 
 class Config:
@@ -60,8 +65,8 @@ class Config:
     def integer(self, *names: str, default: Any = REQUIRED, low: int = 1, high: int = 2**24) -> int:
         return self._checked(names, default, _is_integer, f"a whole number from {low} to {high}", low, high)
 
-    def number(self, *names: str, default: Any = REQUIRED, low: float = 0.0, high: float = 1e12) -> float:
-        value = self._checked(names, default, _is_number, f"a number from {low:g} to {high:g}", low, high)
+    def number(self, *names: str, default: Any = REQUIRED, low: float = 0.0, high: float = 1e12) -> Any:
+        value: Any = self._checked(names, default, _is_number, f"a number from {low:g} to {high:g}", low, high)
         return value if value is None else float(value)
 
     def flag(self, *names: str, default: Any = REQUIRED) -> bool:

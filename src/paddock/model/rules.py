@@ -9,8 +9,8 @@ file states its own; the checkpoint room applies them.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -49,9 +49,10 @@ def fill(template: str, holes: dict[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Rule:
-    """One published tensor, `theirs`, holds one or more canonical ones, `ours`."""
+    """One published tensor, `theirs`, holds one or more canonical ones, `ours`, in architectures where `when` holds."""
 
     theirs: str
+    when: Callable[[Architecture], bool] = field(default=lambda architecture: True, kw_only=True)
 
     @property
     def ours(self) -> tuple[str, ...]:
@@ -187,6 +188,20 @@ class Stack(Rule):
 
     def shape(self, shapes: Sequence[torch.Size]) -> tuple[int, ...]:
         return (sum(s[0] for s in shapes), *shapes[0][1:])
+
+
+@dataclass(frozen=True)
+class Row(Rename):
+    """A vector stored as a matrix of one row."""
+
+    def split(self, tensor: Tensor, attention: Attention | None) -> tuple[Tensor, ...]:
+        return (tensor[0],)
+
+    def join(self, tensors: Sequence[Tensor], attention: Attention | None) -> Tensor:
+        return tensors[0].unsqueeze(0)
+
+    def shape(self, shapes: Sequence[torch.Size]) -> tuple[int, ...]:
+        return (1, *shapes[0])
 
 
 @dataclass(frozen=True)

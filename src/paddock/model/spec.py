@@ -175,7 +175,7 @@ class FeedForward:
 
 @dataclass(frozen=True)
 class Experts:
-    """A router picks `active` of `count` feed-forwards per token; their softmax weights are renormalised to sum to 1."""
+    """A router picks `active` of `count` feed-forwards per token; their softmax weights are made to sum to 1."""
 
     count: int
     active: int
@@ -234,7 +234,8 @@ class Full:
 class Prefix:
     """ChatGLM-6B: everything before the start token sees each other; the start token and later are causal.
 
-    The prompt must hold one of `mask_tokens` and then `start_token`; positions are counted from them (Rope2D).
+    The prompt must hold one of `mask_tokens` (the first kind that is there counts) and then `start_token`; positions
+    are counted from them (Rope2D).
     """
 
     mask_tokens: tuple[int, ...]
@@ -264,9 +265,13 @@ class Head:
 
 @dataclass(frozen=True)
 class Pooler:
-    """tanh(dense(first token)), then `labels` class scores if there are any."""
+    """tanh(dense(first token)), then `labels` class scores if there are any.
+
+    `next_sentence`: BERT's two scores for "B follows A", kept beside the masked-token head it was pre-trained with.
+    """
 
     labels: int = 0
+    next_sentence: bool = False
 
 
 @dataclass(frozen=True)

@@ -98,13 +98,13 @@ def blank_positions(mask: Prefix, ids: Tensor, padding: Tensor | None = None) ->
     for row in range(batch):
         text = ids[row].tolist()
         first = 0 if padding is None else int(padding[row].long().argmax())
-        masks = [i for i, token in enumerate(text) if token in mask.mask_tokens]
-        if mask.start_token not in text or not masks or masks[0] > text.index(mask.start_token):
+        masks = [text.index(token) for token in mask.mask_tokens if token in text]  # the preferred kind first
+        start = text.index(mask.start_token) if mask.start_token in text else -1
+        if not masks or masks[0] > start:
             raise UsageError(
-                f"the prompt lacks a mask token {list(mask.mask_tokens)} followed by the start token {mask.start_token}",
+                f"the prompt lacks a mask token {list(mask.mask_tokens)} and then the start token {mask.start_token}",
                 fix="encode the prompt with the model's own tokenizer or chat template, which append them",
             )
-        start = text.index(mask.start_token)
         positions[row, first:start, 0] = torch.arange(start - first, device=ids.device)
         positions[row, start:, 0] = masks[0] - first
         positions[row, start:, 1] = torch.arange(1, tokens - start + 1, device=ids.device)

@@ -7,7 +7,8 @@ Parameters carry the same names in every family:
     blocks.I.cross.{q,k,v,out}                     blocks.I.cross_norm
     blocks.I.feedforward.{gate,up,down}            blocks.I.feedforward_norm
     blocks.I.feedforward.router                    blocks.I.feedforward.experts.E.{gate,up,down}
-    norm    relative_bias    head    head.transform    head.norm    pooler.{dense,classes}    encoder.(all of this)
+    norm    relative_bias    head    head.transform    head.norm    pooler.{dense,classes,next_sentence}
+    encoder.(all of this)
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class Block(nn.Module):
 
 
 class Head(nn.Module):
-    """Hidden states to logits over the vocabulary. A tied head has no matrix of its own: it is given the embedding's."""
+    """Hidden states to logits over the vocabulary. A tied head has no matrix: it is given the embedding's."""
 
     def __init__(self, part: spec.Head, vocabulary: int, width: int) -> None:
         super().__init__()
@@ -118,6 +119,7 @@ class Pooler(nn.Module):
         super().__init__()
         self.dense = nn.Linear(width, width)
         self.classes = nn.Linear(width, part.labels) if part.labels else None
+        self.next_sentence = nn.Linear(width, 2) if part.next_sentence else None
 
     def forward(self, hidden: Tensor) -> Tensor:
         return self.dense(hidden[:, 0]).tanh()
@@ -139,6 +141,8 @@ class Transformer(nn.Module):
         self.head = Head(architecture.head, vocabulary, width) if architecture.head else None
         self.pooler = Pooler(architecture.pooler, width) if architecture.pooler else None
         self.encoder = Transformer(architecture.encoder) if architecture.encoder else None
+        if self.encoder is not None and architecture.shared_embedding:
+            self.encoder.embedding.tokens = self.embedding.tokens
 
     def hidden(self, ids: Tensor, step: Step) -> Tensor:
         """(batch, tokens) ids to (batch, tokens, width), after the last norm. Advances the step's cache."""

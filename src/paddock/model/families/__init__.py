@@ -14,7 +14,24 @@ from paddock.model.config import Config
 from paddock.model.rules import Rule
 from paddock.model.spec import Architecture
 
-FAMILIES = ("llama",)
+FAMILIES = (
+    "llama",
+    "mistral",
+    "mixtral",
+    "qwen2",
+    "gpt_neox",
+    "falcon",
+    "mpt",
+    "bloom",
+    "gpt2",
+    "codegen",
+    "chatglm",
+    "chatglm2",
+    "bert",
+    "t5",
+    "marian",
+    "transformer",
+)
 
 
 class Family(Protocol):
@@ -36,6 +53,8 @@ def family(config: Mapping[str, Any]) -> Family:
     name = config.get("model_type")
     if not isinstance(name, str):
         raise CheckpointError(f"config.json: model_type is {name!r}", fix="copy the model's own config.json again")
+    if name == "chatglm" and "padded_vocab_size" in config:
+        name = "chatglm2"  # ChatGLM2 and 3 kept the name of another architecture; only they pad their vocabulary
     known = model_types()
     if name not in known:
         near = nearest(name, known)

@@ -1,4 +1,4 @@
-"""LLaMA 1, 2, 3, Code Llama, and all that was made from them: Vicuna, Alpaca, Koala, StableBeluga, Baize, R1 distills."""
+"""LLaMA 1, 2, 3, Code Llama, and what was made from them: Vicuna, Alpaca, Koala, StableBeluga, Baize, R1 distills."""
 
 from __future__ import annotations
 

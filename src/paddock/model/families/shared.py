@@ -29,8 +29,16 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def context(config: Config, default: int | None = None) -> int | None:
+    """The longest text; Vicuna-16k's true length stands in `max_sequence_length`, beside an unchanged table size."""
     return config.integer(
-        "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length", default=default, high=2**31
+        "max_sequence_length",
+        "max_position_embeddings",
+        "n_positions",
+        "n_ctx",
+        "max_seq_len",
+        "seq_length",
+        default=default,
+        high=2**31,
     )
 
 
