@@ -1,0 +1,448 @@
+"""Jinja in a box: what a chat template may do, and how much of it.
+
+A chat template comes with a model from anywhere, so it is a program by a stranger. It gets the language that Hugging
+Face gives it (sandboxed Jinja, trimmed blocks, loop controls, `raise_exception`, `strftime_now`, `tojson` without HTML
+escapes, the `{% generation %}` tag) and less of Python:
+
+- attributes, methods, filters and globals are allow-lists, so there is nothing to climb from a string to the system;
+- every operation that can make something large from something small looks at the size first;
+- nothing but text, numbers, lists and dictionaries is printed.
+
+Time, and memory gained in small steps, cannot be bounded from inside a program; `template_worker` runs this same file
+as a process of its own for that. So it imports nothing of Paddock and nothing heavy: it starts in 0.1 s and 20 MB.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+from jinja2 import Undefined, nodes
+from jinja2.compiler import CodeGenerator, Frame
+from jinja2.exceptions import SecurityError, TemplateSyntaxError, UndefinedError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.runtime import Context, LoopContext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Cycler, Joiner, Namespace
+
+MAX_TEXT = 8 * 2**20  # characters of any one string on the way
+MAX_ITEMS = 2**20
+MAX_BITS = 4096  # of an integer: more cannot be printed by Python 3.11 either
+MAX_WIDTH = 10_000  # of padding, and of a number in a format
+MEMORY = 384 * 2**20  # address space of the worker process; 25 MiB of it are Python and Jinja
+
+
+class RefusedError(Exception):
+    """The template asked for something no chat template needs."""
+
+
+class RaisedError(Exception):
+    """The template itself called raise_exception."""
+
+
+class DeadlineError(Exception):
+    """The time is up."""
+
+
+def bounded(value: Any) -> Any:
+    """`value`, unless it is too large to go on with."""
+    if isinstance(value, str) and len(value) > MAX_TEXT:
+        raise RefusedError(f"makes a string of {len(value)} characters (the limit is {MAX_TEXT})")
+    if isinstance(value, list | tuple | dict) and len(value) > MAX_ITEMS:
+        raise RefusedError(f"makes a list of {len(value)} items (the limit is {MAX_ITEMS})")
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise RefusedError(f"makes an integer of {value.bit_length()} bits (the limit is {MAX_BITS})")
+    return value
+
+
+def check_size(size: int) -> None:
+    if size > MAX_TEXT:
+        raise RefusedError(f"makes a string of {size} characters (the limit is {MAX_TEXT})")
+
+
+def check_width(*values: Any, limit: int = MAX_WIDTH) -> None:
+    for value in values:
+        if isinstance(value, int | float) and not -limit <= value <= limit:
+            raise RefusedError(f"asks for a width of {value} (the limit is {limit})")
+
+
+WIDE_FORMAT = re.compile(r"\*|\d{5,}")  # in a conversion: a width from the arguments, or one of five digits and more
+
+
+def check_percent(pattern: Any) -> None:
+    """Refuses `%`-formats whose width or precision could be large."""
+    if isinstance(pattern, str) and any(WIDE_FORMAT.search(spec) for spec in re.findall(r"%([^A-Za-z%]*)", pattern)):
+        raise RefusedError(f"formats with a width above {MAX_WIDTH}")
+
+
+def check_braces(pattern: str) -> None:
+    """Refuses `str.format` patterns whose width or precision could be large, or comes from an argument."""
+    specs = re.findall(r"\{[^{}]*?:([^{}]*[{}]?)", pattern)
+    if any("{" in spec or WIDE_FORMAT.search(spec.rstrip("}")) for spec in specs):
+        raise RefusedError(f"formats with a width above {MAX_WIDTH}")
+
+
+def check_replace(text: Any, old: Any, new: Any, *_: Any) -> None:
+    text, old, new = str(text), str(old), str(new)
+    check_size(len(text) + text.count(old) * len(new))
+
+
+def check_join(separator: Any, items: list[Any]) -> None:
+    check_size(len(str(separator)) * len(items) + sum(len(item) for item in items if isinstance(item, str)))
+
+
+# --- operators ---------------------------------------------------------------------------------------------------
+
+
+def times(left: Any, right: Any) -> Any:
+    for sequence, count in ((left, right), (right, left)):
+        if isinstance(sequence, str) and isinstance(count, int):
+            check_size(len(sequence) * count)
+        elif isinstance(sequence, list | tuple) and isinstance(count, int) and len(sequence) * count > MAX_ITEMS:
+            raise RefusedError(f"makes a list of {len(sequence) * count} items (the limit is {MAX_ITEMS})")
+    return bounded(left * right)
+
+
+def power(left: Any, right: Any) -> Any:
+    if isinstance(left, int) and isinstance(right, int) and left.bit_length() * max(right, 0) > MAX_BITS:
+        raise RefusedError(f"makes an integer of more than {MAX_BITS} bits")
+    return left**right
+
+
+def plus(left: Any, right: Any) -> Any:
+    if (
+        isinstance(left, str | list | tuple)
+        and isinstance(right, str | list | tuple)
+        and len(left) + len(right) > (MAX_TEXT if isinstance(left, str) else MAX_ITEMS)
+    ):
+        raise RefusedError(f"makes something of {len(left) + len(right)} items")
+    return bounded(left + right)
+
+
+def modulo(left: Any, right: Any) -> Any:
+    check_percent(left)
+    return bounded(left % right)
+
+
+# --- filters -----------------------------------------------------------------------------------------------------
+
+
+def to_json(
+    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+) -> str:
+    """JSON as Hugging Face's templates expect it: no HTML escapes, and Python's own separators."""
+    if isinstance(indent, int | float):
+        check_width(indent, limit=64)
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _check_indent(text: Any, width: Any = 4, *_: Any, **__: Any) -> None:
+    each = len(width) if isinstance(width, str) else width
+    check_width(each)
+    check_size(len(str(text)) + (str(text).count("\n") + 1) * each)
+
+
+FILTER_CHECKS: dict[str, Callable[..., None]] = {
+    "center": lambda _text, width=80: check_width(width),
+    "indent": _check_indent,
+    "batch": lambda _items, linecount, *_, **__: check_width(linecount),
+    "slice": lambda _items, slices, *_, **__: check_width(slices),
+    "round": lambda _value, precision=0, *_, **__: check_width(precision, limit=100),
+    "format": lambda pattern, *_, **__: check_percent(pattern),
+    "replace": check_replace,
+}
+
+FILTERS = """abs batch capitalize center count d default dictsort e escape first float forceescape format groupby
+indent int items join last length list lower map max min reject rejectattr replace reverse round safe select
+selectattr slice sort string sum title trim truncate unique upper urlencode wordcount""".split()
+
+
+def guarded_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter with its arguments looked at before and its result after."""
+    check = FILTER_CHECKS.get(name)
+    given_by_jinja = 1 if hasattr(function, "jinja_pass_arg") else 0  # the environment or context comes first
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if check:
+            check(*args[given_by_jinja:], **kwargs)
+        if name == "join":
+            items = list(args[given_by_jinja])
+            check_join(args[given_by_jinja + 1] if len(args) > given_by_jinja + 1 else kwargs.get("d", ""), items)
+            args = (*args[:given_by_jinja], items, *args[given_by_jinja + 1 :])
+        return bounded(function(*args, **kwargs))
+
+    return run
+
+
+# --- attributes and methods --------------------------------------------------------------------------------------
+
+STRING_METHODS = """capitalize casefold center count endswith expandtabs find format index isalnum isalpha isascii
+isdecimal isdigit islower isnumeric isspace istitle isupper join ljust lower lstrip partition removeprefix removesuffix
+replace rfind rindex rjust rpartition rsplit rstrip split splitlines startswith strip swapcase title upper
+zfill""".split()
+LOOP = "changed cycle depth depth0 first index index0 last length nextitem previtem revindex revindex0".split()
+ATTRIBUTES: list[tuple[type, frozenset[str]]] = [
+    (str, frozenset(STRING_METHODS)),
+    (dict, frozenset({"get", "items", "keys", "values", "copy"})),
+    (list, frozenset({"index", "count", "copy"})),
+    (tuple, frozenset({"index", "count"})),
+    (LoopContext, frozenset(LOOP)),
+    (Cycler, frozenset({"current", "next", "reset"})),
+]
+METHOD_CHECKS: dict[str, Callable[..., None]] = {
+    **dict.fromkeys(("center", "ljust", "rjust", "zfill", "expandtabs"), lambda _text, *args: check_width(*args)),
+    "replace": check_replace,
+    "join": check_join,
+}
+PRINTABLE = (str, int, float, type(None), list, tuple, dict, range, type({}.keys()), type({}.values()), Undefined)
+
+
+def printable(value: Any) -> Any:
+    """What `{{ }}` may print: a function or a macro would put a memory address into the prompt."""
+    if not isinstance(value, (*PRINTABLE, type({}.items()))):
+        raise RefusedError(f"prints a {type(value).__name__}")
+    return value
+
+
+class TemplateNamespace(Namespace):
+    """`namespace()`, without names that begin with an underscore."""
+
+    def __init__(*args: Any, **kwargs: Any) -> None:
+        Namespace.__init__(*args, **kwargs)
+        for name in dict(*args[1:], **kwargs):
+            TemplateNamespace._check(name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        TemplateNamespace._check(name)
+        super().__setitem__(name, value)
+
+    @staticmethod
+    def _check(name: object) -> None:
+        if str(name).startswith("_"):
+            raise RefusedError(f"stores {name!r} in a namespace")
+
+
+def make_dict(*args: Any, **kwargs: Any) -> dict[Any, Any]:
+    """`dict()`, as a function: the type itself has ways out."""
+    return dict(*args, **kwargs)
+
+
+def raise_exception(message: Any = "") -> None:
+    raise RaisedError(str(message)[:500])
+
+
+STRFTIME = re.compile(r"(?:[^%]|%-?[aAbBcdHIjmMpSUwWxXyYZzfeF%])*\Z")
+
+
+def clock(now: datetime | None) -> Callable[[str], str]:
+    """`strftime_now` for one render: `now` if given, else the machine's clock, as upstream."""
+
+    def strftime_now(pattern: str) -> str:
+        if not isinstance(pattern, str) or len(pattern) > 256 or not STRFTIME.match(pattern):
+            raise RefusedError(f"asks for a date as {str(pattern)[:40]!r}")
+        return (now or datetime.now()).strftime(pattern)
+
+    return strftime_now
+
+
+class Generation(Extension):
+    """`{% generation %}…{% endgeneration %}`, Hugging Face's mark around assistant text: its content is rendered."""
+
+    tags = frozenset({"generation"})
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.Scope(body, lineno=line)
+
+
+class BoundedConcat(CodeGenerator):
+    """Jinja's compiler, but `~` asks for the size first (the operators `+ * ** %` have a hook; this one has none)."""
+
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
+        self.write("environment.concatenated((")
+        for part in node.nodes:
+            self.visit(part, frame)
+            self.write(", ")
+        self.write("))")
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja as chat templates get it. One instance serves any number of templates and threads."""
+
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
+    code_generator_class = BoundedConcat
+
+    def __init__(self) -> None:
+        super().__init__(
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation], finalize=printable
+        )
+        self.binop_table.update({"+": plus, "*": times, "**": power, "%": modulo})
+        self.filters = {name: guarded_filter(name, self.filters[name]) for name in FILTERS}
+        self.filters["tojson"] = guarded_filter("tojson", to_json)
+        kept = {"range": self.globals["range"], "cycler": Cycler, "joiner": Joiner}
+        self.globals.clear()
+        self.globals.update(kept, dict=make_dict, namespace=TemplateNamespace, raise_exception=raise_exception)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        if isinstance(obj, Namespace):
+            return not attr.startswith("_")
+        return any(isinstance(obj, kind) and attr in names for kind, names in ATTRIBUTES)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        wrapped = super().wrap_str_format(value)
+        if wrapped is not None:
+            check_braces(value.__self__)
+        return wrapped
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+        owner = getattr(__obj, "__self__", None)
+        if isinstance(owner, str) and (check := METHOD_CHECKS.get(__obj.__name__)):
+            if __obj.__name__ == "join" and args:
+                args = (list(args[0]),)
+            check(owner, *args, **kwargs)
+        return bounded(super().call(__context, __obj, *args, **kwargs))
+
+    @staticmethod
+    def concatenated(parts: tuple[Any, ...]) -> str:
+        texts = [str(part) for part in parts]
+        check_size(sum(map(len, texts)))
+        return "".join(texts)
+
+    def handle_exception(self, source: str | None = None) -> None:
+        """Jinja rewrites tracebacks here, by compiling code; `line_of` finds the line without that."""
+        raise  # the exception being handled: Jinja calls this from its except clauses
+
+
+@functools.lru_cache(maxsize=1)
+def sandbox() -> Sandbox:
+    return Sandbox()
+
+
+@functools.lru_cache(maxsize=64)
+def compiled(source: str) -> Any:
+    """The template as a program; bounded in count, as a long-lived server may see many."""
+    return sandbox().from_string(source)
+
+
+def render(source: str, variables: dict[str, Any], limit: int, now: datetime | None = None) -> str:
+    """The rendered text, of at most `limit` characters."""
+    parts: list[str] = []
+    size = 0
+    for part in compiled(source).generate(strftime_now=clock(now), **variables):
+        size += len(part)
+        if size > limit:
+            raise RefusedError(f"writes more than {limit} characters for these messages")
+        parts.append(part)
+    return "".join(parts)
+
+
+def line_of(error: BaseException) -> int | None:
+    """The line of the template that was running when `error` was raised."""
+    if isinstance(error, TemplateSyntaxError):
+        return error.lineno
+    line, trace = None, error.__traceback__
+    while trace is not None:
+        template = trace.tb_frame.f_globals.get("__jinja_template__")
+        if template is not None:
+            line = template.get_corresponding_lineno(trace.tb_lineno)
+        trace = trace.tb_next
+    return line
+
+
+def describe(error: BaseException) -> str:
+    """What went wrong, as the end of a sentence that begins with the template's name and place."""
+    if isinstance(error, RaisedError):
+        return f"refuses these messages: {error}"
+    if isinstance(error, RefusedError):
+        return f"the template {error}"
+    if isinstance(error, UndefinedError):
+        return f"undefined: {error.message}"
+    if isinstance(error, SecurityError):
+        return f"the template {error.message or 'reaches outside the sandbox'}"
+    if isinstance(error, TemplateSyntaxError):
+        return f"syntax error: {error.message}"
+    if isinstance(error, RecursionError):
+        return "the template calls itself without end"
+    if isinstance(error, MemoryError):
+        return f"the template needs more than {MEMORY // 2**20} MiB of memory"
+    if isinstance(error, DeadlineError):
+        return f"the template runs longer than {error} s"
+    message = re.sub(r"0x[0-9a-fA-F]+", "0x…", str(error))[:300]
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+# --- the worker process ------------------------------------------------------------------------------------------
+
+
+def confine() -> None:
+    """Limits on this process where the system has them: memory, and no writing of files, no children, no core."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it closes the pipe
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        for name in ("RLIMIT_FSIZE", "RLIMIT_NPROC", "RLIMIT_CORE"):
+            if hasattr(resource, name):
+                resource.setrlimit(getattr(resource, name), (0, 0))
+
+
+@contextlib.contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Raises DeadlineError in the template's own code, so that its line is known; the parent kills what will not hear.
+
+    The signal repeats, as Jinja swallows exceptions in one place (an attribute's name made from an object).
+    """
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def ring(_signal: int, _frame: object) -> None:
+        raise DeadlineError(f"{seconds:g}")
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 0.02)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """One request of the worker: {source, variables, limit, seconds, now} to {text} or {error, line, spent}."""
+    now = datetime.fromisoformat(request["now"]) if request["now"] else None
+    try:
+        with deadline(request["seconds"]):
+            return {"text": render(request["source"], request["variables"], request["limit"], now)}
+    except Exception as error:
+        spent = isinstance(error, DeadlineError | MemoryError)  # what is left of the process is not to be trusted
+        return {"error": describe(error), "line": line_of(error), "spent": spent}
+
+
+def serve() -> None:
+    """Answers one JSON line with another until the pipe closes."""
+    confine()
+    sandbox()
+    out = sys.stdout.buffer
+    out.write(b"ready\n")
+    out.flush()
+    for line in sys.stdin.buffer:
+        reply = answer(json.loads(line))
+        out.write(json.dumps(reply).encode("ascii") + b"\n")
+        out.flush()
+        if reply.get("spent"):
+            return
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,133 @@
+"""The process that renders templates by strangers: killed when its second is up, and limited in memory.
+
+One process is kept warm, so a render costs well under a millisecond more than in this process. It has an empty
+environment, no file to read a secret from in its arguments, and exits when its pipe closes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import markupsafe
+
+from paddock.errors import ResourceError
+
+START_SECONDS = 30.0  # a loaded machine may take long to start Python; no template has run by then
+GRACE = 0.6  # after the template's own limit, before the process is killed
+SCRIPT = Path(__file__).with_name("template_sandbox.py")
+
+
+class Killed(Exception):  # noqa: N818  an outcome, not a mistake of the caller
+    """The process did not answer and is gone."""
+
+
+class Worker:
+    """One warm process, started when first needed and again after each time it had to be killed."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self.lock = threading.Lock()
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The worker's answer to one request (see template_sandbox.answer). Killed if there was none in time."""
+        line = json.dumps(request).encode("ascii") + b"\n"
+        with self.lock:
+            reply = self._exchange(line, request["seconds"] + GRACE)
+            if reply.get("spent"):
+                self.stop()
+        return reply
+
+    def _exchange(self, line: bytes, seconds: float) -> dict[str, Any]:
+        for attempt in range(2):  # an idle worker may have been ended by the system: that is no template's fault
+            process = self.process or self._start()
+            try:
+                assert process.stdin is not None
+                process.stdin.write(line)
+                process.stdin.flush()
+                break
+            except OSError:
+                self.stop()
+                if attempt:
+                    raise Killed from None
+        answer = self._read(process, seconds)
+        if not answer.endswith(b"\n"):
+            self.stop()
+            raise Killed
+        return dict(json.loads(answer))
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        if not sys.executable:
+            raise ResourceError(
+                "templates that come with a model run in a process of their own, and there is no Python"
+            )
+        places = {str(Path(str(module.__file__)).parent.parent) for module in (jinja2, markupsafe)}
+        environment = {"PYTHONPATH": os.pathsep.join(sorted(places))}
+        if "SYSTEMROOT" in os.environ:  # Windows cannot start Python without it
+            environment["SYSTEMROOT"] = os.environ["SYSTEMROOT"]
+        try:
+            process = subprocess.Popen(  # noqa: S603  this interpreter and a file of this package
+                [sys.executable, "-P", "-S", "-s", str(SCRIPT)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+            )
+        except OSError as error:
+            raise ResourceError(
+                f"the process that renders chat templates cannot be started: {error.strerror or error}",
+                fix="name a bundled template (`paddock template ls`); those render without a process",
+            ) from None
+        self.process = process
+        if self._read(process, START_SECONDS) != b"ready\n":
+            self.stop()
+            raise ResourceError("the process that renders chat templates did not start")
+        return process
+
+    def _read(self, process: subprocess.Popen[bytes], seconds: float) -> bytes:
+        """One line, or what there was of it when the process had to be killed."""
+        assert process.stdout is not None
+        timer = threading.Timer(seconds, process.kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            return process.stdout.readline()
+        finally:
+            timer.cancel()
+
+    def stop(self) -> None:
+        """Ends the process; the next request starts another."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except OSError:  # a half-written request, and nobody to read it
+                    continue
+
+    def forget(self) -> None:
+        """In a forked child: the process and its pipes belong to the parent."""
+        self.lock = threading.Lock()
+        process, self.process = self.process, None
+        if process is not None:
+            process.returncode = 0  # not ours to wait for
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
+
+
+WORKER = Worker()
+atexit.register(WORKER.stop)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=WORKER.forget)
