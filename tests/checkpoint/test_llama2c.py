@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from paddock.checkpoint import llama2c
-from paddock.checkpoint.llama2c_layout import HEADER_BYTES, Header, half_rotation, interleaved_rotation
+from paddock.checkpoint.llama2c_layout import HEADER_BYTES, Header
+from paddock.checkpoint.rows import half_rotation, interleaved_rotation
 from paddock.errors import CheckpointError, PaddockError, UnsupportedError, UsageError
 
 EDGES = [0, 1, -1, 2, 2**31 - 1, -(2**31)]
@@ -115,9 +115,7 @@ def test_written_files_read_back(tmp_path: Path, version: int, tied: bool) -> No
         else:
             assert (again[name] - tensor).abs().max() <= tensor.abs().max() / 127 / 2 * 1.001, name
     llama2c.write(path, again_config, again, version, group_size=32)  # onto the file that is mapped
-    assert hashlib.sha256(path.read_bytes()).digest() and all(
-        torch.equal(again[name], tensor) for name, tensor in loaded(path)[1].items()
-    )
+    assert all(torch.equal(again[name], tensor) for name, tensor in loaded(path)[1].items())
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.bin"]
 
 

@@ -67,6 +67,11 @@ class TensorInfo:
     offset: int
     nbytes: int
 
+    def part(self, index: int) -> TensorInfo:
+        """The tensor at `index` of the first dimension: one expert of several that are stored as one."""
+        nbytes = self.nbytes // self.shape[0]
+        return TensorInfo(f"{self.name}[{index}]", self.type, self.shape[1:], self.offset + index * nbytes, nbytes)
+
 
 class GGUFFile:
     """A GGUF file, parsed but for its weights.
@@ -94,28 +99,26 @@ class GGUFFile:
 
         Block types are dequantised in chunks, so beside the result only a few tens of MB are needed.
         """
-        info = self.tensors[name]
-        what = f"tensor {name!r}"
+        return self._load(self.tensors[name], dtype)
+
+    def stored(self, info: TensorInfo) -> Stored:
+        """A tensor of this file, or a part of one, before it is read: in its own number type, float32 for blocks."""
+        if info.type.dtype is None and info.type.dequantise is None:
+            raise UnsupportedError(
+                f"{self.file.name}: tensor {info.name!r} is stored as {info.type.name}, which Paddock does not read",
+                expected=", ".join(kind.name for kind in TYPES.values() if kind.dequantise or kind.dtype),
+            )
+        dtype = info.type.dtype or torch.float32
+        release = partial(self.file.forget, info.offset, info.nbytes)
+        return Stored(info.shape, dtype, partial(self._load, info, dtype), release)
+
+    def _load(self, info: TensorInfo, dtype: torch.dtype) -> Tensor:
+        self.stored(info)
+        what = f"tensor {info.name!r}"
         if info.type.dtype is not None:
             return self.file.tensor(info.offset, info.type.dtype, info.shape, what).to(dtype)
-        if info.type.dequantise is None:
-            raise UnsupportedError(
-                f"{self.file.name}: {what} is stored as {info.type.name}, which Paddock does not read",
-                fix="use a file quantised as Q8_0, Q6_K, Q5_K, Q4_K, Q4_0 or IQ4_NL",
-            )
         data = self.file.tensor(info.offset, torch.uint8, (info.nbytes,), what)
         return dequantise(info.type, data, dtype).view(info.shape)
-
-    def stored(self, name: str) -> Stored:
-        """The tensor before it is read: in the file's own number type, float32 for block types."""
-        info = self.tensors[name]
-        dtype = info.type.dtype or torch.float32
-        return Stored(
-            info.shape,
-            dtype,
-            load=partial(self.tensor, name, dtype),
-            release=partial(self.file.forget, info.offset, info.nbytes),
-        )
 
 
 class _Cursor:

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -23,10 +23,9 @@ from paddock.checkpoint.llama2c_layout import (
     MAGIC,
     ROPE_TABLES,
     Header,
-    half_rotation,
-    interleaved_rotation,
 )
 from paddock.checkpoint.mapped import MappedFile
+from paddock.checkpoint.rows import half_rotation, interleaved_rotation
 from paddock.checkpoint.stored import Stored
 from paddock.checkpoint.writing import atomic_write
 from paddock.errors import CheckpointError, UnsupportedError, UsageError
@@ -42,7 +41,7 @@ SIZES = (
 )
 
 
-def read(path: str | Path) -> tuple[dict[str, object], dict[str, Stored]]:
+def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Stored]]:
     """A llama2.c file as a Hugging Face LLaMA config dictionary and tensors under their Hugging Face names.
 
     Version 2 weights are dequantised to float32 as they are loaded. Raises CheckpointError when the file is not
@@ -94,7 +93,7 @@ def _checked(file: MappedFile, header: Header) -> Header:
     return header
 
 
-def _config(header: Header) -> dict[str, object]:
+def _config(header: Header) -> dict[str, Any]:
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",

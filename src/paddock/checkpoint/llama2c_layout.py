@@ -16,8 +16,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torch import Tensor
-
 MAGIC = 0x616B3432  # "ak42"
 HEADER_BYTES = {0: 28, 1: 256, 2: 256}
 MAX_LAYERS = 4096
@@ -115,13 +113,3 @@ class Header:
     def __str__(self) -> str:
         names = ("width", "hidden", "layers", "heads", "kv_heads", "vocab", "context")
         return ", ".join(f"{name} {getattr(self, name)}" for name in names)
-
-
-def half_rotation(weight: Tensor, heads: int) -> Tensor:
-    """(heads × head width, ...) rows from interleaved order (pairs 2i, 2i+1) to half-rotation order (i, i + half)."""
-    return weight.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
-
-
-def interleaved_rotation(weight: Tensor, heads: int) -> Tensor:
-    """The inverse of `half_rotation`."""
-    return weight.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
