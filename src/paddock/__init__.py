@@ -1,3 +1,24 @@
-"""Paddock keeps open language models on your own ground."""
+"""Paddock keeps open language models on your own ground. Start with `paddock.load()`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from paddock.engine.language_model import LanguageModel, load
 
 __version__ = "0.1.0"
+__all__ = ["LanguageModel", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """`load` and `LanguageModel` bring PyTorch with them, so they are imported when first used."""
+    if name in ("LanguageModel", "load"):
+        from paddock.engine import language_model
+
+        return getattr(language_model, name)
+    raise AttributeError(f"module 'paddock' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

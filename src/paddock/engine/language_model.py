@@ -1,0 +1,207 @@
+"""The Python API: a model, its tokenizer and its defaults as one object."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paddock import tokenizer as text
+from paddock.checkpoint import folder
+from paddock.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from paddock.engine.continuation import Continuation
+from paddock.engine.defaults import Resolved, published_defaults
+from paddock.engine.generate import Generation
+from paddock.engine.locate import locate
+from paddock.engine.planning import Planner, check_generates
+from paddock.engine.request import Completion, token_ids
+from paddock.errors import ContextLengthError, TokenizerError, UsageError
+from paddock.model.spec import Architecture
+from paddock.model.step import Step
+from paddock.model.transformer import Transformer
+from paddock.tokenizer import Tokenizer
+from paddock.tokenizer.load import IN_ORDER
+
+Message = Mapping[str, Any]
+
+
+def load(
+    path_or_name: str | Path | None = None,
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device = "auto",
+    quantize: str | None = None,
+    ignore_config: Collection[str] = (),
+    tokenizer: str | Path | None = None,
+) -> LanguageModel:
+    """Opens a model folder, `.gguf` or llama2.c file, or a model by name; with no argument the bundled one.
+
+    dtype: "auto" keeps the stored types, else float32, bfloat16 or float16. device: "auto" is a CUDA device if there is
+    one, else the CPU. ignore_config: keys of config.json or generation_config.json to pass over. tokenizer: a file or
+    folder to read it from, where it does not lie beside the weights.
+
+    Raises UsageError for what cannot be meant and an InputError for files that are not what they should be.
+    """
+    if quantize is not None:
+        raise UsageError(f"quantize={quantize!r} is not supported", expected="None, the only value so far")
+    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else _device(device))
+    checkpoint = open_checkpoint(locate(path_or_name), ignore_config)
+    found = _tokenizer(checkpoint, Path(tokenizer) if tokenizer is not None else None)
+    return LanguageModel(checkpoint, checkpoint.model(dtype, where), found, ignore_config)
+
+
+class LanguageModel:
+    """A model ready to use. `template` is its chat template, or None; `generation` what was published as defaults.
+
+    Settings that generate, stream and chat take by keyword: temperature (0 is greedy), top_k, top_p, min_p, typical_p,
+    repetition_penalty, presence_penalty, frequency_penalty, logit_bias, seed, no_repeat_ngram_size, bad_words_ids,
+    suppress_tokens, begin_suppress_tokens, min_new_tokens, num_beams, length_penalty, early_stopping. What is not given
+    comes from the model's generation_config.json, and `settings()` shows the result. Without a seed a fresh one is
+    drawn, and the completion tells it.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        model: Transformer,
+        tokenizer: Tokenizer | TokenizerError,
+        ignore_config: Collection[str] = (),
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.model = model
+        self.generation = published_defaults(checkpoint.generation, checkpoint.config)
+        self._tokenizer = tokenizer
+        known = tokenizer if isinstance(tokenizer, Tokenizer) else None
+        self._planner = Planner(self.architecture, known, self.generation, checkpoint.config, ignore_config)
+
+    def __repr__(self) -> str:
+        weight = self.model.embedding.tokens.weight
+        return (
+            f"LanguageModel({self.checkpoint.path.name}, {self.architecture.family}, {weight.dtype}, {weight.device})"
+        )
+
+    @property
+    def architecture(self) -> Architecture:
+        return self.model.architecture
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Raises TokenizerError for a model that came without one."""
+        if isinstance(self._tokenizer, TokenizerError):
+            raise self._tokenizer
+        return self._tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.embedding.tokens.weight.device
+
+    def settings(self, **settings: Any) -> Resolved:
+        """What generation would use if called with `settings`: every value and where it came from (`.values()`)."""
+        return self._planner.resolve(settings)
+
+    def logits(self, ids: Sequence[int] | Tensor, source: Sequence[int] | Tensor | None = None) -> Tensor:
+        """What the model says comes after each of `ids`: (tokens,) to (tokens, vocabulary) float32, and (batch, tokens)
+        to (batch, tokens, vocabulary).
+
+        An encoder-decoder also needs the ids of its `source` text, of the same rank. No padding: texts of a batch are
+        equally long. Raises UsageError for ids outside the vocabulary, ContextLengthError past the model's context.
+        """
+        if self.model.head is None:
+            raise UsageError(f"this {self.architecture.family} model has no head over the vocabulary")
+        encoder = self.architecture.encoder
+        if (source is None) != (encoder is None):
+            raise UsageError("an encoder-decoder needs source ids, and no other model takes them")
+        rows = self._rows(ids, self.architecture)
+        with torch.no_grad():
+            memory = None if source is None or encoder is None else self.model.encode(self._rows(source, encoder))
+            result = self.model(rows, Step.begin(self.architecture, rows, memory=memory)).float()
+        return result if torch.as_tensor(ids).dim() == 2 else result[0]
+
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        max_new_tokens: int | None = None,
+        *,
+        stop: str | Sequence[str] | None = None,
+        logprobs: int | None = None,
+        echo: bool = False,
+        trace: bool = False,
+        **settings: Any,
+    ) -> Completion:
+        """Writes on after `prompt` (text, or token ids), or answers it with an encoder-decoder.
+
+        max_new_tokens: as asked or refused, never lowered; None is what the model publishes, else up to 256 as fits.
+        stop: strings that end the text and are cut off it. logprobs: how many likely alternatives to report per token.
+        echo: put the prompt before the text. trace: keep every stage of sampling (`paddock.engine.explain` reads it).
+        """
+        options = {"stop": stop, "logprobs": logprobs, "echo": echo, "trace": trace}
+        return self._start(self._planner.ids(prompt), max_new_tokens, options, settings).completion()
+
+    def stream(
+        self,
+        prompt: str | Sequence[int],
+        max_new_tokens: int | None = None,
+        *,
+        stop: str | Sequence[str] | None = None,
+        logprobs: int | None = None,
+        echo: bool = False,
+        trace: bool = False,
+        **settings: Any,
+    ) -> Generation:
+        """As generate, token by token: an iterator of events, each with its `text`; `.completion()` is the whole."""
+        options = {"stop": stop, "logprobs": logprobs, "echo": echo, "trace": trace}
+        return self._start(self._planner.ids(prompt), max_new_tokens, options, settings)
+
+    def save(self, path: str | Path) -> None:
+        """Writes a Hugging Face folder: weights, config, generation defaults, tokenizer, and the published template."""
+        folder.write(path, self.model, dict(self.checkpoint.config), dict(self.checkpoint.generation))
+        if isinstance(self._tokenizer, Tokenizer):
+            self._tokenizer.save(path)
+
+    def _start(
+        self, ids: tuple[int, ...], limit: int | None, options: dict[str, Any], settings: dict[str, Any]
+    ) -> Generation:
+        check_generates(self.architecture)
+        request = self._planner.request(ids, self.settings(**settings), max_new_tokens=limit, **options)
+        decoder = None
+        if isinstance(self._tokenizer, Tokenizer):
+            decoder = Continuation(self._tokenizer, () if self.architecture.encoder else ids)
+        return Generation(self.model, request, decoder)
+
+    def _rows(self, ids: Sequence[int] | Tensor, architecture: Architecture) -> Tensor:
+        """(batch, tokens) ids on the model's device, checked."""
+        values: list[Any] = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+        rows = values if values and isinstance(values[0], list) else [values]
+        if len({len(row) for row in rows}) > 1:
+            raise UsageError("the texts of the batch are not equally long", fix="give them one by one")
+        checked = [token_ids(row, architecture.vocabulary, "ids") for row in rows]
+        if architecture.context is not None and len(checked[0]) > architecture.context:
+            raise ContextLengthError(
+                f"{len(checked[0])} tokens do not fit", expected=f"at most {architecture.context}, this model's context"
+            )
+        return torch.tensor(checked, dtype=torch.long, device=self.device)
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError):
+        raise UsageError(f"unknown device {device!r}", expected="auto, cpu, cuda or cuda:N") from None
+
+
+def _tokenizer(checkpoint: Checkpoint, given: Path | None) -> Tokenizer | TokenizerError:
+    """The model's tokenizer; where it came without one, the error for whoever asks: it can still be run on ids.
+
+    A tokenizer that is there but broken is refused at once.
+    """
+    if given is not None:
+        return text.load(given)
+    place = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
+    try:
+        return text.load(place)
+    except TokenizerError as error:
+        if any((place / name).exists() for name in IN_ORDER):
+            raise
+        return error

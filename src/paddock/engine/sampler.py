@@ -1,0 +1,249 @@
+"""The only place where a token is chosen.
+
+Stages, in this order, each skipped where its setting is neutral:
+
+    1. logit_bias              added to the raw logits
+    2. repetition_penalty      over prompt and written ids: positive logits divided, others multiplied (1909.05858)
+    3. frequency, presence     over written ids only: minus frequency * count, minus presence (OpenAI's rule)
+    4. constraints             forbidden ids to minus infinity
+    5. temperature             logits divided by it; 0 takes the highest now and skips the rest
+    6. top_k                   the k highest, and what equals the k-th
+    7. top_p                   likeliest first, while the mass before a token is below p (arXiv 1904.09751)
+    8. min_p                   what is at least min_p times as likely as the likeliest (arXiv 2407.01082)
+    9. typical_p               nearest to the distribution's entropy first, to that mass (arXiv 2202.00666)
+   10. draw                    one uniform number, looked up in the cumulated probabilities
+
+Penalties come first because they are defined on raw logits; the filters follow the order of Hugging Face transformers,
+each over the renormalised survivors of the last, so settings published for it mean the same here. From 5 on all is
+float64. The draw runs down the candidates from likely to unlikely, equal ones by lower id: it depends on nothing but
+these logits and the request's own generator, so a batch changes nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from paddock.engine.constraints import Constraints
+from paddock.engine.sampling import Sampling
+from paddock.errors import PaddockError, UsageError
+
+TRACED = 10  # candidates kept per stage of a trace
+
+
+@dataclass(frozen=True)
+class History:
+    """What was read and written before this step; `left` more ids may be written, `ends` are those that end a text."""
+
+    prompt: Sequence[int] = ()
+    written: Sequence[int] = ()
+    ends: Sequence[int] = ()
+    left: int = 2**31
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage left: how many candidates, and the likeliest as (id, probability)."""
+
+    name: str
+    survivors: int
+    top: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One step in full. `draw` is the uniform number, None if greedy; `probability` the chosen token's, at the end.
+
+    `below` is the probability of all candidates before the chosen one: below <= draw < below + probability.
+    """
+
+    stages: tuple[Stage, ...]
+    draw: float | None
+    below: float
+    probability: float
+    token: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A token, its log-probability in the model's raw distribution, and the likeliest (id, log-probability) there."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+    trace: Trace | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Tokens still in the running, likeliest first (equal ones by lower id): ids (n,), logits (n,) float64."""
+
+    ids: Tensor
+    logits: Tensor
+
+    @property
+    def probabilities(self) -> Tensor:
+        return self.logits.softmax(0)
+
+    def keep(self, mask: Tensor) -> Candidates:
+        return Candidates(self.ids[mask], self.logits[mask])
+
+
+def generator(seed: int) -> random.Random:
+    """A request's own stream of uniform numbers; Python promises the same numbers for a seed in every version."""
+    return random.Random(seed)  # noqa: S311 - meant to be repeatable
+
+
+def choose(
+    logits: Tensor,
+    history: History,
+    sampling: Sampling,
+    uniform: random.Random,
+    *,
+    constraints: Constraints | None = None,
+    alternatives: int = 0,
+    trace: bool = False,
+) -> Choice:
+    """Picks the next token from the model's `logits` (vocabulary,).
+
+    `uniform` is used once, and not at all if greedy. `alternatives` asks for that many of the likeliest tokens.
+    Raises UsageError where constraints leave nothing to choose, PaddockError for logits that are not numbers.
+    """
+    raw = logits.detach().float().cpu()
+    if torch.isnan(raw).any():
+        raise PaddockError("the model computed logits that are not numbers", fix="load it with dtype='float32'")
+    scores = adjust(raw.clone(), history, sampling, constraints or Constraints())
+    stages = [_stage("raw", _ranked(raw))] if trace else None
+    if stages is not None and not torch.equal(scores, raw):
+        stages.append(_stage("penalties", _ranked(scores)))
+    drawn = None
+    if sampling.greedy:
+        token = _likeliest(scores)
+        drawn = None if stages is None else Trace(tuple(stages), None, 0.0, 1.0, token)
+    else:
+        token, drawn = _draw(distribution(scores, sampling, stages), uniform.random(), stages)
+    logprobs = raw.double().log_softmax(0)
+    return Choice(token, float(logprobs[token]), top_of(logprobs, alternatives), drawn)
+
+
+def adjust(scores: Tensor, history: History, sampling: Sampling, constraints: Constraints) -> Tensor:
+    """Stages 1 to 4 on `scores` (vocabulary,), changed in place and returned. Beam search uses them too."""
+    if sampling.logit_bias:
+        biases = list(sampling.logit_bias.values())
+        scores[list(sampling.logit_bias)] += torch.tensor(biases, dtype=scores.dtype, device=scores.device)
+    if sampling.repetition_penalty != 1.0 and (seen := sorted({*history.prompt, *history.written})):
+        values = scores[seen]
+        factor = sampling.repetition_penalty
+        scores[seen] = torch.where(values < 0, values * factor, values / factor)
+    if history.written and (sampling.frequency_penalty or sampling.presence_penalty):
+        counts = Counter(history.written)
+        penalty = [sampling.frequency_penalty * count + sampling.presence_penalty for count in counts.values()]
+        scores[list(counts)] -= torch.tensor(penalty, dtype=scores.dtype, device=scores.device)
+    constraints.apply(scores, history.prompt, history.written, history.ends, history.left)
+    return scores
+
+
+def top_of(logprobs: Tensor, count: int) -> tuple[tuple[int, float], ...]:
+    """The `count` likeliest (id, log-probability), likeliest first."""
+    if not count:
+        return ()
+    values, ids = logprobs.topk(min(count, len(logprobs)))
+    return tuple(zip(ids.tolist(), values.tolist(), strict=True))
+
+
+def _likeliest(scores: Tensor) -> int:
+    highest = scores.max()
+    if highest == float("-inf"):
+        raise _nothing_left()
+    return int((scores == highest).nonzero()[0])  # of equals the lowest id, on every device
+
+
+def _nothing_left() -> UsageError:
+    return UsageError(
+        "every token is forbidden at this step",
+        fix="loosen logit_bias, bad_words_ids, suppress_tokens or no_repeat_ngram_size",
+    )
+
+
+def _ranked(scores: Tensor, highest: int = 0) -> Candidates:
+    """All possible tokens likeliest first; only the `highest`, and what equals the last of them, if given."""
+    mask = scores > float("-inf")
+    if highest:
+        mask &= scores >= scores.topk(min(highest, len(scores))).values[-1]
+    ids = mask.nonzero().squeeze(1)
+    if not len(ids):
+        raise _nothing_left()
+    logits, order = scores[ids].sort(descending=True, stable=True)
+    return Candidates(ids[order], logits.double())
+
+
+def _top_k(candidates: Candidates, k: float) -> Candidates:
+    last = candidates.logits[min(int(k), len(candidates.logits)) - 1]
+    return candidates.keep(candidates.logits >= last)
+
+
+def _top_p(candidates: Candidates, p: float) -> Candidates:
+    probabilities = candidates.probabilities
+    return candidates.keep(probabilities.cumsum(0) - probabilities < p)
+
+
+def _min_p(candidates: Candidates, p: float) -> Candidates:
+    probabilities = candidates.probabilities
+    return candidates.keep(probabilities >= p * probabilities[0])
+
+
+def _typical_p(candidates: Candidates, mass: float) -> Candidates:
+    logprobs = candidates.logits.log_softmax(0)
+    probabilities = logprobs.exp()
+    entropy = -(logprobs * probabilities).sum()
+    oddness, order = (-logprobs - entropy).abs().sort(stable=True)
+    last = min(int((probabilities[order].cumsum(0) < mass).sum()), len(oddness) - 1)
+    return candidates.keep((-logprobs - entropy).abs() <= oddness[last])
+
+
+FILTERS: tuple[tuple[str, float, Callable[[Candidates, float], Candidates]], ...] = (
+    ("top_k", 0, _top_k),
+    ("top_p", 1.0, _top_p),
+    ("min_p", 0.0, _min_p),
+    ("typical_p", 1.0, _typical_p),
+)
+
+
+def distribution(scores: Tensor, sampling: Sampling, stages: list[Stage] | None = None) -> Candidates:
+    """Stages 5 to 9: what may be drawn, from adjusted `scores` (vocabulary,). Each stage is noted in `stages`."""
+    # Dividing keeps the order, so without a trace the unlikely ones need not be sorted.
+    candidates = _ranked(scores, sampling.top_k if stages is None else 0)
+    if sampling.temperature != 1.0:
+        candidates = Candidates(candidates.ids, candidates.logits / sampling.temperature)
+        if stages is not None:
+            stages.append(_stage("temperature", candidates))
+    for name, neutral, stage in FILTERS:
+        setting = getattr(sampling, name)
+        if setting != neutral:
+            candidates = stage(candidates, setting)
+            if stages is not None:
+                stages.append(_stage(name, candidates))
+    return candidates
+
+
+def _draw(candidates: Candidates, uniform: float, stages: list[Stage] | None) -> tuple[int, Trace | None]:
+    probabilities = candidates.probabilities
+    cumulated = probabilities.cumsum(0)
+    # The sum may end a rounding error away from 1: measured against it, no draw falls outside.
+    target = torch.tensor(uniform, dtype=torch.float64) * cumulated[-1]
+    place = min(int(torch.searchsorted(cumulated, target, right=True)), len(cumulated) - 1)
+    token = int(candidates.ids[place])
+    if stages is None:
+        return token, None
+    below = float(cumulated[place - 1]) if place else 0.0
+    return token, Trace(tuple(stages), uniform, below, float(probabilities[place]), token)
+
+
+def _stage(name: str, candidates: Candidates) -> Stage:
+    top = zip(candidates.ids[:TRACED].tolist(), candidates.probabilities[:TRACED].tolist(), strict=True)
+    return Stage(name, len(candidates.ids), tuple(top))
