@@ -1,8 +1,8 @@
 """Ids to bytes, one at a time: each kind of vocabulary's way of joining pieces.
 
 Whole-text decoding and streaming run the same objects, so that a stream's parts joined are the whole by construction.
-A decoding gives bytes, not text: a character may lie across several pieces. Text is made in one place (`StreamDecoder`),
-where each maximal run of bytes that cannot be UTF-8 becomes one U+FFFD.
+A decoding gives bytes, not text: a character may lie across several pieces. Text is made in one place
+(`StreamDecoder`), where each maximal run of bytes that cannot be UTF-8 becomes one U+FFFD.
 """
 
 from __future__ import annotations

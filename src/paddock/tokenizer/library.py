@@ -1,9 +1,9 @@
 """`tokenizer.json`, run by the tokenizers library.
 
-The library finds every added token in every text. To keep control tokens out of ordinary text, the copy of the file that
-the library gets spells them with a random mark that no text can contain; where the caller trusts the text, their real
-spellings are replaced by these marks first. So one instance serves both ways, and the control token of a vocabulary that
-lists it among its pieces (T5's `</s>`) is out of the model's reach too.
+The library finds every added token in every text. To keep control tokens out of ordinary text, the copy of the file
+that the library gets spells them with a random mark that no text can contain; where the caller trusts the text, their
+real spellings are replaced by these marks first. So one instance serves both ways, and a control token that the
+vocabulary lists among its pieces (T5's `</s>`) is out of the model's reach too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import tokenizers
@@ -22,14 +23,15 @@ from paddock.tokenizer.files import as_json, guarded
 from paddock.tokenizer.joining import decoding_of
 from paddock.tokenizer.schema import added_tokens, check_tree, kind_of, vocabulary, wrapping_of
 from paddock.tokenizer.sidefiles import SideFiles, resolve
-from paddock.tokenizer.specials import Added, Special
+from paddock.tokenizer.specials import Added
 from paddock.tokenizer.tokenizer import Tokenizer
+from paddock.tokenizer.trees import added_entry, dump
 
 
 class Library:
     """A tokenizer.json tree; `controls` are the spellings that only trusted text may use."""
 
-    def __init__(self, tree: Mapping[str, Any], pieces: list[str | None], controls: Iterable[str], name: str) -> None:
+    def __init__(self, tree: dict[str, Any], pieces: list[str | None], controls: Iterable[str], name: str) -> None:
         self.kind = kind_of(tree)
         self.pieces = pieces
         self.name = name
@@ -96,50 +98,35 @@ def from_tree(
     tree: dict[str, Any],
     side: SideFiles,
     source: str,
-    files: Callable[[], Mapping[str, bytes]],
-    roles: Mapping[str, int] | None = None,
+    files: Callable[[], Mapping[str, bytes]] | None = None,
+    ends: Iterable[int] = (),
 ) -> Tokenizer:
-    """A tokenizer from a parsed tokenizer.json. `roles`: what the origin of the tree says of them, if anything."""
+    """A tokenizer from a parsed tokenizer.json and the files beside it.
+
+    `files`: the files it came from, where they are a folder that loads again; otherwise the tree itself is saved.
+    `ends`: further ids that end a turn.
+    """
     check_tree(tree, source)
-    declare(tree, side)
+    declare(tree, side.declared())
     added = added_tokens(tree, source)
     pieces = vocabulary(tree, added, source)
     ids = {piece: id for id, piece in enumerate(pieces) if piece is not None}
-    special: Special = resolve(ids, added, side, wrapping_of(tree), roles or {})
+    special = resolve(ids, added, side, wrapping_of(tree), {})
+    special = replace(special, ends=tuple(dict.fromkeys((*special.ends, *ends))))
+    declare(tree, [Added(id, text, control=True) for text, id in special.controls.items()])
     backend = Library(tree, pieces, special.controls, source)
     backend.check_added(added)
-    return Tokenizer(backend, special, source, files)
+    return Tokenizer(backend, special, source, files or (lambda: {"tokenizer.json": dump(tree), **side.files()}))
 
 
-def declare(tree: dict[str, Any], side: SideFiles) -> None:
-    """Adds to the tree the tokens that only the side files list, in the order of their ids."""
-    listed = {entry["content"] for entry in tree.get("added_tokens") or ()}
-    fresh = sorted((token for token in side.declared() if token.text not in listed), key=lambda token: token.id)
-    entries = [
-        {
-            "id": token.id,
-            "content": token.text,
-            "single_word": token.single_word,
-            "lstrip": token.lstrip,
-            "rstrip": token.rstrip,
-            "normalized": False,
-            "special": token.control,
-        }
-        for token in fresh
-    ]
-    if entries:
-        tree["added_tokens"] = [*(tree.get("added_tokens") or ()), *entries]
+def declare(tree: dict[str, Any], tokens: Iterable[Added]) -> None:
+    """Adds tokens that the tree does not list, in the order of their ids, as the library numbers them by order."""
+    listed = {entry.get("content") for entry in tree.get("added_tokens") or () if isinstance(entry, dict)}
+    fresh = sorted((token for token in tokens if token.text not in listed), key=lambda token: token.id)
+    if fresh:
+        tree["added_tokens"] = [*(tree.get("added_tokens") or ()), *map(added_entry, fresh)]
 
 
 def from_json(data: bytes, side: SideFiles, name: str = "tokenizer.json") -> Tokenizer:
     """A tokenizer from the bytes of tokenizer.json and the files beside it."""
-    return from_tree(as_json(data, name), side, name, lambda: {"tokenizer.json": data, **side_bytes(side)})
-
-
-def side_bytes(side: SideFiles) -> dict[str, bytes]:
-    """The side files as bytes, those that say anything."""
-    values = {"tokenizer_config.json": side.config, "special_tokens_map.json": side.special_map}
-    values["added_tokens.json"] = side.added
-    return {
-        name: json.dumps(dict(value), ensure_ascii=False, indent=2).encode() for name, value in values.items() if value
-    }
+    return from_tree(as_json(data, name), side, name, lambda: {"tokenizer.json": data, **side.files()})

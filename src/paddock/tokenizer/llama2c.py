@@ -1,7 +1,7 @@
 """llama2.c's `tokenizer.bin`: pieces with scores, blanks written as blanks.
 
-Layout (Karpathy, llama2.c): int32 longest piece in bytes; then for each id a float32 score, an int32 length in bytes and
-the piece. Little-endian; the number of pieces is not stored. Ids 0, 1, 2 are unknown, BOS and EOS, 3 to 258 the bytes.
+Layout (Karpathy, llama2.c): int32 longest piece in bytes; then for each id a float32 score, an int32 length in bytes
+and the piece. Little-endian; the number of pieces is not stored. Ids 0, 1, 2 are unknown, BOS and EOS, 3 to 258 bytes.
 """
 
 from __future__ import annotations
@@ -12,14 +12,22 @@ from pathlib import Path
 
 from paddock.checkpoint.writing import write_bytes
 from paddock.errors import TokenizerError, UsageError
-from paddock.tokenizer.decoding import SpacedDecoding
 from paddock.tokenizer.files import MAX_PIECE, MAX_PIECES, read_bytes
-from paddock.tokenizer.merging import Joining, find_byte_ids
+from paddock.tokenizer.merging import Joining
+from paddock.tokenizer.modelproto import NORMAL
+from paddock.tokenizer.scored import from_scored
 from paddock.tokenizer.segmented import Segmented
-from paddock.tokenizer.specials import Added, Special, Wrapping
+from paddock.tokenizer.sidefiles import SideFiles
+from paddock.tokenizer.specials import Added, Wrapping
 from paddock.tokenizer.tokenizer import Tokenizer
 
 CONTROLS = {"<unk>": 0, "<s>": 1, "</s>": 2}
+CONFIG = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "unk_token": "<unk>",
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+}
 RECORD = struct.Struct("<fi")
 
 
@@ -30,19 +38,17 @@ def load_llama2c(path: Path) -> Tokenizer:
     if len(pieces) < len(CONTROLS):
         raise TokenizerError(f"{path.name} has {len(pieces)} pieces", expected="at least <unk>, <s> and </s>")
     pieces[:3] = CONTROLS  # the file writes "\n<s>\n" for <s>, so that printing it starts a line
-    special = Special(
-        roles={"unk": 0, "bos": 1, "eos": 2}, controls=dict(CONTROLS), ends=(2,), wrapping=Wrapping(before=(1,))
+    return from_scored(
+        pieces,
+        scores,
+        [NORMAL] * len(pieces),
+        [Added(id, text, control=True) for text, id in CONTROLS.items()],
+        SideFiles(config=CONFIG),
+        Wrapping(before=(1,)),
+        prefix=True,
+        source=f"{path.name} (llama2.c)",
+        space=" ",
     )
-    return Tokenizer(_backend(pieces, scores), special, f"{path.name} (llama2.c)", lambda: {"tokenizer.bin": data})
-
-
-def _backend(pieces: list[str], scores: list[float]) -> Segmented:
-    byte_ids = find_byte_ids(pieces)
-    reserved = {*CONTROLS.values(), *(byte_ids or ())}
-    ids = {piece: id for id, piece in reversed(list(enumerate(pieces))) if id not in reserved and piece}
-    speller = Joining(ids, scores, byte_ids, unknown=0, space=" ")
-    added = [Added(id, text, control=True) for text, id in CONTROLS.items()]
-    return Segmented("SentencePiece BPE", pieces, added, speller, lambda: SpacedDecoding(space=" "))
 
 
 def _records(data: bytes, name: str) -> tuple[list[str], list[float]]:

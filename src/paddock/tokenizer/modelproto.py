@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from paddock.errors import TokenizerError
 from paddock.tokenizer.charsmap import check_charsmap
 from paddock.tokenizer.files import MAX_PIECE, MAX_PIECES
 
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+TYPES = NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 UNIGRAM, BPE, WORD, CHARACTER = 1, 2, 3, 4
 
 # ModelProto
@@ -28,6 +28,7 @@ UNK_ID, BOS_ID, EOS_ID, PAD_ID = 40, 41, 42, 43
 CHARSMAP, DUMMY_PREFIX, SQUEEZE_SPACES, ESCAPE_SPACES = 2, 3, 4, 5
 
 Value = int | bytes
+Message = Sequence[tuple[int, int, Value]]
 
 
 @dataclass
@@ -46,7 +47,7 @@ class ModelProto:
     normalizer: list[tuple[int, int, Value]] = field(default_factory=list)
     denormalizer: list[tuple[int, int, Value]] = field(default_factory=list)
 
-    def number(self, message: list[tuple[int, int, Value]], key: int, default: int) -> int:
+    def number(self, message: Message, key: int, default: int) -> int:
         """The last value of an integer field; negative numbers come as 64-bit two's complement."""
         values = [value for number, _, value in message if number == key]
         value = values[-1] if values else default
@@ -71,13 +72,23 @@ def parse_model(data: bytes, name: str) -> ModelProto:
         elif number in (TRAINER, NORMALIZER, DENORMALIZER):
             target = {TRAINER: model.trainer, NORMALIZER: model.normalizer, DENORMALIZER: model.denormalizer}[number]
             target += fields(_message(wire, value, name), name)
+    check_model(model, name)
+    return model
+
+
+def check_model(model: ModelProto, name: str) -> None:
+    """TokenizerError for a model that the library should not be shown."""
     if not model.pieces:
         raise TokenizerError(f"{name} holds no pieces", expected="a SentencePiece model")
+    for id, piece in enumerate(model.pieces):
+        if not piece.text or len(piece.text) > MAX_PIECE or "\0" in piece.text:
+            raise TokenizerError(f"{name}: piece {id} is {piece.text[:40]!r}", expected="some text without NUL")
+        if not math.isfinite(piece.score) or piece.type not in TYPES:
+            raise TokenizerError(f"{name}: piece {id} has score {piece.score} and type {piece.type}")
     for message in (model.normalizer, model.denormalizer):
         for number, wire, value in message:
             if number == CHARSMAP:
                 check_charsmap(_message(wire, value, name), name)
-    return model
 
 
 def fields(data: bytes, name: str) -> Iterator[tuple[int, int, Value]]:
@@ -121,9 +132,17 @@ def _message(wire: int, value: Value, name: str) -> bytes:
     return value
 
 
+def _piece_fields(data: bytes, name: str) -> Iterable[tuple[int, int, Value]]:
+    """The fields of one piece. Text, score and no type, as nearly all pieces are written, takes no walk."""
+    size = len(data) - 7
+    if size > 0 and data[0] == TEXT << 3 | 2 and data[1] == size < 0x80 and data[2 + size] == SCORE << 3 | 5:
+        return (TEXT, 2, data[2 : 2 + size]), (SCORE, 5, data[3 + size :])
+    return fields(data, name)
+
+
 def _piece(data: bytes, name: str, id: int) -> Piece:
     piece = Piece("", 0.0, NORMAL)
-    for number, wire, value in fields(data, name):
+    for number, wire, value in _piece_fields(data, name):
         if number == TEXT:
             try:
                 piece.text = _message(wire, value, name).decode("utf-8")
@@ -133,18 +152,14 @@ def _piece(data: bytes, name: str, id: int) -> Piece:
             (piece.score,) = struct.unpack("<f", value)
         elif number == TYPE and isinstance(value, int):
             piece.type = value
-    if not piece.text or len(piece.text) > MAX_PIECE or "\0" in piece.text:
-        raise TokenizerError(f"{name}: piece {id} is {piece.text[:40]!r}", expected="some text without NUL")
-    if not math.isfinite(piece.score) or piece.type not in range(NORMAL, BYTE + 1):
-        raise TokenizerError(f"{name}: piece {id} has score {piece.score} and type {piece.type}")
     return piece
 
 
 def write_model(model: ModelProto) -> bytes:
     """The model as bytes that the sentencepiece library loads."""
-    parts = []
+    parts: list[tuple[int, int, Value]] = []
     for piece in model.pieces:
-        body = [
+        body: Message = [
             (TEXT, 2, piece.text.encode("utf-8")),
             (SCORE, 5, struct.pack("<f", piece.score)),
             (TYPE, 0, piece.type),
@@ -155,7 +170,7 @@ def write_model(model: ModelProto) -> bytes:
     return _encode(parts)
 
 
-def _encode(message: list[tuple[int, int, Value]]) -> bytes:
+def _encode(message: Message) -> bytes:
     out = bytearray()
     for number, wire, value in message:
         out += _varint_bytes(number << 3 | wire)
@@ -173,3 +188,7 @@ def _varint_bytes(value: int) -> bytes:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes([*out, value])
+
+
+# Put after a model's bytes, this overrides one field of its normalizer: later fields of a message win.
+WITHOUT_PREFIX = _encode([(NORMALIZER, 2, _encode([(DUMMY_PREFIX, 0, 0)]))])

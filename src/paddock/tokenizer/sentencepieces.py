@@ -1,14 +1,13 @@
 """SentencePiece models (`tokenizer.model`, `spiece.model`), run by the sentencepiece library.
 
 Control pieces never come from text, as in the library itself. User-defined pieces do, which is right for a run of
-blanks and wrong for `<|im_start|>`: those spelled like control tokens, or named as such beside the model, are made control
-pieces in the copy that the library gets.
+blanks and wrong for `<|im_start|>`: those spelled like control tokens, or named as such beside the model, are made
+control pieces in the copy that the library gets.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +17,7 @@ from paddock.errors import TokenizerError
 from paddock.tokenizer import modelproto
 from paddock.tokenizer.decoding import SpacedDecoding
 from paddock.tokenizer.files import guarded
-from paddock.tokenizer.modelproto import ModelProto, parse_model, write_model
+from paddock.tokenizer.modelproto import CONTROL, NORMAL, UNKNOWN, USER_DEFINED, ModelProto, parse_model, write_model
 from paddock.tokenizer.segmented import Segmented, place
 from paddock.tokenizer.sidefiles import SideFiles, resolve
 from paddock.tokenizer.specials import MARKER, Added, Wrapping
@@ -33,32 +32,45 @@ KINDS = {
 
 
 class LibrarySpeller:
-    """Ordinary text through the library: one processor for the start of a text, one without SentencePiece's blank."""
+    """Ordinary text through the library: one processor for the start of a text, one without SentencePiece's blank.
 
-    def __init__(self, model: ModelProto, name: str) -> None:
+    `data`: the model; `prefix`: it puts a blank before each text.
+    """
+
+    def __init__(self, data: bytes, prefix: bool, name: str) -> None:
         self.name = name
-        self._first = self._processor(model)
-        bare = replace(model, normalizer=[*model.normalizer, (modelproto.DUMMY_PREFIX, 0, 0)])
-        prefixed = model.number(model.normalizer, modelproto.DUMMY_PREFIX, 1)
-        self._bare = bare if prefixed else None
-        self._later = None if prefixed else self._first
+        self._data = data
+        self._first = self._processor(data)
+        self._later = None if prefix else self._first
 
-    def _processor(self, model: ModelProto) -> Any:
+    def _processor(self, data: bytes) -> Any:
         processor = sentencepiece.SentencePieceProcessor()
         with guarded(f"{self.name} cannot be used"):
-            processor.LoadFromSerializedProto(write_model(model))
+            processor.LoadFromSerializedProto(data)
         return processor
 
+    def _after_added(self) -> Any:
+        """The processor for text that follows an added token; made when first wanted, as few prompts need it."""
+        if self._later is None:
+            self._later = self._processor(self._data + modelproto.WITHOUT_PREFIX)
+        return self._later
+
     def encode(self, text: str, first: bool) -> list[int]:
-        if not first and self._later is None and self._bare is not None:
-            self._later = self._processor(self._bare)
+        processor = self._first if first else self._after_added()
         with guarded(f"{self.name} cannot encode this text"):
-            return list((self._first if first else self._later).EncodeAsIds(text))
+            return list(processor.EncodeAsIds(text))
 
 
-def from_model(data: bytes, side: SideFiles, name: str, extra: Callable[[], Mapping[str, bytes]] = dict) -> Tokenizer:
-    """A tokenizer from the bytes of a SentencePiece model and the files beside it; `extra`: more files to save."""
-    model = parse_model(data, name)
+def from_model(data: bytes, side: SideFiles, name: str, ends: Iterable[int] = ()) -> Tokenizer:
+    """A tokenizer from the bytes of a SentencePiece model and the files beside it.
+
+    `ends`: further ids that end a turn.
+    """
+    return from_proto(parse_model(data, name), data, side, name, ends)
+
+
+def from_proto(model: ModelProto, data: bytes, side: SideFiles, name: str, ends: Iterable[int] = ()) -> Tokenizer:
+    """The same from a model already parsed; `data` is the model as bytes."""
     if model.number(model.trainer, modelproto.WHITESPACE_SUFFIX, 0):
         raise TokenizerError(f"{name} writes blanks after words, which Paddock does not decode")
     pieces: list[str | None] = [piece.text for piece in model.pieces]
@@ -73,11 +85,12 @@ def from_model(data: bytes, side: SideFiles, name: str, extra: Callable[[], Mapp
         KINDS.get(model.number(model.trainer, modelproto.MODEL_TYPE, 1), "SentencePiece"),
         pieces,
         [replace(token, control=token.control or token.id in special.controls.values()) for token in added],
-        LibrarySpeller(_disarmed(model, {token.text for token in added}), name),
+        LibrarySpeller(_disarmed(model, data, {token.text for token in added}), bool(_prefixed(model)), name),
         _decoding(model),
         restart=side.flag("legacy") is not False,
     )
-    return Tokenizer(backend, special, name, lambda: {"tokenizer.model": data, **_config(side), **extra()})
+    special = replace(special, ends=tuple(dict.fromkeys((*special.ends, *ends))))
+    return Tokenizer(backend, special, name, lambda: {"tokenizer.model": data, **side.files()})
 
 
 def _reserved(model: ModelProto, known: set[int], side: SideFiles) -> list[Added]:
@@ -85,22 +98,22 @@ def _reserved(model: ModelProto, known: set[int], side: SideFiles) -> list[Added
     named = {*side.role_texts().values(), *side.additional()}
     found = []
     for id, piece in enumerate(model.pieces):
-        control = piece.type in (modelproto.CONTROL, modelproto.UNKNOWN)
-        marker = piece.type == modelproto.USER_DEFINED and (piece.text in named or MARKER.match(piece.text))
+        control = piece.type in (CONTROL, UNKNOWN)
+        marker = piece.type == USER_DEFINED and (piece.text in named or MARKER.match(piece.text))
         if (control or marker) and id not in known:
             found.append(Added(id, piece.text, control=True))
     return found
 
 
-def _disarmed(model: ModelProto, added: set[str]) -> ModelProto:
+def _disarmed(model: ModelProto, data: bytes, added: set[str]) -> bytes:
     """The model with every added token that it also defines made a control piece, which text never becomes."""
-    pieces = [
-        replace(piece, type=modelproto.CONTROL)
-        if piece.text in added and piece.type in (modelproto.USER_DEFINED, modelproto.NORMAL)
-        else piece
-        for piece in model.pieces
-    ]
-    return replace(model, pieces=pieces)
+    armed = {
+        id for id, piece in enumerate(model.pieces) if piece.text in added and piece.type in (NORMAL, USER_DEFINED)
+    }
+    if not armed:
+        return data
+    pieces = [replace(piece, type=CONTROL) if id in armed else piece for id, piece in enumerate(model.pieces)]
+    return write_model(replace(model, pieces=pieces))
 
 
 def _roles(model: ModelProto) -> dict[str, int]:
@@ -109,7 +122,7 @@ def _roles(model: ModelProto) -> dict[str, int]:
     defaults = {"unk": (modelproto.UNK_ID, 0), "bos": (modelproto.BOS_ID, 1), "eos": (modelproto.EOS_ID, 2)}
     for role, (key, default) in {**defaults, "pad": (modelproto.PAD_ID, -1)}.items():
         id = model.number(model.trainer, key, default)
-        wanted = modelproto.UNKNOWN if role == "unk" else modelproto.CONTROL
+        wanted = UNKNOWN if role == "unk" else CONTROL
         if 0 <= id < len(model.pieces) and model.pieces[id].type == wanted:
             roles[role] = id
     return roles
@@ -122,16 +135,12 @@ def _wrapping(side: SideFiles, roles: Mapping[str, int], name: str) -> Wrapping:
     return Wrapping(before=(roles["bos"],) if "bos" in roles else ())
 
 
+def _prefixed(model: ModelProto) -> int:
+    return model.number(model.normalizer, modelproto.DUMMY_PREFIX, 1)
+
+
 def _decoding(model: ModelProto) -> Callable[[], SpacedDecoding]:
     squeezes = model.number(model.normalizer, modelproto.SQUEEZE_SPACES, 1)
-    prefixed = model.number(model.normalizer, modelproto.DUMMY_PREFIX, 1)
-    leading = "all" if squeezes else "one" if prefixed else "none"
+    leading = "all" if squeezes else "one" if _prefixed(model) else "none"
     fallback = any(piece.type == modelproto.BYTE for piece in model.pieces)
     return lambda: SpacedDecoding(leading=leading, byte_pieces=fallback)
-
-
-def _config(side: SideFiles) -> dict[str, bytes]:
-    values = {"tokenizer_config.json": side.config, "special_tokens_map.json": side.special_map}
-    return {
-        name: json.dumps(dict(value), ensure_ascii=False, indent=2).encode() for name, value in values.items() if value
-    }

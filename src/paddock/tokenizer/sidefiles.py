@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,11 @@ class SideFiles:
     def beside(cls, folder: Path) -> SideFiles:
         found = [read_json(folder / name) if (folder / name).exists() else {} for name in NAMES]
         return cls(*found)
+
+    def files(self) -> dict[str, bytes]:
+        """The side files that say anything, by name, as bytes."""
+        values = zip(NAMES, (self.config, self.special_map, self.added), strict=True)
+        return {name: json.dumps(dict(value), ensure_ascii=False, indent=2).encode() for name, value in values if value}
 
     @property
     def tokenizer_class(self) -> str:

@@ -56,7 +56,7 @@ class Wrapping:
 
 @dataclass(frozen=True)
 class Special:
-    """All a tokenizer knows of its control tokens: `roles` ("bos" -> id), every control id, every id that ends a turn."""
+    """What a tokenizer knows of its control tokens: `roles` ("bos" -> id), all by spelling, those that end a turn."""
 
     roles: Mapping[str, int] = field(default_factory=dict)
     controls: Mapping[str, int] = field(default_factory=dict)
