@@ -38,9 +38,8 @@ class Constraints:
         """
         forced = self._forced(len(written), left)
         if forced is not None:
-            kept = scores[forced].clone()
             scores.fill_(NEVER)
-            scores[forced] = kept
+            scores[forced] = 0.0  # certain: a forced token costs a beam nothing
             return
         if self.vocabulary is not None and self.vocabulary < len(scores):
             scores[self.vocabulary :] = NEVER

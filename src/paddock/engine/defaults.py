@@ -116,7 +116,8 @@ class Resolved:
 def resolve(requested: Mapping[str, Any], generation: Mapping[str, Any], ignore: Collection[str] = ()) -> Resolved:
     """Each setting from `requested` if it is there (None counts as absent), else from the model, else neutral.
 
-    A model that says do_sample: false is greedy (temperature 0) unless the request names a temperature or a filter.
+    A model that says do_sample: false is greedy (temperature 0) unless the request names a temperature or a filter;
+    beam search never samples.
     `ignore` names keys of `generation` to pass over. Raises UsageError for what a request cannot mean, CheckpointError
     for what generation_config.json cannot.
     """
@@ -127,7 +128,10 @@ def resolve(requested: Mapping[str, Any], generation: Mapping[str, Any], ignore:
         _check_published(name, value)
     for name, value in asked.items():
         _check_asked(name, value)
-    if not _samples(asked, published):
+    beams = asked.get("num_beams", published.get("num_beams", 1)) > 1
+    if beams:
+        _check_beams(asked, published)
+    if beams or not _samples(asked, published):
         published = {k: v for k, v in published.items() if k not in DRAWING} | {"temperature": 0.0}
     values = {**{k: v for k, v in published.items() if k in REQUESTABLE | FORCED}, **asked}
     origins: dict[str, Origin] = {name: "request" if name in asked else "model" for name in values}
@@ -161,6 +165,19 @@ def ids_of(value: Any, name: str) -> tuple[int, ...]:
 
 def _samples(asked: Mapping[str, Any], published: Mapping[str, Any]) -> bool:
     return published.get("do_sample", True) or bool(DRAWING & asked.keys())
+
+
+def _check_beams(asked: Mapping[str, Any], published: Mapping[str, Any]) -> None:
+    drawing = sorted(name for name in DRAWING & asked.keys() if (name, asked[name]) != ("temperature", 0))
+    if drawing:
+        raise UsageError(
+            f"beam search does not sample, so {drawing[0]} would mean nothing",
+            fix=f"leave out {drawing[0]}, or num_beams=1",
+        )
+    if published.get("do_sample") and "num_beams" not in asked:
+        raise UnsupportedError(
+            f"{FILE} asks for beam search with sampling, which Paddock does not do", fix="name num_beams yourself"
+        )
 
 
 def _constraints(values: Mapping[str, Any]) -> Constraints:

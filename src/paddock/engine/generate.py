@@ -13,7 +13,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -40,10 +39,11 @@ class Decoder(Protocol):
     def finish(self) -> str: ...
 
 
-def prefill(model: Transformer, request: Request, extra: int = 0) -> tuple[Step, Tensor]:
+def prefill(model: Transformer, request: Request, rows: int = 1) -> tuple[Step, Tensor]:
     """Reads the prompt. Gives the last step, whose cache has room for the whole answer, and logits (vocabulary,).
 
-    An encoder-decoder's encoder reads the prompt, its decoder the `start` ids.
+    An encoder-decoder's encoder reads the prompt, its decoder the `start` ids. `rows` is how many texts the cache is
+    going to be widened to; memory for them is checked at once.
     """
     architecture = model.architecture
     device = model.embedding.tokens.weight.device
@@ -52,7 +52,7 @@ def prefill(model: Transformer, request: Request, extra: int = 0) -> tuple[Step,
     if architecture.encoder is not None:
         memory = model.encode(ids)
         ids = torch.tensor([request.start], dtype=torch.long, device=device)
-    cache = new_cache(model, ids.shape[1] + request.max_new_tokens + extra)
+    cache = new_cache(model, ids.shape[1] + request.max_new_tokens, rows)
     size = PIECE if architecture.can_cut_prompt else ids.shape[1]
     step = hidden = None
     for piece in ids.split(size, dim=1):
@@ -137,7 +137,7 @@ class Generation:
             alternatives=request.logprobs or 0,
             trace=request.trace,
         )
-        self._seconds[1] += time.perf_counter() - started
+        self._seconds[1 if written else 0] += time.perf_counter() - started
         return choice
 
     def _event(self, choice: Choice) -> Event:
@@ -160,12 +160,3 @@ def advance(model: Transformer, step: Step, tokens: Tensor) -> tuple[Step, Tenso
     step = step.next(model.architecture)
     hidden = model.hidden(tokens.to(step.positions.device), step)
     return step, model.logits(hidden[:, -1])
-
-
-def widen(step: Step, rows: int) -> Step:
-    """A step of one text as a step of `rows` equal ones, its cache too (beam search)."""
-    assert step.cache is not None
-    step.cache.reorder(torch.zeros(rows, dtype=torch.long, device=step.positions.device))
-    positions = step.positions.expand(rows, *step.positions.shape[1:])
-    prefix = None if step.prefix is None else step.prefix.expand(rows)
-    return replace(step, positions=positions, prefix=prefix)

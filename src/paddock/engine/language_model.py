@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from paddock import tokenizer as text
 from paddock.checkpoint import folder
 from paddock.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from paddock.engine.beam import BeamSearch
 from paddock.engine.continuation import Continuation
 from paddock.engine.defaults import Resolved, published_defaults
 from paddock.engine.generate import Generation
@@ -149,7 +151,7 @@ class LanguageModel:
         echo: bool = False,
         trace: bool = False,
         **settings: Any,
-    ) -> Generation:
+    ) -> Generation | BeamSearch:
         """As generate, token by token: an iterator of events, each with its `text`; `.completion()` is the whole."""
         options = {"stop": stop, "logprobs": logprobs, "echo": echo, "trace": trace}
         return self._start(self._planner.ids(prompt), max_new_tokens, options, settings)
@@ -162,13 +164,16 @@ class LanguageModel:
 
     def _start(
         self, ids: tuple[int, ...], limit: int | None, options: dict[str, Any], settings: dict[str, Any]
-    ) -> Generation:
+    ) -> Generation | BeamSearch:
         check_generates(self.architecture)
-        request = self._planner.request(ids, self.settings(**settings), max_new_tokens=limit, **options)
+        chosen = self.settings(**settings)
+        request = self._planner.request(ids, chosen, max_new_tokens=limit, **options)
         decoder = None
         if isinstance(self._tokenizer, Tokenizer):
-            decoder = Continuation(self._tokenizer, () if self.architecture.encoder else ids)
-        return Generation(self.model, request, decoder)
+            decoder = partial(Continuation, self._tokenizer, () if self.architecture.encoder else ids)
+        if chosen.search.num_beams > 1:
+            return BeamSearch(self.model, request, chosen.search, decoder)
+        return Generation(self.model, request, decoder() if decoder else None)
 
     def _rows(self, ids: Sequence[int] | Tensor, architecture: Architecture) -> Tensor:
         """(batch, tokens) ids on the model's device, checked."""

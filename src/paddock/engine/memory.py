@@ -12,7 +12,7 @@ from paddock.model.transformer import Transformer
 
 
 def new_cache(model: Transformer, capacity: int, rows: int = 1) -> Cache:
-    """A cache of `capacity` tokens for `rows` texts, in the model's type and on its device.
+    """A cache of `capacity` tokens for one text that may become `rows` later, in the model's type and on its device.
 
     Raises ResourceError when it cannot fit the machine, with the numbers.
     """
@@ -22,7 +22,7 @@ def new_cache(model: Transformer, capacity: int, rows: int = 1) -> Cache:
     if size > available:
         raise _does_not_fit(capacity, rows, size, available)
     try:
-        return Cache(model.architecture, rows, capacity, weight.dtype, weight.device)
+        return Cache(model.architecture, 1, capacity, weight.dtype, weight.device)
     except (RuntimeError, MemoryError):  # torch reports an allocation that failed as either
         raise _does_not_fit(capacity, rows, size, available) from None
 
