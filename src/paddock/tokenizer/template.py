@@ -1,9 +1,9 @@
 """Chat templates: the one place where messages become a prompt's text.
 
 Training, chat, serving and evaluation all render through `Template.render`, so a model sees in use what it saw in
-training. A template that comes with a model is a program by a stranger: it is read before it runs (`template_source`),
-gets a small language (`template_sandbox`) and runs in a process of its own (`template_worker`) with a second of time and
-384 MiB. Templates bundled with Paddock are ours, and run the same language in this process.
+training. A template that comes with a model is a program by a stranger: it is read before it runs
+(`template_source`), gets a small language (`template_sandbox`) and runs in a process of its own (`template_worker`)
+with a second of time and 384 MiB. Templates bundled with Paddock are ours, and run the same language in this process.
 
 A template that fails is an error with its line and column; no other template is ever used in its place.
 """
@@ -32,7 +32,9 @@ class Template:
 
     `stop`: strings that end an answer; one that is a control token of the tokenizer means its id.
     `roles`: roles it takes, or None where only the template itself knows. `control`: control tokens spelt in its text
-    mean ids, not characters. `bundled`: written by us, so it runs in this process. `seconds`: time for one render.
+    mean ids, not characters. `own_blank`: a blank after a control token stands for the one that SentencePiece puts
+    before a text, so there is exactly one. `bundled`: written by us, so it runs in this process.
+    `seconds`: time for one render.
     """
 
     source: str
@@ -40,6 +42,7 @@ class Template:
     stop: tuple[str, ...] = ()
     roles: frozenset[str] | None = None
     control: bool = True
+    own_blank: bool = False
     title: str = ""
     credit: str = ""
     note: str = ""
@@ -116,24 +119,28 @@ class Template:
 
     def _run(self, variables: dict[str, Any], now: datetime | None) -> str:
         limit = 4 * data.count_characters(variables) + SPARE_OUTPUT
+        return self._run_here(variables, limit, now) if self.bundled else self._run_apart(variables, limit, now)
+
+    def _run_here(self, variables: dict[str, Any], limit: int, now: datetime | None) -> str:
         try:
-            if self.bundled:
-                return box.render(self.read.text, variables, limit, now)
-            reply = WORKER.ask(
-                {
-                    "source": self.read.text,
-                    "variables": variables,
-                    "limit": limit,
-                    "seconds": self.seconds,
-                    "now": now.isoformat() if now else None,
-                }
-            )
-        except Killed:
-            raise fail(self.name, f"ran longer than {self.seconds:g} s and was stopped", None) from None
-        except (box.RaisedError, box.RefusedError, Exception) as error:
-            if not self.bundled:
-                raise
+            return box.render(self.read.text, variables, limit, now)
+        except Exception as error:  # whatever the template's own code raised
             raise fail(self.name, box.describe(error), place_of(self.read.places, box.line_of(error))) from None
+
+    def _run_apart(self, variables: dict[str, Any], limit: int, now: datetime | None) -> str:
+        request = {
+            "source": self.read.text,
+            "variables": variables,
+            "limit": limit,
+            "seconds": self.seconds,
+            "now": now.isoformat() if now else None,
+        }
+        try:
+            reply = WORKER.ask(request)
+        except Killed:
+            raise fail(
+                self.name, f"ran longer than {self.seconds:g} s, or out of memory, and was stopped", None
+            ) from None
         if "error" in reply:
             raise fail(self.name, reply["error"], place_of(self.read.places, reply["line"]))
         return str(reply["text"])

@@ -33,6 +33,7 @@ class Entry:
     stop: tuple[str, ...]
     roles: tuple[str, ...]
     control: bool
+    own_blank: bool = False
     aliases: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     note: str = ""
@@ -64,6 +65,7 @@ def registered(name: str) -> Template:
         stop=found.stop,
         roles=frozenset(found.roles),
         control=found.control,
+        own_blank=found.own_blank,
         title=found.title,
         credit=found.credit,
         note=found.note,

@@ -8,19 +8,16 @@ escapes, the `{% generation %}` tag) and less of Python:
 - every operation that can make something large from something small looks at the size first;
 - nothing but text, numbers, lists and dictionaries is printed.
 
-Time, and memory gained in small steps, cannot be bounded from inside a program; `template_worker` runs this same file
-as a process of its own for that. So it imports nothing of Paddock and nothing heavy: it starts in 0.1 s and 20 MB.
+Time, and memory gained in small steps, cannot be bounded from inside a program: `template_worker` runs this in a process
+of its own for that (`template_child`). So this file imports nothing of Paddock and nothing heavy.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import re
-import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -37,7 +34,7 @@ MAX_TEXT = 8 * 2**20  # characters of any one string on the way
 MAX_ITEMS = 2**20
 MAX_BITS = 4096  # of an integer: more cannot be printed by Python 3.11 either
 MAX_WIDTH = 10_000  # of padding, and of a number in a format
-MEMORY = 384 * 2**20  # address space of the worker process; 25 MiB of it are Python and Jinja
+MEMORY = 384 * 2**20  # address space of the process for templates by strangers; 25 MiB of it are Python and Jinja
 
 
 class RefusedError(Exception):
@@ -50,6 +47,11 @@ class RaisedError(Exception):
 
 class DeadlineError(Exception):
     """The time is up."""
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of `text` as an allow-list."""
+    return frozenset(text.split())
 
 
 def bounded(value: Any) -> Any:
@@ -160,9 +162,11 @@ FILTER_CHECKS: dict[str, Callable[..., None]] = {
     "replace": check_replace,
 }
 
-FILTERS = """abs batch capitalize center count d default dictsort e escape first float forceescape format groupby
-indent int items join last length list lower map max min reject rejectattr replace reverse round safe select
-selectattr slice sort string sum title trim truncate unique upper urlencode wordcount""".split()
+FILTERS = words(
+    "abs batch capitalize center count d default dictsort e escape first float forceescape format groupby "
+    "indent int items join last length list lower map max min reject rejectattr replace reverse round safe select "
+    "selectattr slice sort string sum title trim truncate unique upper urlencode wordcount"
+)
 
 
 def guarded_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -185,17 +189,19 @@ def guarded_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any
 
 # --- attributes and methods --------------------------------------------------------------------------------------
 
-STRING_METHODS = """capitalize casefold center count endswith expandtabs find format index isalnum isalpha isascii
-isdecimal isdigit islower isnumeric isspace istitle isupper join ljust lower lstrip partition removeprefix removesuffix
-replace rfind rindex rjust rpartition rsplit rstrip split splitlines startswith strip swapcase title upper
-zfill""".split()
-LOOP = "changed cycle depth depth0 first index index0 last length nextitem previtem revindex revindex0".split()
+STRING_METHODS = words(
+    "capitalize casefold center count endswith expandtabs find format index isalnum isalpha isascii "
+    "isdecimal isdigit islower isnumeric isspace istitle isupper join ljust lower lstrip partition removeprefix "
+    "removesuffix replace rfind rindex rjust rpartition rsplit rstrip split splitlines startswith strip swapcase title upper "
+    "zfill"
+)
+LOOP = words("changed cycle depth depth0 first index index0 last length nextitem previtem revindex revindex0")
 ATTRIBUTES: list[tuple[type, frozenset[str]]] = [
-    (str, frozenset(STRING_METHODS)),
+    (str, STRING_METHODS),
     (dict, frozenset({"get", "items", "keys", "values", "copy"})),
     (list, frozenset({"index", "count", "copy"})),
     (tuple, frozenset({"index", "count"})),
-    (LoopContext, frozenset(LOOP)),
+    (LoopContext, LOOP),
     (Cycler, frozenset({"current", "next", "reset"})),
 ]
 METHOD_CHECKS: dict[str, Callable[..., None]] = {
@@ -287,7 +293,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation], finalize=printable
         )
         self.binop_table.update({"+": plus, "*": times, "**": power, "%": modulo})
-        self.filters = {name: guarded_filter(name, self.filters[name]) for name in FILTERS}
+        self.filters = {name: guarded_filter(name, self.filters[name]) for name in sorted(FILTERS)}
         self.filters["tojson"] = guarded_filter("tojson", to_json)
         kept = {"range": self.globals["range"], "cycler": Cycler, "joiner": Joiner}
         self.globals.clear()
@@ -304,7 +310,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             check_braces(value.__self__)
         return wrapped
 
-    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         owner = getattr(__obj, "__self__", None)
         if isinstance(owner, str) and (check := METHOD_CHECKS.get(__obj.__name__)):
             if __obj.__name__ == "join" and args:
@@ -379,70 +385,3 @@ def describe(error: BaseException) -> str:
         return f"the template runs longer than {error} s"
     message = re.sub(r"0x[0-9a-fA-F]+", "0x…", str(error))[:300]
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
-
-
-# --- the worker process ------------------------------------------------------------------------------------------
-
-
-def confine() -> None:
-    """Limits on this process where the system has them: memory, and no writing of files, no children, no core."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it closes the pipe
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        for name in ("RLIMIT_FSIZE", "RLIMIT_NPROC", "RLIMIT_CORE"):
-            if hasattr(resource, name):
-                resource.setrlimit(getattr(resource, name), (0, 0))
-
-
-@contextlib.contextmanager
-def deadline(seconds: float) -> Iterator[None]:
-    """Raises DeadlineError in the template's own code, so that its line is known; the parent kills what will not hear.
-
-    The signal repeats, as Jinja swallows exceptions in one place (an attribute's name made from an object).
-    """
-    if not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    def ring(_signal: int, _frame: object) -> None:
-        raise DeadlineError(f"{seconds:g}")
-
-    signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.02)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGALRM, signal.SIG_IGN)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """One request of the worker: {source, variables, limit, seconds, now} to {text} or {error, line, spent}."""
-    now = datetime.fromisoformat(request["now"]) if request["now"] else None
-    try:
-        with deadline(request["seconds"]):
-            return {"text": render(request["source"], request["variables"], request["limit"], now)}
-    except Exception as error:
-        spent = isinstance(error, DeadlineError | MemoryError)  # what is left of the process is not to be trusted
-        return {"error": describe(error), "line": line_of(error), "spent": spent}
-
-
-def serve() -> None:
-    """Answers one JSON line with another until the pipe closes."""
-    confine()
-    sandbox()
-    out = sys.stdout.buffer
-    out.write(b"ready\n")
-    out.flush()
-    for line in sys.stdin.buffer:
-        reply = answer(json.loads(line))
-        out.write(json.dumps(reply).encode("ascii") + b"\n")
-        out.flush()
-        if reply.get("spent"):
-            return
-
-
-if __name__ == "__main__":
-    serve()

@@ -132,14 +132,12 @@ def _walk(tree: nodes.Node) -> Iterator[tuple[nodes.Node, int]]:
 
 
 def _inspect(tree: nodes.Template, spread: str, places: list[Place], name: str) -> Source:
-    count = 0
     found: list[nodes.Node] = []
     for node, depth in _walk(tree):
-        count += 1
         reason = _refusal(node)
         if depth > MAX_DEPTH:
             reason = "is nested too deeply"
-        elif count > MAX_NODES:
+        elif len(found) >= MAX_NODES:
             reason = f"is too large a program (more than {MAX_NODES} parts)"
         if reason:
             raise fail(name, reason, place_of(places, node.lineno))

@@ -22,10 +22,10 @@ from paddock.errors import ResourceError
 
 START_SECONDS = 30.0  # a loaded machine may take long to start Python; no template has run by then
 GRACE = 0.6  # after the template's own limit, before the process is killed
-SCRIPT = Path(__file__).with_name("template_sandbox.py")
+SCRIPT = Path(__file__).with_name("template_child.py")
 
 
-class Killed(Exception):  # noqa: N818  an outcome, not a mistake of the caller
+class Killed(Exception):
     """The process did not answer and is gone."""
 
 
@@ -37,7 +37,7 @@ class Worker:
         self.lock = threading.Lock()
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The worker's answer to one request (see template_sandbox.answer). Killed if there was none in time."""
+        """The worker's answer to one request (see template_child.answer). Killed if there was none in time."""
         line = json.dumps(request).encode("ascii") + b"\n"
         with self.lock:
             reply = self._exchange(line, request["seconds"] + GRACE)
