@@ -44,7 +44,7 @@ def _config(metadata: Metadata) -> dict[str, Any]:
         "vocab_size": metadata.rows("token_embd.weight"),
         "layer_norm_epsilon": metadata.number("attention.layer_norm_epsilon"),
         "new_decoder_architecture": new,
-        "multi_query": not new,
+        "multi_query": True,
         "parallel_attn": True,
         "alibi": False,
         "bias": False,

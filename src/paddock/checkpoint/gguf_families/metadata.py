@@ -57,7 +57,7 @@ class Metadata:
             return value
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise self._wrong(key, value, f"a number from {low:g} to {high:g}")
-        return _shortest(value)
+        return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
         value = self._get(key, default)
@@ -114,8 +114,8 @@ class Metadata:
         if isinstance(value, np.ndarray):
             if len(set(value.tolist())) != 1:
                 raise UnsupportedError(f"{self.name}: {self.architecture}.{key} differs from layer to layer")
-            return value[0].item()
-        return value
+            value = value[0].item()
+        return _shortest(value) if isinstance(value, float) else value
 
     def _wrong(self, key: str, value: Any, expected: str) -> CheckpointError:
         return CheckpointError(f"{self.name}: {self.architecture}.{key} is {str(value)[:60]!r}", expected=expected)

@@ -25,7 +25,7 @@ def _config(metadata: Metadata) -> dict[str, Any]:
     hidden, bias_max = metadata.integer("feed_forward_length"), metadata.number("attention.max_alibi_bias", 0.0)
     attention: dict[str, Any] = {"alibi": bias_max > 0, "clip_qkv": metadata.number("attention.clamp_kqv", None)}
     if bias_max > 0:
-        attention["alibi_bias_max"] = bias_max
+        attention["alibi_bias_max"] = int(bias_max) if bias_max.is_integer() else bias_max
     if kv_heads(metadata) != heads:
         attention |= {"attn_type": "grouped_query_attention", "kv_n_heads": kv_heads(metadata)}
     return {
