@@ -48,6 +48,7 @@ FORCED = {"forced_bos_token_id", "forced_eos_token_id"}
 IDS = {"eos_token_id", "bos_token_id", "pad_token_id", "decoder_start_token_id"}
 LENGTHS = {"max_length", "max_new_tokens", "min_length", "stop_strings"}
 REQUESTABLE = SAMPLING | SEARCH | CONSTRAINTS
+OPTIONS = {"max_new_tokens", "stop", "logprobs", "echo", "trace"}  # what a call takes besides settings
 DRAWING = {"temperature", "top_k", "top_p", "min_p", "typical_p"}  # asking for one of these is asking to sample
 
 # Values that change nothing; any other value of these keys is refused.
@@ -199,7 +200,7 @@ def _check_names(asked: Mapping[str, Any]) -> None:
             raise UsageError(
                 f"unknown setting {shown(name)}",
                 expected=", ".join(sorted(REQUESTABLE)),
-                fix=hint or did_you_mean(str(name), REQUESTABLE),
+                fix=hint or did_you_mean(str(name), REQUESTABLE | OPTIONS),
             )
 
 

@@ -75,6 +75,7 @@ class Generation:
         self.model, self.request, self.decoder = model, request, decoder
         self.seed = secrets.randbits(53) if request.sampling.seed is None else request.sampling.seed
         self.events: list[Event] = []
+        self._written: list[int] = []
         self._echoed = decoder.prompt if request.echo and decoder is not None else ""
         self._uniform = generator(self.seed)
         self._scanner = StopScanner(request.stop)
@@ -114,6 +115,7 @@ class Generation:
         while True:
             event = self._event(self._choose(logits))
             self.events.append(event)
+            self._written.append(event.token)
             yield event
             if event.finish_reason is not None:
                 return
@@ -124,10 +126,8 @@ class Generation:
             self._seconds[1] += time.perf_counter() - started
 
     def _choose(self, logits: Tensor) -> Choice:
-        request, started = self.request, time.perf_counter()
-        written = [event.token for event in self.events]
-        read = request.start if self.model.architecture.encoder is not None else request.prompt
-        history = History(read, written, request.ends, request.max_new_tokens - len(written))
+        request, started, written = self.request, time.perf_counter(), self._written
+        history = History(request.start or request.prompt, written, request.ends, request.max_new_tokens - len(written))
         choice = choose(
             logits,
             history,

@@ -10,24 +10,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paddock import tokenizer as text
 from paddock.checkpoint import folder
 from paddock.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from paddock.checkpoint.writing import write_text
+from paddock.engine import encoders
 from paddock.engine.beam import BeamSearch
 from paddock.engine.continuation import Continuation
 from paddock.engine.defaults import Resolved, published_defaults
 from paddock.engine.generate import Generation
 from paddock.engine.locate import locate
+from paddock.engine.opening import SideFiles
 from paddock.engine.planning import Planner, check_generates
-from paddock.engine.request import Completion, token_ids
+from paddock.engine.pooling import Pooling, read_pooling
+from paddock.engine.request import Completion, stop_strings, token_ids
 from paddock.errors import ContextLengthError, TokenizerError, UsageError
 from paddock.model.spec import Architecture
 from paddock.model.step import Step
 from paddock.model.transformer import Transformer
 from paddock.tokenizer import Tokenizer
-from paddock.tokenizer.load import IN_ORDER
+from paddock.tokenizer.chat import encode_chat, stops
+from paddock.tokenizer.template import Template
+from paddock.tokenizer.template_registry import no_template
 
-Message = Mapping[str, Any]
+Message = dict[str, Any]
 
 
 def load(
@@ -37,12 +42,14 @@ def load(
     quantize: str | None = None,
     ignore_config: Collection[str] = (),
     tokenizer: str | Path | None = None,
+    template: str | Path | None = None,
 ) -> LanguageModel:
     """Opens a model folder, `.gguf` or llama2.c file, or a model by name; with no argument the bundled one.
 
     dtype: "auto" keeps the stored types, else float32, bfloat16 or float16. device: "auto" is a CUDA device if there is
     one, else the CPU. ignore_config: keys of config.json or generation_config.json to pass over. tokenizer: a file or
-    folder to read it from, where it does not lie beside the weights.
+    folder to read it from, where it does not lie beside the weights. template: a chat template to use instead of the
+    model's own, a bundled name or a file.
 
     Raises UsageError for what cannot be meant and an InputError for files that are not what they should be.
     """
@@ -50,8 +57,9 @@ def load(
         raise UsageError(f"quantize={quantize!r} is not supported", expected="None, the only value so far")
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else _device(device))
     checkpoint = open_checkpoint(locate(path_or_name), ignore_config)
-    found = _tokenizer(checkpoint, Path(tokenizer) if tokenizer is not None else None)
-    return LanguageModel(checkpoint, checkpoint.model(dtype, where), found, ignore_config)
+    beside = SideFiles(checkpoint)
+    found, chat = beside.tokenizer(tokenizer), beside.template(template)
+    return LanguageModel(checkpoint, checkpoint.model(dtype, where), found, chat, ignore_config)
 
 
 class LanguageModel:
@@ -69,11 +77,14 @@ class LanguageModel:
         checkpoint: Checkpoint,
         model: Transformer,
         tokenizer: Tokenizer | TokenizerError,
+        template: Template | None = None,
         ignore_config: Collection[str] = (),
     ) -> None:
         self.checkpoint = checkpoint
         self.model = model
         self.generation = published_defaults(checkpoint.generation, checkpoint.config)
+        self.template = template
+        self._pooling: Pooling | None = None
         self._tokenizer = tokenizer
         known = tokenizer if isinstance(tokenizer, Tokenizer) else None
         self._planner = Planner(self.architecture, known, self.generation, checkpoint.config, ignore_config)
@@ -156,11 +167,87 @@ class LanguageModel:
         options = {"stop": stop, "logprobs": logprobs, "echo": echo, "trace": trace}
         return self._start(self._planner.ids(prompt), max_new_tokens, options, settings)
 
+    def chat(
+        self,
+        messages: Sequence[Message],
+        max_new_tokens: int | None = None,
+        *,
+        tools: Sequence[Message] | None = None,
+        template_options: Mapping[str, Any] | None = None,
+        stop: str | Sequence[str] | None = None,
+        logprobs: int | None = None,
+        trace: bool = False,
+        **settings: Any,
+    ) -> Completion:
+        """The model's answer to a conversation: `messages` of {"role": ..., "content": ...}, the last one a user's.
+
+        They are rendered with the model's chat template; the template's own stops count besides `stop`.
+        `template_options` are the template's own variables. Raises TemplateError where there is no template, or it does
+        not take these messages.
+        """
+        options = {"stop": stop, "logprobs": logprobs, "trace": trace}
+        return self._answer(messages, max_new_tokens, tools, template_options, options, settings).completion()
+
+    def stream_chat(
+        self,
+        messages: Sequence[Message],
+        max_new_tokens: int | None = None,
+        *,
+        tools: Sequence[Message] | None = None,
+        template_options: Mapping[str, Any] | None = None,
+        stop: str | Sequence[str] | None = None,
+        logprobs: int | None = None,
+        trace: bool = False,
+        **settings: Any,
+    ) -> Generation | BeamSearch:
+        """As chat, token by token, like stream."""
+        options = {"stop": stop, "logprobs": logprobs, "trace": trace}
+        return self._answer(messages, max_new_tokens, tools, template_options, options, settings)
+
+    @property
+    def pooling(self) -> Pooling:
+        """How `embed` makes one vector of a text, and where that was read (`origin`)."""
+        if self._pooling is None:
+            path = self.checkpoint.path
+            self._pooling = read_pooling(path) if path.is_dir() else Pooling()
+        return self._pooling
+
+    def embed(self, texts: Sequence[str], truncate: bool = False) -> Tensor:
+        """One vector per text: (texts, width) float32, pooled as `pooling` says. Too long a text is refused, or cut if
+        `truncate`."""
+        return encoders.embed(self.model, self.tokenizer, texts, self.pooling, truncate)
+
+    def fill(self, text: str, count: int = 5) -> list[list[encoders.Candidate]]:
+        """The `count` likeliest tokens behind each mask ([MASK]) of `text`, likeliest first."""
+        return encoders.fill(self.model, self.tokenizer, text, count)
+
+    def classify(self, text: str) -> list[encoders.Label]:
+        """The classes the model was fine-tuned for with their probabilities, likeliest first."""
+        return encoders.classify(self.model, self.tokenizer, text, self.checkpoint.config)
+
     def save(self, path: str | Path) -> None:
         """Writes a Hugging Face folder: weights, config, generation defaults, tokenizer, and the published template."""
         folder.write(path, self.model, dict(self.checkpoint.config), dict(self.checkpoint.generation))
         if isinstance(self._tokenizer, Tokenizer):
             self._tokenizer.save(path)
+        if self.template is not None:
+            write_text(Path(path) / "chat_template.jinja", self.template.source)
+
+    def _answer(
+        self,
+        messages: Sequence[Message],
+        limit: int | None,
+        tools: Sequence[Message] | None,
+        template_options: Mapping[str, Any] | None,
+        options: dict[str, Any],
+        settings: dict[str, Any],
+    ) -> Generation | BeamSearch:
+        if self.template is None:
+            raise no_template(self.checkpoint.path.name)
+        ids = encode_chat(self.tokenizer, self.template, messages, tools=tools, **(template_options or {}))
+        ends = stops(self.tokenizer, self.template)
+        options |= {"stop": (*stop_strings(options["stop"]), *ends.strings), "ends": ends.ids}
+        return self._start(self._planner.ids(ids), limit, options, settings)
 
     def _start(
         self, ids: tuple[int, ...], limit: int | None, options: dict[str, Any], settings: dict[str, Any]
@@ -194,19 +281,3 @@ def _device(device: str | torch.device) -> torch.device:
         return torch.device(device)
     except (RuntimeError, TypeError):
         raise UsageError(f"unknown device {device!r}", expected="auto, cpu, cuda or cuda:N") from None
-
-
-def _tokenizer(checkpoint: Checkpoint, given: Path | None) -> Tokenizer | TokenizerError:
-    """The model's tokenizer; where it came without one, the error for whoever asks: it can still be run on ids.
-
-    A tokenizer that is there but broken is refused at once.
-    """
-    if given is not None:
-        return text.load(given)
-    place = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
-    try:
-        return text.load(place)
-    except TokenizerError as error:
-        if any((place / name).exists() for name in IN_ORDER):
-            raise
-        return error

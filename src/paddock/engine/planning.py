@@ -81,8 +81,12 @@ class Planner:
         logprobs: int | None = None,
         echo: bool = False,
         trace: bool = False,
+        ends: Sequence[int] = (),
     ) -> Request:
-        """A request for `prompt` ids under resolved `settings`. Raises ContextLengthError where it does not fit."""
+        """A request for `prompt` ids under resolved `settings`; `ends` are ids that end it besides the model's own.
+
+        Raises ContextLengthError where it does not fit.
+        """
         settings.check()
         self._check_vocabulary(settings)
         start = self._start() if self.architecture.encoder is not None else ()
@@ -98,7 +102,7 @@ class Planner:
             sampling=settings.sampling,
             constraints=replace(settings.constraints, min_new_tokens=shortest),
             stop=stop_strings(self.published.get("stop_strings") if stop is None else stop),
-            ends=self.ends,
+            ends=tuple(dict.fromkeys((*self.ends, *ends))),
             logprobs=logprobs,
             echo=echo,
             trace=trace,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -135,13 +136,13 @@ def token_ids(ids: Any, vocabulary: int, what: str = "the prompt") -> tuple[int,
     if not isinstance(ids, Sequence) or isinstance(ids, str | bytes):
         raise UsageError(f"{what} is {type(ids).__name__}", expected="a string, or a list of token ids")
     for id in ids:
-        if isinstance(id, bool) or not isinstance(id, int):
+        if isinstance(id, bool) or not hasattr(id, "__index__"):
             raise UsageError(f"{what} holds {shown(id)}", expected="token ids, whole numbers")
         if not 0 <= id < vocabulary:
             raise UsageError(f"{what} holds token id {id}", expected=f"0 to {vocabulary - 1}, the vocabulary")
     if not ids:
         raise UsageError(f"{what} is empty", fix="give at least one token")
-    return tuple(ids)
+    return tuple(operator.index(id) for id in ids)
 
 
 def planned_length(prompt: int, asked: int | None, context: int | None, usual: int | None = None) -> int:

@@ -21,10 +21,11 @@ these logits and the request's own generator, so a batch changes nothing.
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -57,9 +58,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Trace:
-    """One step in full. `draw` is the uniform number, None if greedy; `probability` the chosen token's, at the end.
+    """One step in full. `draw` is the uniform number, None if greedy.
 
-    `below` is the probability of all candidates before the chosen one: below <= draw < below + probability.
+    `probability` is the chosen token's at the end, `raw` its probability before anything was changed. `below` is what
+    all candidates before it have together: below <= draw < below + probability.
     """
 
     stages: tuple[Stage, ...]
@@ -67,6 +69,7 @@ class Trace:
     below: float
     probability: float
     token: int
+    raw: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,8 @@ def choose(
     else:
         token, drawn = _draw(distribution(scores, sampling, stages), uniform.random(), stages)
     logprobs = raw.double().log_softmax(0)
+    if drawn is not None:
+        drawn = replace(drawn, raw=math.exp(logprobs[token]))
     return Choice(token, float(logprobs[token]), top_of(logprobs, alternatives), drawn)
 
 

@@ -1,0 +1,181 @@
+"""What a model that reads can tell: a text's vector, what stands behind a mask, the class of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paddock.engine.pooling import Pooling
+from paddock.engine.request import check_number
+from paddock.engine.sampling import Bound, shown
+from paddock.errors import ContextLengthError, UnsupportedError, UsageError
+from paddock.model.step import Step
+from paddock.model.transformer import Transformer
+from paddock.tokenizer import Tokenizer
+
+BATCH_TOKENS = 8192  # of one batch, padding included: bounds memory
+MAX_CANDIDATES = 1000
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A token that may stand behind a mask. `text`: the whole text with it put in."""
+
+    token: int
+    piece: str
+    probability: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Label:
+    """A class and how likely it is (for a regression, the score itself)."""
+
+    name: str
+    score: float
+
+
+def embed(
+    model: Transformer, tokenizer: Tokenizer, texts: Sequence[str], pooling: Pooling, truncate: bool = False
+) -> Tensor:
+    """One vector per text, (texts, width) float32 on the CPU.
+
+    Texts are read in batches of similar length, padded on the right; a text's vector does not depend on the others.
+    A text over the limit is refused with ContextLengthError, or cut if `truncate` asks for it.
+    """
+    if model.architecture.encoder is not None:
+        raise UnsupportedError("an encoder-decoder has no one vector for a text", fix="use an encoder such as BERT")
+    ids = [_limited(_ids(tokenizer, text, pooling), model, tokenizer, pooling, truncate) for text in checked(texts)]
+    pad = tokenizer.pad_id if tokenizer.pad_id is not None else 0
+    result = torch.zeros(len(ids), model.architecture.width)
+    for rows in _batches([len(row) for row in ids]):
+        longest = max(len(ids[row]) for row in rows)
+        padded = torch.tensor([ids[row] + [pad] * (longest - len(ids[row])) for row in rows])
+        real = torch.arange(longest) < torch.tensor([[len(ids[row])] for row in rows])
+        result[rows] = _pooled(model, padded, real, pooling)
+    return result
+
+
+def fill(model: Transformer, tokenizer: Tokenizer, text: str, count: int = 5) -> list[list[Candidate]]:
+    """For each mask token in `text`, the `count` likeliest tokens, likeliest first.
+
+    The mask is written as the vocabulary spells it ([MASK]). Several masks are looked at one by one: each candidate's
+    `text` fills its own mask only.
+    """
+    check_number("count", count, Bound(1, MAX_CANDIDATES, whole=True))
+    mask = tokenizer.specials.get("mask")
+    if model.head is None or mask is None:
+        raise UnsupportedError("this model does not fill masks", expected="a masked language model such as BERT")
+    spelling = tokenizer.piece(mask)
+    parts = checked([text])[0].split(spelling)
+    if len(parts) == 1:
+        raise UsageError(f"the text has no {spelling}", fix=f"write {spelling} where a word is to be found")
+    ids = list(tokenizer.before)
+    for part in parts:
+        ids += [*tokenizer.encode(part, add_special=False), mask]
+    ids = [*ids[:-1], *tokenizer.after]
+    _check_length(len(ids), model.architecture.context, "a text")
+    rows = torch.tensor([ids], device=model.embedding.tokens.weight.device)
+    with torch.no_grad():
+        logits = model(rows, Step.begin(model.architecture, rows))[0].float().cpu()
+    logits[:, len(tokenizer) :] = float("-inf")
+    places = [place for place, id in enumerate(ids) if id == mask]
+    return [_candidates(tokenizer, logits[place], parts, index, spelling, count) for index, place in enumerate(places)]
+
+
+def classify(model: Transformer, tokenizer: Tokenizer, text: str, config: Mapping[str, Any]) -> list[Label]:
+    """The classes of config.json's id2label with their probabilities, likeliest first.
+
+    problem_type says how scores become probabilities: classes that exclude each other (softmax, the default), labels
+    that do not (sigmoid), or none at all (regression: the raw scores).
+    """
+    pooler = model.pooler
+    if pooler is None or pooler.classes is None:
+        raise UnsupportedError("this model has no classes", expected="a model fine-tuned for sequence classification")
+    ids = tokenizer.encode(checked([text])[0])
+    _check_length(len(ids), model.architecture.context, "a text")
+    rows = torch.tensor([ids], device=model.embedding.tokens.weight.device)
+    with torch.no_grad():
+        scores = model.classify(rows, Step.begin(model.architecture, rows))[0].float().cpu()
+    kind = config.get("problem_type") or ("regression" if len(scores) == 1 else "single_label_classification")
+    if kind == "single_label_classification":
+        scores = scores.softmax(0)
+    elif kind == "multi_label_classification":
+        scores = scores.sigmoid()
+    elif kind != "regression":
+        raise UnsupportedError(f"config.json: problem_type is {shown(kind)}")
+    names = config.get("id2label") or {}
+    labels = [
+        Label(str(names.get(str(i), names.get(i, f"LABEL_{i}"))), score) for i, score in enumerate(scores.tolist())
+    ]
+    return sorted(labels, key=lambda label: -label.score)
+
+
+def checked(texts: Any) -> list[str]:
+    """A list of strings, or a refusal."""
+    if isinstance(texts, str) or not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise UsageError(f"the texts are {shown(texts)}", expected="a list of strings")
+    return list(texts)
+
+
+def _ids(tokenizer: Tokenizer, text: str, pooling: Pooling) -> list[int]:
+    text = pooling.prefix + text
+    return tokenizer.encode(text.lower() if pooling.lower else text)
+
+
+def _limited(ids: list[int], model: Transformer, tokenizer: Tokenizer, pooling: Pooling, truncate: bool) -> list[int]:
+    limits = [limit for limit in (pooling.limit, model.architecture.context) if limit is not None]
+    if not ids:
+        raise UsageError("a text is empty, and this tokenizer puts nothing around it", fix="leave it out")
+    if not limits or len(ids) <= min(limits):
+        return ids
+    if not truncate:
+        _check_length(len(ids), min(limits), "a text")
+    after = list(tokenizer.after)
+    return [*ids[: min(limits) - len(after)], *after]
+
+
+def _check_length(tokens: int, limit: int | None, what: str) -> None:
+    if limit is not None and tokens > limit:
+        raise ContextLengthError(
+            f"{what} of {tokens} tokens does not fit",
+            expected=f"at most {limit}",
+            fix="split it into shorter texts, or ask for truncate=True where that is offered",
+        )
+
+
+def _batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Indices of texts grouped by similar length, each group within BATCH_TOKENS once padded."""
+    groups: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        # The first of a group is its longest.
+        if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= BATCH_TOKENS:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
+def _pooled(model: Transformer, ids: Tensor, real: Tensor, pooling: Pooling) -> Tensor:
+    device = model.embedding.tokens.weight.device
+    ids, real = ids.to(device), real.to(device)
+    padding = None if bool(real.all()) else real
+    with torch.no_grad():
+        hidden = model.hidden(ids, Step.begin(model.architecture, ids, padding=padding))
+        return pooling(hidden, real).cpu()
+
+
+def _candidates(
+    tokenizer: Tokenizer, logits: Tensor, parts: Sequence[str], index: int, spelling: str, count: int
+) -> list[Candidate]:
+    probabilities, ids = logits.softmax(0).topk(min(count, len(logits)))
+    before, after = spelling.join(parts[: index + 1]), spelling.join(parts[index + 1 :])
+    found = []
+    for token, probability in zip(ids.tolist(), probabilities.tolist(), strict=True):
+        piece = tokenizer.decode([token], skip_special=False).strip()
+        found.append(Candidate(token, tokenizer.piece(token), probability, before + piece + after))
+    return found
