@@ -1,0 +1,74 @@
+"""The Typer app: finds the verb, reads its options, turns usage errors into Paddock's."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import typer
+from typer.main import get_command
+
+from paddock import __version__
+from paddock.cli.verb import Verbs
+from paddock.errors import UsageError, did_you_mean
+
+# Typer has carried its own copy of click since 0.20 or so; the classes are reached through the one name both kinds of
+# Typer export: BadParameter < UsageError < ClickException.
+ClickUsage: type[Any] = typer.BadParameter.__mro__[1]
+ClickError: type[Any] = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    cls=Verbs,
+    rich_markup_mode=None,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"paddock {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def paddock(
+    version: bool = typer.Option(
+        False, "--version", "-V", callback=_version, is_eager=True, help="Which Paddock this is."
+    ),
+) -> None:
+    """Keeps open language models on your own ground."""
+
+
+def execute(arguments: list[str]) -> int:
+    """Runs the verb that `arguments` name. Usage errors come out as paddock.errors.UsageError."""
+    command: Any = get_command(app)
+    if os.environ.get("_PADDOCK_COMPLETE"):
+        command.main(arguments, "paddock", standalone_mode=False)
+        return 0
+    try:
+        with command.make_context("paddock", arguments) as context:
+            command.invoke(context)
+    except typer.Exit as done:
+        return int(done.exit_code)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except ClickError as error:
+        raise _as_ours(error) from None
+    return 0
+
+
+def _as_ours(error: Any) -> UsageError:
+    """The same complaint in Paddock's form: what, then the fix."""
+    text = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    where = context.command_path if context is not None else "paddock"
+    if "\n  fix: " in text:
+        what, _, fix = text.partition("\n  fix: ")
+        return UsageError(what, fix=fix)
+    name = getattr(error, "option_name", None)
+    if name is not None and context is not None and "No such option" in text:
+        known = [opt for param in context.command.params for opt in (*param.opts, *param.secondary_opts)]
+        hint = did_you_mean(name, [opt for opt in known if opt.startswith("--")])
+        return UsageError(f"{where} has no option {name}", fix=hint or f"see `{where} --help`")
+    return UsageError(f"{where}: {text[:1].lower()}{text[1:]}", fix=f"see `{where} --help`")

@@ -1,0 +1,54 @@
+"""Which verbs there are, and the one screen that `paddock --help` shows. Imports nothing, so it is there at once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Listed(NamedTuple):
+    """A verb: the module of `paddock.cli` that has its options, what it does, and one example."""
+
+    name: str
+    module: str
+    summary: str
+    example: str
+
+
+GROUPS: dict[str, tuple[Listed, ...]] = {
+    "Run a model": (
+        Listed("demo", "run", "tell a story with the bundled model", "paddock demo"),
+        Listed("generate", "run", "write on after a prompt", 'paddock generate "Once upon a time" --temp 0.8'),
+        Listed("chat", "run", "talk, in turns", "paddock chat my-model"),
+        Listed("fill", "read", "fill a masked word", 'paddock fill "Paris is in [MASK]." -m bert'),
+        Listed("embed", "read", "texts as vectors", 'paddock embed "a dog" "a cat" -m minilm'),
+    ),
+    "Look inside": (
+        Listed("show", "inspect", "what a model is: parts, memory, health", "paddock show my-model.gguf"),
+        Listed("ls", "inspect", "the models at hand", "paddock ls ~/models"),
+        Listed("tokens", "inspect", "how text becomes ids", 'paddock tokens "naïve café" -m my-model'),
+        Listed("template", "template", "chat templates: list, render, check", "paddock template ls"),
+    ),
+    "Change": (Listed("convert", "convert", "from one format into another", "paddock convert model.gguf folder/"),),
+    "This machine": (Listed("doctor", "inspect", "what works here, and how to mend the rest", "paddock doctor"),),
+}
+VERBS: dict[str, Listed] = {verb.name: verb for verbs in GROUPS.values() for verb in verbs}
+
+SYNOPSIS = "usage: paddock VERB [ARGUMENTS]        paddock VERB --help explains one"
+FOOTER = """\
+MODEL is a Hugging Face folder, a .gguf or llama2.c .bin file, or a name that `paddock ls` shows; without one, the
+bundled model. Listings take --json. Results go to standard output, notes to standard error.
+
+  --version               which Paddock this is
+  --debug                 show where in the program an error came from
+  --install-completion    let your shell complete verbs and options"""
+
+
+def screen() -> str:
+    """The whole of `paddock --help`."""
+    names = max(map(len, VERBS))
+    summaries = max(len(verb.summary) for verb in VERBS.values())
+    lines = [SYNOPSIS]
+    for group, verbs in GROUPS.items():
+        lines += ["", group]
+        lines += [f"  {v.name:<{names}}  {v.summary:<{summaries}}  {v.example}" for v in verbs]
+    return "\n".join([*lines, "", FOOTER])

@@ -1,0 +1,171 @@
+"""Options that several verbs share, so that one name means one thing everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from paddock.errors import UsageError
+
+MODEL_HELP = "Folder, .gguf or llama2.c .bin file, or a name `paddock ls` shows. [default: the bundled model]"
+
+
+def _option(*names: str, help: str, panel: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, show_default=False, **more)
+
+
+Model = Annotated[str | None, _option("--model", "-m", metavar="MODEL", help=MODEL_HELP, panel="Model")]
+ModelArgument = Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
+Dtype = Annotated[
+    str,
+    _option(
+        "--dtype",
+        help="Type of the weights: auto, float32, bfloat16, float16. [default: auto, as stored]",
+        panel="Model",
+    ),
+]
+Device = Annotated[
+    str,
+    _option(
+        "--device", metavar="DEVICE", help="cpu, cuda, cuda:N. [default: auto, a GPU if there is one]", panel="Model"
+    ),
+]
+TokenizerFile = Annotated[
+    str | None,
+    _option(
+        "--tokenizer", metavar="PATH", help="File or folder, where it does not lie beside the weights.", panel="Model"
+    ),
+]
+IgnoreConfig = Annotated[
+    list[str] | None,
+    _option("--ignore-config", metavar="KEY", help="Configuration key to pass over; may be repeated.", panel="Model"),
+]
+
+SAMPLING = "Sampling (default: what the model publishes, else neutral)"
+Temperature = Annotated[
+    float | None,
+    _option("--temperature", "--temp", metavar="T", help="What logits are divided by; 0 is greedy.", panel=SAMPLING),
+]
+TopK = Annotated[
+    int | None, _option("--top-k", metavar="N", help="Keep the K likeliest tokens; 0 is off.", panel=SAMPLING)
+]
+TopP = Annotated[
+    float | None, _option("--top-p", metavar="P", help="Keep the likeliest up to this mass; 1 is off.", panel=SAMPLING)
+]
+MinP = Annotated[
+    float | None,
+    _option(
+        "--min-p", metavar="P", help="Keep what is this share as likely as the likeliest; 0 is off.", panel=SAMPLING
+    ),
+]
+TypicalP = Annotated[
+    float | None,
+    _option(
+        "--typical-p",
+        "--typical",
+        metavar="P",
+        help="Keep what is nearest to the expected surprise; 1 is off.",
+        panel=SAMPLING,
+    ),
+]
+RepetitionPenalty = Annotated[
+    float | None,
+    _option(
+        "--repetition-penalty",
+        "--repeat-penalty",
+        metavar="X",
+        help="Damps tokens already there; 1 is off.",
+        panel=SAMPLING,
+    ),
+]
+PresencePenalty = Annotated[
+    float | None,
+    _option(
+        "--presence-penalty", metavar="X", help="Taken once from tokens already written; 0 is off.", panel=SAMPLING
+    ),
+]
+FrequencyPenalty = Annotated[
+    float | None,
+    _option("--frequency-penalty", metavar="X", help="Taken once per earlier use; 0 is off.", panel=SAMPLING),
+]
+LogitBias = Annotated[
+    list[str] | None,
+    _option("--logit-bias", metavar="ID=VALUE", help="Added to a token's logit; may be repeated.", panel=SAMPLING),
+]
+Seed = Annotated[
+    int | None, _option("--seed", metavar="N", help="Makes the draw repeatable. [default: a fresh one]", panel=SAMPLING)
+]
+
+_LENGTH = "Length"
+MaxTokens = Annotated[
+    int | None,
+    _option(
+        "--max-tokens",
+        "-n",
+        "--max-new-tokens",
+        "--n-predict",
+        metavar="N",
+        help="How many tokens at most. [default: the model's own, else 256, as fits its context]",
+        panel=_LENGTH,
+    ),
+]
+Stop = Annotated[
+    list[str] | None,
+    _option("--stop", metavar="TEXT", help="Ends the text, and is cut off it; may be repeated.", panel=_LENGTH),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.", show_default=False)]
+
+SETTINGS = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+)
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Which model, and how to load it."""
+
+    model: str | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+    tokenizer: str | None = None
+    ignore_config: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Loading:
+        """From a verb's own options, as Typer's context holds them."""
+        return cls(
+            options.get("model"),
+            options.get("dtype") or "auto",
+            options.get("device") or "auto",
+            options.get("tokenizer"),
+            tuple(options.get("ignore_config") or ()),
+        )
+
+
+def sampling_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The sampling settings among a verb's options, those given only."""
+    found = {name: options[name] for name in SETTINGS if options.get(name) is not None}
+    if options.get("logit_bias"):
+        found["logit_bias"] = dict(map(_bias, options["logit_bias"]))
+    return found
+
+
+def _bias(text: str) -> tuple[int, float]:
+    id, equals, value = text.partition("=")
+    try:
+        if equals:
+            return int(id), float(value)
+    except ValueError:
+        pass
+    raise UsageError(f"--logit-bias {text}", expected="ID=VALUE, for example 13=-100")

@@ -1,0 +1,126 @@
+"""Verbs that run a model: demo, generate, chat."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from paddock.cli import options as o
+from paddock.cli.verb import Verb, new_app
+
+app = new_app()
+
+
+@app.command(cls=Verb, epilog="paddock demo")
+def demo() -> None:
+    """Tells a story with the bundled model, and says how to go on from there."""
+    from paddock.cli import demonstrating
+
+    demonstrating.demo()
+
+
+@app.command(
+    cls=Verb,
+    epilog="""paddock generate "Once upon a time" -n 40
+    paddock generate "Once upon a time" --temp 0.8 --top-p 0.9 --seed 7 -m my-model.gguf
+    cat article.txt | paddock generate - -m t5-small --beams 4 --json
+    paddock generate "Once" --temp 0.8 --top-k 5 -n 3 --explain""",
+)
+def generate(
+    ctx: typer.Context,
+    prompt: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PROMPT",
+            help='Text to go on from, or an encoder-decoder\'s source. "-" or a pipe: standard input, '
+            "less one final line break.",
+            show_default=False,
+        ),
+    ] = None,
+    model: o.Model = None,
+    dtype: o.Dtype = "auto",
+    device: o.Device = "auto",
+    tokenizer: o.TokenizerFile = None,
+    ignore_config: o.IgnoreConfig = None,
+    max_tokens: o.MaxTokens = None,
+    stop: o.Stop = None,
+    temperature: o.Temperature = None,
+    top_k: o.TopK = None,
+    top_p: o.TopP = None,
+    min_p: o.MinP = None,
+    typical_p: o.TypicalP = None,
+    repetition_penalty: o.RepetitionPenalty = None,
+    presence_penalty: o.PresencePenalty = None,
+    frequency_penalty: o.FrequencyPenalty = None,
+    logit_bias: o.LogitBias = None,
+    seed: o.Seed = None,
+    beams: Annotated[
+        int | None,
+        typer.Option(
+            "--beams", "--num-beams", metavar="N", help="Beam search of this width.", rich_help_panel=o.SAMPLING
+        ),
+    ] = None,
+    ids: Annotated[
+        bool,
+        typer.Option(
+            "--ids", help="PROMPT is token ids, blanks between.", rich_help_panel="Prompt", show_default=False
+        ),
+    ] = False,
+    special: Annotated[
+        bool,
+        typer.Option(
+            "--special",
+            help="Control tokens spelt in PROMPT count as such.",
+            rich_help_panel="Prompt",
+            show_default=False,
+        ),
+    ] = False,
+    no_bos: Annotated[
+        bool,
+        typer.Option(
+            "--no-bos", "--raw", help="Put no ids around PROMPT.", rich_help_panel="Prompt", show_default=False
+        ),
+    ] = False,
+    echo: Annotated[
+        bool, typer.Option("--echo", help="Print PROMPT first.", rich_help_panel="Prompt", show_default=False)
+    ] = False,
+    logprobs: Annotated[
+        int | None,
+        typer.Option("--logprobs", metavar="K", help="Show each token's log-probability and its K likeliest rivals."),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show every stage of sampling, step by step.", show_default=False)
+    ] = False,
+    show_settings: Annotated[
+        bool, typer.Option("--show-settings", help="Show every setting and where it comes from.", show_default=False)
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="End with times and rates.", show_default=False)
+    ] = False,
+    json: o.Json = False,
+) -> None:
+    """Writes on after PROMPT, token by token as it comes.
+
+    Stages of sampling, in this order: bias, penalties, temperature, top-k, top-p, min-p, typical-p, draw.
+    """
+    from paddock.cli import generating
+
+    settings = o.sampling_of(ctx.params) | ({} if beams is None else {"num_beams": beams})
+    asked = generating.Asked(
+        loading=o.Loading.of(ctx.params),
+        prompt=prompt,
+        settings=settings,
+        max_tokens=max_tokens,
+        stop=tuple(stop or ()),
+        ids=ids,
+        special=special,
+        bare=no_bos,
+        echo=echo,
+        logprobs=logprobs,
+        explain=explain,
+        show_settings=show_settings,
+        verbose=verbose,
+        json=json,
+    )
+    generating.generate(asked)
