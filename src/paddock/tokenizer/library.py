@@ -23,7 +23,7 @@ from paddock.tokenizer.files import as_json, guarded
 from paddock.tokenizer.joining import decoding_of
 from paddock.tokenizer.schema import added_tokens, check_tree, kind_of, vocabulary, wrapping_of
 from paddock.tokenizer.sidefiles import SideFiles, resolve
-from paddock.tokenizer.specials import Added
+from paddock.tokenizer.specials import Added, Spans, touches
 from paddock.tokenizer.tokenizer import Tokenizer
 from paddock.tokenizer.trees import added_entry, dump
 
@@ -44,9 +44,12 @@ class Library:
             self._decoding = decoding_of(tree.get("decoder"), self._library.decoder)
         self._ids = {piece: id for id, piece in enumerate(pieces) if piece is not None}
 
-    def encode(self, text: str, parse: bool) -> list[int]:
+    def encode(self, text: str, parse: bool, foreign: Spans = ()) -> list[int]:
+        def mark(match: re.Match[str]) -> str:
+            return match[0] if touches(match.span(), foreign) else self._marks[match[0]]
+
         if parse and self._pattern:
-            text = self._pattern.sub(lambda match: self._marks[match[0]], text)
+            text = self._pattern.sub(mark, text)
         with guarded(f"{self.name} cannot encode this text"):
             return self._library.encode(text, add_special_tokens=False).ids
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from paddock.errors import TokenizerError
 from paddock.tokenizer.decoding import Decoding
 from paddock.tokenizer.files import MAX_PIECE, MAX_PIECES
-from paddock.tokenizer.specials import Added, Splitter
+from paddock.tokenizer.specials import Added, Spans, Splitter
 
 
 class Speller(Protocol):
@@ -42,10 +42,10 @@ class Segmented:
         self._decoding = decoding
         self._ids = {piece: id for id, piece in reversed(list(enumerate(self.pieces))) if piece is not None}
 
-    def encode(self, text: str, parse: bool) -> list[int]:
+    def encode(self, text: str, parse: bool, foreign: Spans = ()) -> list[int]:
         ids: list[int] = []
         first = True
-        for part in self._splitter.split(text, parse):
+        for part in self._splitter.split(text, parse, foreign):
             if isinstance(part, int):
                 ids.append(part)
                 first = self.restart

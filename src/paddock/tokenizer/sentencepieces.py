@@ -31,6 +31,10 @@ KINDS = {
 }
 
 
+# Classes of transformers that put pieces of their own in front of the model's.
+RENUMBERED = ("XLMRobertaTokenizer", "CamembertTokenizer", "MBartTokenizer", "PegasusTokenizer", "NllbTokenizer")
+
+
 class LibrarySpeller:
     """Ordinary text through the library: one processor for the start of a text, one without SentencePiece's blank.
 
@@ -73,8 +77,13 @@ def from_proto(model: ModelProto, data: bytes, side: SideFiles, name: str, ends:
     """The same from a model already parsed; `data` is the model as bytes."""
     if model.number(model.trainer, modelproto.WHITESPACE_SUFFIX, 0):
         raise TokenizerError(f"{name} writes blanks after words, which Paddock does not decode")
+    if side.tokenizer_class in RENUMBERED:
+        raise TokenizerError(
+            f"{side.tokenizer_class} numbers its pieces otherwise than {name} does",
+            fix="save the tokenizer as tokenizer.json with transformers",
+        )
     pieces: list[str | None] = [piece.text for piece in model.pieces]
-    added = side.declared()
+    added = side.declared() or _sentinels(side, len(pieces))
     for token in added:
         place(pieces, token.id, token.text, name)
     added += _reserved(model, {token.id for token in added}, side)
@@ -85,8 +94,8 @@ def from_proto(model: ModelProto, data: bytes, side: SideFiles, name: str, ends:
         KINDS.get(model.number(model.trainer, modelproto.MODEL_TYPE, 1), "SentencePiece"),
         pieces,
         [replace(token, control=token.control or token.id in special.controls.values()) for token in added],
-        LibrarySpeller(_disarmed(model, data, {token.text for token in added}), bool(_prefixed(model)), name),
-        _decoding(model),
+        LibrarySpeller(disarmed(model, data, {token.text for token in added}), prefixed(model), name),
+        decoding_of(model),
         restart=side.flag("legacy") is not False,
     )
     special = replace(special, ends=tuple(dict.fromkeys((*special.ends, *ends))))
@@ -105,7 +114,15 @@ def _reserved(model: ModelProto, known: set[int], side: SideFiles) -> list[Added
     return found
 
 
-def _disarmed(model: ModelProto, data: bytes, added: set[str]) -> bytes:
+def _sentinels(side: SideFiles, count: int) -> list[Added]:
+    """T5's `<extra_id_0>` and on, which stand behind the pieces from the last to the first."""
+    extra = side.config.get("extra_ids", 100) if side.tokenizer_class == "T5Tokenizer" else 0
+    if isinstance(extra, bool) or not isinstance(extra, int) or not 0 <= extra <= 1000:
+        raise TokenizerError(f"tokenizer_config.json: extra_ids is {str(extra)[:40]!r}", expected="0 to 1000")
+    return [Added(count + extra - 1 - number, f"<extra_id_{number}>", control=True) for number in range(extra)]
+
+
+def disarmed(model: ModelProto, data: bytes, added: set[str]) -> bytes:
     """The model with every added token that it also defines made a control piece, which text never becomes."""
     armed = {
         id for id, piece in enumerate(model.pieces) if piece.text in added and piece.type in (NORMAL, USER_DEFINED)
@@ -135,12 +152,14 @@ def _wrapping(side: SideFiles, roles: Mapping[str, int], name: str) -> Wrapping:
     return Wrapping(before=(roles["bos"],) if "bos" in roles else ())
 
 
-def _prefixed(model: ModelProto) -> int:
-    return model.number(model.normalizer, modelproto.DUMMY_PREFIX, 1)
+def prefixed(model: ModelProto) -> bool:
+    """Whether the model puts a blank before each text."""
+    return model.number(model.normalizer, modelproto.DUMMY_PREFIX, 1) != 0
 
 
-def _decoding(model: ModelProto) -> Callable[[], SpacedDecoding]:
+def decoding_of(model: ModelProto) -> Callable[[], SpacedDecoding]:
+    """How the model's pieces are joined."""
     squeezes = model.number(model.normalizer, modelproto.SQUEEZE_SPACES, 1)
-    leading = "all" if squeezes else "one" if _prefixed(model) else "none"
+    leading = "all" if squeezes else "one" if prefixed(model) else "none"
     fallback = any(piece.type == modelproto.BYTE for piece in model.pieces)
     return lambda: SpacedDecoding(leading=leading, byte_pieces=fallback)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 ROLES = ("bos", "eos", "unk", "pad", "cls", "sep", "mask")
@@ -22,6 +23,15 @@ USUAL_SPELLINGS = {
 # Spelled like a control token: never made from ordinary text, even where a file marks it as an ordinary added token
 # (R1's <｜User｜>, for one), because a user who types it would otherwise speak in another role's name.
 MARKER = re.compile(r"<[|｜][^<>]*[|｜]>\Z")
+
+
+Spans = Sequence[tuple[int, int]]
+
+
+def touches(span: tuple[int, int], foreign: Spans) -> bool:
+    """Whether any character of `span` lies in one of the `foreign` spans, which are in order and do not overlap."""
+    place = bisect.bisect_right(foreign, span[0], key=lambda one: one[1])
+    return place < len(foreign) and foreign[place][0] < span[1]
 
 
 @dataclass(frozen=True)
@@ -76,14 +86,17 @@ class Splitter:
         self.ordinary = _pattern(token for token in added if not token.control)
         self.every = _pattern(added)
 
-    def split(self, text: str, parse: bool) -> Iterator[str | int]:
-        """Stretches of text and ids, in order; stretches are never empty."""
+    def split(self, text: str, parse: bool, foreign: Spans = ()) -> Iterator[str | int]:
+        """Stretches of text and ids, in order; stretches are never empty. No control token touches `foreign`."""
         pattern = self.every if parse else self.ordinary
         start = 0
         for match in pattern.finditer(text) if pattern else ():
+            token = self.by_text[match[match.lastindex or 0]]
+            if token.control and touches(match.span(match.lastindex or 0), foreign):
+                continue
             if match.start() > start:
                 yield text[start : match.start()]
-            yield self.by_text[match[match.lastindex or 0]].id
+            yield token.id
             start = match.end()
         if start < len(text):
             yield text[start:]

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, Protocol
 from paddock.checkpoint.writing import write_bytes
 from paddock.errors import TokenizerError, UsageError
 from paddock.tokenizer.decoding import Decoding
-from paddock.tokenizer.specials import Special
+from paddock.tokenizer.specials import Spans, Special
 
 FINGERPRINT_TEXT = (
     "The quick brown fox doesn't jump over 1,234.50 lazy dogs!\n\n\tdef f(x):  return x**2  # naïve café\n"
@@ -30,8 +30,11 @@ class Backend(Protocol):
     kind: str
     pieces: list[str | None]
 
-    def encode(self, text: str, parse: bool) -> list[int]:
-        """Ids of well-formed `text`, nothing put around them; control tokens are found in it only if `parse`."""
+    def encode(self, text: str, parse: bool, foreign: Spans = ()) -> list[int]:
+        """Ids of well-formed `text`, nothing put around them.
+
+        Control tokens are found in it only if `parse`, and only outside the `foreign` spans.
+        """
         ...
 
     def id_of(self, piece: str) -> int | None: ...
@@ -136,13 +139,16 @@ class Tokenizer:
         wrapping = self._special.wrapping
         return wrapping.around(ids) if specials == "parse" else [*wrapping.before, *ids, *wrapping.after]
 
-    def encode_rendered(self, text: str) -> list[int]:
+    def encode_rendered(self, text: str, foreign: Spans = ()) -> list[int]:
         """Ids of a prompt that a chat template made: control tokens are parsed, and the prompt is left open.
+
+        `foreign`: spans (start, stop) of `text`, in order, that hold what people wrote; a control token spelled
+        there, wholly or in part, stays text, and the words around are cut as if it were any other text.
 
         What the model wants before every text (BOS) is put in front unless the prompt starts with it; nothing is put
         after the prompt, as the model goes on from there.
         """
-        ids = self._backend.encode(_well_formed(text), True)
+        ids = self._backend.encode(_well_formed(text), True, foreign)
         before = list(self.before)
         return ids if ids[: len(before)] == before else before + ids
 
