@@ -42,10 +42,13 @@ def list_templates(as_json: Json = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("name", "for", "roles", "stops on", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("name", no_wrap=True)
+    table.add_column("for")
+    table.add_column("stops on")
     for row in rows:
-        stops = ", ".join(repr(stop) for stop in row["stop"])
-        table.add_row(*(Text(text) for text in (row["name"], row["title"], " ".join(row["roles"]), stops)))
+        stops = " ".join(repr(stop) for stop in row["stop"])
+        table.add_row(*(Text(text) for text in (row["name"], row["title"], stops)))
     Console().print(table)
 
 
@@ -146,11 +149,11 @@ def read_messages(file: Path) -> list[dict[str, Any]]:
     return messages
 
 
-def end_tokens(which: str) -> dict[str, str]:
+def end_tokens(which: str) -> dict[str, Any]:
     """bos_token and eos_token of the tokenizer beside the template, where there is one."""
     if not Path(which).is_dir():
         return {}
     from paddock.tokenizer import load
     from paddock.tokenizer.chat import role_texts
 
-    return role_texts(load(which))
+    return dict(role_texts(load(which)))

@@ -33,7 +33,8 @@ class Template:
     `stop`: strings that end an answer; one that is a control token of the tokenizer means its id.
     `roles`: roles it takes, or None where only the template itself knows. `control`: control tokens spelt in its text
     mean ids, not characters. `own_blank`: a blank after a control token stands for the one that SentencePiece puts
-    before a text, so there is exactly one. `bundled`: written by us, so it runs in this process.
+    before a text, so there is exactly one. `plain_tags`: what looks like a control token and is ordinary text.
+    `bundled`: written by us, so it runs in this process.
     `seconds`: time for one render.
     """
 
@@ -43,6 +44,7 @@ class Template:
     roles: frozenset[str] | None = None
     control: bool = True
     own_blank: bool = False
+    plain_tags: tuple[str, ...] = ()
     title: str = ""
     credit: str = ""
     note: str = ""

@@ -34,6 +34,7 @@ class Entry:
     roles: tuple[str, ...]
     control: bool
     own_blank: bool = False
+    plain_tags: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     note: str = ""
@@ -44,11 +45,13 @@ def entries() -> dict[str, Entry]:
     """All bundled formats by name, in the order of their names."""
     index = tomllib.loads((FOLDER / "index.toml").read_text(encoding="utf-8"))
     return {
-        name: Entry(
-            name=name, **{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
-        )
+        name: Entry(name=name, **{key: _frozen(value) for key, value in row.items()})
         for name, row in sorted(index.items())
     }
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 @functools.cache
@@ -66,6 +69,7 @@ def registered(name: str) -> Template:
         roles=frozenset(found.roles),
         control=found.control,
         own_blank=found.own_blank,
+        plain_tags=found.plain_tags,
         title=found.title,
         credit=found.credit,
         note=found.note,

@@ -8,8 +8,8 @@ escapes, the `{% generation %}` tag) and less of Python:
 - every operation that can make something large from something small looks at the size first;
 - nothing but text, numbers, lists and dictionaries is printed.
 
-Time, and memory gained in small steps, cannot be bounded from inside a program: `template_worker` runs this in a process
-of its own for that (`template_child`). So this file imports nothing of Paddock and nothing heavy.
+Time, and memory gained in small steps, cannot be bounded from inside a program: `template_worker` runs this in a
+process of its own for that (`template_child`). So this file imports nothing of Paddock and nothing heavy.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, Never
 
 from jinja2 import Undefined, nodes
 from jinja2.compiler import CodeGenerator, Frame
@@ -192,8 +192,8 @@ def guarded_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any
 STRING_METHODS = words(
     "capitalize casefold center count endswith expandtabs find format index isalnum isalpha isascii "
     "isdecimal isdigit islower isnumeric isspace istitle isupper join ljust lower lstrip partition removeprefix "
-    "removesuffix replace rfind rindex rjust rpartition rsplit rstrip split splitlines startswith strip swapcase title upper "
-    "zfill"
+    "removesuffix replace rfind rindex rjust rpartition rsplit rstrip split splitlines startswith strip swapcase "
+    "title upper zfill"
 )
 LOOP = words("changed cycle depth depth0 first index index0 last length nextitem previtem revindex revindex0")
 ATTRIBUTES: list[tuple[type, frozenset[str]]] = [
@@ -209,7 +209,19 @@ METHOD_CHECKS: dict[str, Callable[..., None]] = {
     "replace": check_replace,
     "join": check_join,
 }
-PRINTABLE = (str, int, float, type(None), list, tuple, dict, range, type({}.keys()), type({}.values()), Undefined)
+PRINTABLE: tuple[type, ...] = (
+    str,
+    int,
+    float,
+    type(None),
+    list,
+    tuple,
+    dict,
+    range,
+    type({}.keys()),
+    type({}.values()),
+    Undefined,
+)
 
 
 def printable(value: Any) -> Any:
@@ -243,7 +255,7 @@ def make_dict(*args: Any, **kwargs: Any) -> dict[Any, Any]:
 
 
 def raise_exception(message: Any = "") -> None:
-    raise RaisedError(str(message)[:500])
+    raise RaisedError(" ".join(str(message).split())[:500])
 
 
 STRFTIME = re.compile(r"(?:[^%]|%-?[aAbBcdHIjmMpSUwWxXyYZzfeF%])*\Z")
@@ -263,7 +275,7 @@ def clock(now: datetime | None) -> Callable[[str], str]:
 class Generation(Extension):
     """`{% generation %}…{% endgeneration %}`, Hugging Face's mark around assistant text: its content is rendered."""
 
-    tags = frozenset({"generation"})
+    tags = {"generation"}  # noqa: RUF012  Jinja declares it so
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno
@@ -304,6 +316,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return not attr.startswith("_")
         return any(isinstance(obj, kind) and attr in names for kind, names in ATTRIBUTES)
 
+    def unsafe_undefined(self, obj: Any, attribute: str) -> Never:
+        """Jinja gives something undefined, which prints as nothing; a template that reaches for this is refused."""
+        raise SecurityError(f"reads the attribute {attribute!r} of a {type(obj).__name__}, which templates do not get")
+
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         wrapped = super().wrap_str_format(value)
         if wrapped is not None:
@@ -324,7 +340,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         check_size(sum(map(len, texts)))
         return "".join(texts)
 
-    def handle_exception(self, source: str | None = None) -> None:
+    def handle_exception(self, source: str | None = None) -> Never:
         """Jinja rewrites tracebacks here, by compiling code; `line_of` finds the line without that."""
         raise  # the exception being handled: Jinja calls this from its except clauses
 
@@ -377,6 +393,8 @@ def describe(error: BaseException) -> str:
         return f"the template {error.message or 'reaches outside the sandbox'}"
     if isinstance(error, TemplateSyntaxError):
         return f"syntax error: {error.message}"
+    if isinstance(error, SyntaxError):  # Python's, of the code that Jinja made; its line is not the template's
+        return f"cannot be compiled: {error.msg}"
     if isinstance(error, RecursionError):
         return "the template calls itself without end"
     if isinstance(error, MemoryError):

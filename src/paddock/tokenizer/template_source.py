@@ -20,6 +20,7 @@ from paddock.tokenizer.template_sandbox import MAX_WIDTH, RefusedError, check_br
 
 MAX_SOURCE = 256 * 1024  # characters
 MAX_NODES = 20_000
+MAX_TOKENS = 30_000  # blanks counted too; the largest published templates have a third of it
 MAX_DEPTH = 150  # Python's own compiler stops at 200 nested brackets
 MAX_RANGE = 100_000
 MAX_NESTED_RANGE = 1_000_000
@@ -92,7 +93,9 @@ def positioned(text: str, name: str) -> tuple[str, list[Place]]:
 
     inside = False
     try:
-        for _, kind, value in sandbox().lexer.tokeniter(text, name):
+        for number, (_, kind, value) in enumerate(sandbox().lexer.tokeniter(text, name)):
+            if number == MAX_TOKENS:
+                raise fail(name, f"is too large a program (more than {MAX_TOKENS} tokens)", (line, cursor - start + 1))
             at = text.index(value, cursor)  # what lies between is blanks that a `-` ate
             copy(at)
             if inside and kind != "whitespace" and not kind.endswith("_end"):
@@ -104,14 +107,15 @@ def positioned(text: str, name: str) -> tuple[str, list[Place]]:
             elif kind in ("block_end", "variable_end"):
                 inside = False
     except TemplateSyntaxError as error:
-        raise fail(name, f"syntax error: {error.message}", (line, cursor - start + 1)) from None
+        message = re.sub(r" at \d+$", "", str(error.message))  # a place among all characters; ours is better
+        raise fail(name, f"syntax error: {message}", (line, cursor - start + 1)) from None
     copy(len(text))
     return "".join(out), places
 
 
 # --- inspection --------------------------------------------------------------------------------------------------
 
-FORBIDDEN = {
+FORBIDDEN: dict[type[nodes.Node], str] = {
     nodes.Extends: "extends another file",
     nodes.Include: "includes another file",
     nodes.Import: "imports another file",

@@ -21,7 +21,7 @@ import markupsafe
 from paddock.errors import ResourceError
 
 START_SECONDS = 30.0  # a loaded machine may take long to start Python; no template has run by then
-GRACE = 0.6  # after the template's own limit, before the process is killed
+GRACE = 0.4  # after the template's own limit, before the process is killed
 SCRIPT = Path(__file__).with_name("template_child.py")
 
 
