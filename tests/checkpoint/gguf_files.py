@@ -329,6 +329,8 @@ def _vocabulary(writer: Any) -> None:
 def simple(path: Path, tensors: dict[str, np.ndarray], **metadata: Any) -> Path:
     """A small valid file of any metadata: text, floats, integers, lists; array types are kept as given."""
     writer = gguf.GGUFWriter(path, metadata.pop("architecture", "llama"))
+    if "general__alignment" in metadata:
+        writer.add_custom_alignment(metadata.pop("general__alignment"))
     for key, value in metadata.items():
         key = key.replace("__", ".")
         adders = {str: writer.add_string, float: writer.add_float32, bool: writer.add_bool, int: writer.add_uint32}

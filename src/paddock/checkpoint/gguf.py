@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections import deque
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -34,7 +35,7 @@ Value = int | float | bool | str | list[str] | np.ndarray
 MAX_KEYS, MAX_TENSORS, MAX_DIMENSIONS = 10_000, 100_000, 4
 MAX_NAME, MAX_STRING = 65_535, 16 << 20  # bytes
 MAX_ITEMS = 4 << 20  # of one array
-MAX_STRINGS = 2 << 20  # of all string arrays together: each becomes a Python object, many times larger than in the file
+MAX_STRINGS = 1 << 20  # of all string arrays together: each becomes a Python object, many times larger than in the file
 DEFAULT_ALIGNMENT, _ALIGNMENTS = 32, [8 << n for n in range(14)]
 
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
@@ -89,8 +90,9 @@ class GGUFFile:
         cursor = _Cursor(self.file)
         tensors, keys = _counts(cursor)
         self.metadata = _metadata(cursor, keys)
+        self.file.forget(0, cursor.at)  # every value was copied
         alignment = _alignment(self.file, self.metadata.get("general.alignment"))
-        declared = [_tensor_info(cursor) for _ in range(tensors)]
+        declared = deque(_tensor_info(cursor) for _ in range(tensors))
         start = -(-cursor.at // alignment) * alignment
         self.tensors = _placed(self.file, declared, start, alignment)
 
@@ -143,17 +145,17 @@ class _Cursor:
         self.file.check(self.at, value * bytes_each, f"{value} {what}")
         return value
 
-    def raw(self, what: str, most: int) -> bytes:
+    def raw(self, what: str, most: int) -> memoryview:
         length = self.count(f"bytes of {what}", most, 1)
         self.at += length
-        return self.file.map[self.at - length : self.at]
+        return memoryview(self.file.map)[self.at - length : self.at]
 
     def name(self, what: str) -> str:
-        text = self.raw(what, MAX_NAME)
+        raw = self.raw(what, MAX_NAME)
         try:
-            name = text.decode("utf-8")
+            name = str(raw, "utf-8")
         except UnicodeDecodeError:
-            raise CheckpointError(f"{self.file.name}: {what} is not UTF-8: {text[:40]!r}") from None
+            raise CheckpointError(f"{self.file.name}: {what} is not UTF-8: {bytes(raw[:40])!r}") from None
         if not name:
             raise CheckpointError(f"{self.file.name}: {what} is empty")
         return name
@@ -212,7 +214,7 @@ def _metadata(cursor: _Cursor, keys: int) -> dict[str, Value]:
 
 def _scalar(cursor: _Cursor, kind: int, key: str) -> Value:
     if kind == _STRING:
-        return cursor.raw(f"{key!r}", MAX_STRING).decode("utf-8", "surrogateescape")
+        return str(cursor.raw(f"{key!r}", MAX_STRING), "utf-8", "surrogateescape")
     return _numbers(cursor, kind, 1, key).item()
 
 
@@ -273,10 +275,11 @@ def _tensor_info(cursor: _Cursor) -> TensorInfo:
     return TensorInfo(name, kind, shape, offset, count // kind.weights * kind.nbytes)
 
 
-def _placed(file: MappedFile, declared: list[TensorInfo], start: int, alignment: int) -> dict[str, TensorInfo]:
+def _placed(file: MappedFile, declared: deque[TensorInfo], start: int, alignment: int) -> dict[str, TensorInfo]:
     """The tensors with offsets from the start of the file, each within it, aligned, alone in its place and its name."""
     tensors: dict[str, TensorInfo] = {}
-    for info in declared:
+    for _ in range(len(declared)):
+        info = declared.popleft()  # one by one, as 100,000 of them are not kept twice
         if info.name in tensors:
             raise CheckpointError(f"{file.name}: tensor {info.name!r} is there twice")
         if info.offset % alignment:
