@@ -46,9 +46,7 @@ def load_gpt2(path: Path) -> Tokenizer:
     if prefix and way is not GPT2:
         raise TokenizerError(f"add_prefix_space does not go with {side.tokenizer_class}")
     tree = byte_level_tree(vocab, _merges(merges), way, wrapping=_wrapping(vocab, side), prefix=prefix)
-    return from_tree(
-        tree, side, "vocab.json and merges.txt", lambda: {"vocab.json": data, "merges.txt": merges, **side.files()}
-    )
+    return from_tree(tree, side, "vocab.json and merges.txt")
 
 
 def _way(side: SideFiles) -> PreTokenizer:

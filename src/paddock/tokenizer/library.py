@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -101,13 +101,12 @@ def from_tree(
     tree: dict[str, Any],
     side: SideFiles,
     source: str,
-    files: Callable[[], Mapping[str, bytes]] | None = None,
     ends: Iterable[int] = (),
+    data: bytes = b"",
 ) -> Tokenizer:
     """A tokenizer from a parsed tokenizer.json and the files beside it.
 
-    `files`: the files it came from, where they are a folder that loads again; otherwise the tree itself is saved.
-    `ends`: further ids that end a turn.
+    `ends`: further ids that end a turn. `data`: the bytes the tree was parsed from, which saving writes again.
     """
     check_tree(tree, source)
     declare(tree, side.declared())
@@ -119,7 +118,8 @@ def from_tree(
     declare(tree, [Added(id, text, control=True) for text, id in special.controls.items()])
     backend = Library(tree, pieces, special.controls, source)
     backend.check_added(added)
-    return Tokenizer(backend, special, source, files or (lambda: {"tokenizer.json": dump(tree), **side.files()}))
+    described = side.described(special)
+    return Tokenizer(backend, special, source, lambda: {"tokenizer.json": data or dump(tree), **described.files()})
 
 
 def declare(tree: dict[str, Any], tokens: Iterable[Added]) -> None:
@@ -132,4 +132,4 @@ def declare(tree: dict[str, Any], tokens: Iterable[Added]) -> None:
 
 def from_json(data: bytes, side: SideFiles, name: str = "tokenizer.json") -> Tokenizer:
     """A tokenizer from the bytes of tokenizer.json and the files beside it."""
-    return from_tree(as_json(data, name), side, name, lambda: {"tokenizer.json": data, **side.files()})
+    return from_tree(as_json(data, name), side, name, data=data)

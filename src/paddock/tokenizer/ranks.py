@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from paddock.errors import TokenizerError
@@ -81,9 +81,8 @@ def load_ranks(path: Path) -> Tokenizer:
     config = {**{key: text for key, text in roles.items() if text and text in known.controls}, **side.config}
     way = PreTokenizer(known.way.patterns, known.way.nfc, whole_words=True)
     tree = byte_level_tree(vocab, _merges(ranks), way, added, wrapping)
-    name = "tokenizer.model" if path.name == "tokenizer.model" else "qwen.tiktoken"
-    side = SideFiles(config, side.special_map, side.added)
-    return from_tree(tree, side, f"{path.name} (tiktoken ranks)", lambda: {name: data, **side.files()})
+    config.setdefault("tokenizer_class", "PreTrainedTokenizerFast")
+    return from_tree(tree, replace(side, config=config), f"{path.name} (tiktoken ranks)")
 
 
 def _known(ranks: dict[bytes, int], side: SideFiles, name: str) -> Known:

@@ -20,8 +20,9 @@ from paddock.tokenizer.files import guarded
 from paddock.tokenizer.modelproto import CONTROL, NORMAL, UNKNOWN, USER_DEFINED, ModelProto, parse_model, write_model
 from paddock.tokenizer.segmented import Segmented, place
 from paddock.tokenizer.sidefiles import SideFiles, resolve
-from paddock.tokenizer.specials import MARKER, Added, Wrapping
+from paddock.tokenizer.specials import MARKER, Added, Special, Wrapping
 from paddock.tokenizer.tokenizer import Tokenizer
+from paddock.tokenizer.trees import dump, scored_tree
 
 KINDS = {
     modelproto.UNIGRAM: "SentencePiece unigram",
@@ -99,7 +100,47 @@ def from_proto(model: ModelProto, data: bytes, side: SideFiles, name: str, ends:
         restart=side.flag("legacy") is not False,
     )
     special = replace(special, ends=tuple(dict.fromkeys((*special.ends, *ends))))
-    return Tokenizer(backend, special, name, lambda: {"tokenizer.model": data, **side.files()})
+    return Tokenizer(backend, special, name, lambda: _files(model, data, name, backend, side, special))
+
+
+def _files(
+    model: ModelProto, data: bytes, name: str, backend: Segmented, side: SideFiles, special: Special
+) -> Mapping[str, bytes]:
+    """The model under a name that is looked for, a configuration, and a tokenizer.json where it can be exact."""
+    ends = bool(special.wrapping.after) and not special.wrapping.before
+    if name not in ("tokenizer.model", "spiece.model"):
+        name = "spiece.model" if ends else "tokenizer.model"
+    described = side.described(special, "T5Tokenizer" if ends else "PreTrainedTokenizerFast")
+    if described is not side:
+        flags = {"add_bos_token": bool(special.wrapping.before), "add_eos_token": bool(special.wrapping.after)}
+        more = {"extra_ids": 0} if ends else {}
+        described = replace(described, config={**described.config, **flags, **more})
+    files = {name: data, **described.files()}
+    return {"tokenizer.json": dump(_tree(model, backend, special)), **files} if _is_plain(model) else files
+
+
+def _is_plain(model: ModelProto) -> bool:
+    """Whether merges say all that the model does: BPE, no rewriting of the text, no pieces found in it beforehand."""
+    squeezes = model.number(model.normalizer, modelproto.SQUEEZE_SPACES, 1)
+    bpe = model.number(model.trainer, modelproto.MODEL_TYPE, 1) == modelproto.BPE
+    ordinary = all(piece.type in (NORMAL, CONTROL, UNKNOWN, modelproto.BYTE) for piece in model.pieces)
+    return bpe and ordinary and not squeezes and not model.charsmap
+
+
+def _tree(model: ModelProto, backend: Segmented, special: Special) -> dict[str, Any]:
+    outside = {token.text for token in backend.added}
+    joinable = [piece.text for piece in model.pieces if piece.type == NORMAL and piece.text not in outside]
+    return scored_tree(
+        {piece: id for id, piece in enumerate(backend.pieces) if piece is not None},
+        [piece.score for piece in model.pieces],
+        joinable,
+        backend.added,
+        special.wrapping,
+        prefixed(model),
+        any(piece.type == modelproto.BYTE for piece in model.pieces),
+        next((piece.text for piece in model.pieces if piece.type == UNKNOWN), None),
+        backend.restart,
+    )
 
 
 def _reserved(model: ModelProto, known: set[int], side: SideFiles) -> list[Added]:

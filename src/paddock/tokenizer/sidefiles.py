@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,14 @@ class SideFiles:
         """The side files that say anything, by name, as bytes."""
         values = zip(NAMES, (self.config, self.special_map, self.added), strict=True)
         return {name: json.dumps(dict(value), ensure_ascii=False, indent=2).encode() for name, value in values if value}
+
+    def described(self, special: Special, name: str = "PreTrainedTokenizerFast") -> SideFiles:
+        """The same; where there is no tokenizer_config.json, with one that holds what was found without it."""
+        if self.config:
+            return self
+        spelled = {id: text for text, id in special.controls.items()}
+        config: dict[str, Any] = {f"{role}_token": spelled[id] for role, id in special.roles.items()}
+        return replace(self, config={"tokenizer_class": name, **config})
 
     @property
     def tokenizer_class(self) -> str:

@@ -155,10 +155,12 @@ def scored_tree(
     prefix: bool,
     byte_fallback: bool,
     unknown: str | None,
+    restart: bool = True,
 ) -> Tree:
     """SentencePiece BPE as merges: every way to make a piece of two, the best score first.
 
     Joining by rank of the pair is joining by score of the result, as all pairs with one result stand together.
+    `prefix`: a blank is put before the text and, if `restart`, before each stretch after an added token.
     """
     known = set(joinable)
     merges = []
@@ -182,12 +184,17 @@ def scored_tree(
     escape: list[Tree] = [{"type": "Replace", "pattern": {"String": " "}, "content": SPACE}]
     steps: list[Tree] = [{"type": "Replace", "pattern": {"String": SPACE}, "content": " "}]
     steps += [{"type": "ByteFallback"}, {"type": "Fuse"}]
-    if prefix:
+    words: Tree | None = None
+    if prefix and restart:
         escape.insert(0, {"type": "Prepend", "prepend": SPACE})
+    elif prefix:
+        escape = []
+        words = {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "first", "split": False}
+    if prefix:
         steps.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
     decoder: Tree = {"type": "Sequence", "decoders": steps}
     normalizer = chain("Sequence", "normalizers", escape)
-    return tree(model, normalizer, None, decoder, added, wrapping, _by_id(vocab, added))
+    return tree(model, normalizer, words, decoder, added, wrapping, _by_id(vocab, added))
 
 
 def _by_id(vocab: Mapping[str, int], added: Iterable[Added]) -> list[str | None]:

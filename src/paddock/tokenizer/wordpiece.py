@@ -38,4 +38,4 @@ def load_wordpiece(path: Path) -> Tokenizer:
         side.flag("strip_accents"),
         split_chinese is not False,
     )
-    return from_tree(tree, side, path.name, lambda: {"vocab.txt": data, **side.files()})
+    return from_tree(tree, side, path.name)
