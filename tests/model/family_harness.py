@@ -1,0 +1,251 @@
+"""One harness that every family passes through: a model at rest, its oracle, and what both make of the same text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers as hf
+from family_rows import Row
+from torch import Tensor
+
+from paddock.checkpoint.checkpoint import open_checkpoint
+from paddock.checkpoint.weights import build
+from paddock.model.cache import Cache
+from paddock.model.families import family
+from paddock.model.spec import Architecture, Prefix
+from paddock.model.step import Step
+from paddock.model.transformer import Transformer
+
+SOURCE, GREEDY = 40, 64
+CLEAR = 1e-4  # a top choice this close to the second may fall either way: the comparison of choices ends there
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """ids (batch, tokens); for encoders their padding and segments; for encoder-decoders the target's ids too."""
+
+    ids: Tensor
+    padding: Tensor | None = None
+    segments: Tensor | None = None
+    target: Tensor | None = None
+
+
+def texts(architecture: Architecture, tokens: int) -> Inputs:
+    ids = torch.randint(0, min(architecture.vocabulary, 90), (2, tokens))
+    if architecture.encoder is not None:
+        padding = torch.ones(2, SOURCE, dtype=torch.bool)
+        padding[1, 30:] = False
+        return Inputs(torch.randint(0, 90, (2, SOURCE)), padding, target=ids)
+    if not architecture.generates:
+        padding = torch.ones(2, tokens, dtype=torch.bool)
+        padding[1, 17:] = False
+        return Inputs(ids, padding, torch.randint(0, architecture.embedding.segments, (2, tokens)))
+    return Inputs(ids)
+
+
+@torch.inference_mode()
+def computed(model: Transformer, inputs: Inputs) -> list[Tensor]:
+    """What Paddock makes of the texts, whole: logits, or what stands in their place."""
+    a = model.architecture
+    if a.encoder is not None:
+        assert inputs.target is not None
+        memory = model.encode(inputs.ids, inputs.padding)
+        return [model(inputs.target, Step.begin(a, inputs.target, memory=memory, memory_padding=inputs.padding))]
+    if a.generates:
+        return [model(inputs.ids, Step.begin(a, inputs.ids))]
+    step = Step.begin(a, inputs.ids, padding=inputs.padding, segments=inputs.segments)
+    if a.pooler is not None and a.pooler.labels:
+        return [model.classify(inputs.ids, step)]
+    hidden = model.hidden(inputs.ids, step)
+    found = [(model.logits(hidden) if a.head else hidden)[inputs.padding]]
+    if model.pooler is not None:
+        pooled = model.pooler(hidden)
+        found.append(model.pooler.next_sentence(pooled) if model.pooler.next_sentence else pooled)
+    return found
+
+
+class TransformersSubject:
+    """A row's model: made at random and saved by transformers, opened by Paddock."""
+
+    def __init__(self, row: Row, folder: Path) -> None:
+        self.row, self.folder, self.name = row, folder, row.name
+        self.figures: dict[str, str] = {}
+        torch.manual_seed(sum(map(ord, row.name)))
+        reference = row.model(row.config(**row.keys))
+        randomise(reference, row.spread)
+        reference.save_pretrained(folder)
+        config = json.loads((folder / "config.json").read_text())
+        self.own_config = None if row.readable else reference.config
+        (folder / "config.json").write_text(json.dumps(row.published(config)))
+        self.checkpoint = open_checkpoint(folder)
+        self.architecture = self.checkpoint.architecture
+        self.model = self.checkpoint.model()
+        self.inputs = texts(self.architecture, row.tokens)
+
+    def reference(self, folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+        """transformers' model of what lies in `folder`, which must hold all of its weights and nothing else."""
+        model, report = self.row.model.from_pretrained(
+            folder,
+            config=self.own_config,
+            dtype=dtype,
+            attn_implementation=self.row.attention,
+            output_loading_info=True,
+        )
+        assert not any(report.values()), report
+        return model.eval()
+
+    @torch.inference_mode()
+    def expected(self, dtype: torch.dtype = torch.float32, folder: Path | None = None) -> list[Tensor]:
+        reference, inputs = self.reference(folder or self.folder, dtype), self.inputs
+        if inputs.padding is None:
+            return [reference(inputs.ids).logits]
+        keys = {"input_ids": inputs.ids, "attention_mask": inputs.padding.long()}
+        if inputs.target is not None:
+            return [reference(**keys, decoder_input_ids=inputs.target).logits]
+        found = reference(**keys, token_type_ids=inputs.segments)
+        match found:
+            case hf.models.bert.modeling_bert.BertForPreTrainingOutput():
+                return [found.prediction_logits[inputs.padding], found.seq_relationship_logits]
+            case hf.modeling_outputs.SequenceClassifierOutput():
+                return [found.logits]
+            case hf.modeling_outputs.MaskedLMOutput():
+                return [found.logits[inputs.padding]]
+        return [found.last_hidden_state[inputs.padding], found.pooler_output]
+
+    @torch.inference_mode()
+    def greedy(self, prompt: Tensor) -> list[int]:
+        reference = self.reference(self.folder)
+        start = getattr(reference.config, "decoder_start_token_id", None)
+        reference.config.eos_token_id = None  # 64 tokens whatever they are
+        reference.generation_config = hf.GenerationConfig(pad_token_id=0, decoder_start_token_id=start)
+        ids = reference.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=GREEDY,
+            do_sample=False,
+            use_cache=not self.row.whole_only,
+        )
+        return ids[0, -GREEDY:].tolist()
+
+    def changed(self) -> Transformer:
+        """The same weights in a model that differs in one field."""
+        if self.row.change is not None:
+            return rebuilt(self.model, self.row.change(self.architecture))
+        assert self.row.relayout is not None
+        rules = self.row.relayout(family(self.checkpoint.config).RULES)
+        return build(self.architecture, self.checkpoint.tensors, rules)
+
+
+def randomise(model: torch.nn.Module, spread: float) -> None:
+    """Weights under which every part matters: norms and biases far from one and zero.
+
+    Routers are made sure of their choice, which bfloat16 could turn; T5's queries carry the 1/sqrt(head_dim) that its
+    scores lack.
+    """
+    special = {"mlp.gate.weight": 10.0, "Attention.q.weight": 0.3}
+    for name, parameter in model.named_parameters():
+        if "embed_positions" in name:  # Marian's sines and cosines
+            continue
+        if parameter.dim() > 1:
+            factor = next((f for ending, f in special.items() if name.endswith(ending)), 1.0)
+            torch.nn.init.normal_(parameter, std=factor * spread)
+        else:
+            torch.nn.init.normal_(parameter, mean=1.0 if "norm" in name or "ln_" in name else 0.0, std=0.3)
+    for name, buffer in model.named_buffers():
+        if name == "final_logits_bias":
+            buffer.normal_()
+
+
+def rebuilt(model: Transformer, architecture: Architecture) -> Transformer:
+    with torch.device("meta"):
+        other = Transformer(architecture)
+    weights = {name: tensor for name, tensor in model.state_dict().items() if name in other.state_dict()}
+    other.load_state_dict(weights, assign=True)
+    return other.eval()
+
+
+def distance(found: list[Tensor], expected: list[Tensor]) -> float:
+    """Relative L2, the worst of all outputs."""
+    pairs = list(zip(found, expected, strict=True))
+    assert all(a.shape == b.shape for a, b in pairs), [(a.shape, b.shape) for a, b in pairs]
+    return max(float((a.double() - b.double()).norm() / b.double().norm()) for a, b in pairs)
+
+
+@torch.inference_mode()
+def piecewise(model: Transformer, inputs: Inputs, first: int) -> list[Tensor]:
+    """The logits of texts read through a cache: two pieces where the model allows it, then token by token."""
+    a = model.architecture
+    ids = inputs.ids if inputs.target is None else inputs.target
+    rest: dict[str, Any] = {}
+    if inputs.target is not None:
+        rest = {"memory": model.encode(inputs.ids, inputs.padding), "memory_padding": inputs.padding}
+    cache = Cache(a, len(ids), ids.shape[1], next(model.parameters()).dtype, "cpu")
+    ends = [first, first + 4] if a.can_cut_prompt else [first]
+    found, start = [], 0
+    for end in ends:
+        step = Step.begin(a, ids[:, start:end], cache=cache, **rest)
+        found.append(model(ids[:, start:end], step))
+        start = end
+    for i in range(start, ids.shape[1]):
+        step = step.next(a)
+        found.append(model(ids[:, i : i + 1], step))
+    return [torch.cat(found, dim=1)]
+
+
+@torch.inference_mode()
+def choices(model: Transformer, prompt: Tensor, start: int | None, whole_only: bool) -> tuple[list[int], int]:
+    """Greedy ids, and how many of them were clear choices before the first that was not."""
+    a = model.architecture
+    rest = {"memory": model.encode(prompt)} if a.encoder is not None else {}
+    ids = prompt if start is None else torch.tensor([[start]])
+    cache = None if whole_only else Cache(a, 1, ids.shape[1] + GREEDY, torch.float32, "cpu")
+    step = Step.begin(a, ids, cache=cache, **rest)
+    chosen: list[int] = []
+    clear, count = True, 0
+    read = ids
+    while len(chosen) < GREEDY:
+        best = model(read, step)[0, -1].topk(2)
+        chosen.append(int(best.indices[0]))
+        clear = clear and float(best.values[0] - best.values[1]) > CLEAR
+        count += clear
+        read = best.indices[:1].unsqueeze(0)
+        if whole_only:
+            ids = torch.cat((ids, read), dim=1)
+            read, step = ids, Step.begin(a, ids)
+        else:
+            step = step.next(a)
+    return chosen, count
+
+
+@torch.inference_mode()
+def padded(model: Transformer, texts: list[Tensor], extra: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Logits of texts read alone, and in one batch with padding at the left; then of `extra` tokens read after them."""
+    a = model.architecture
+    longest, more = max(map(len, texts)), len(extra)
+
+    def read(ids: Tensor, padding: Tensor | None) -> Tensor:
+        cache = Cache(a, len(ids), longest + more, torch.float32, "cpu")
+        step = Step.begin(a, ids, cache=cache, padding=padding)
+        found = [model(ids, step)]
+        for token in extra:
+            step = step.next(a)
+            found.append(model(token.expand(len(ids), 1), step))
+        return torch.cat(found, dim=1)
+
+    alone = [read(text.unsqueeze(0), None)[0] for text in texts]
+    filler = torch.zeros(longest, dtype=torch.long)
+    ids = torch.stack([torch.cat((filler[len(text) :], text)) for text in texts])
+    padding = torch.stack([torch.arange(longest) >= longest - len(text) for text in texts])
+    together = [row[longest - len(text) :] for row, text in zip(read(ids, padding), texts, strict=True)]
+    return together, alone
+
+
+def prompt_end(architecture: Architecture, ids: Tensor) -> int:
+    """How many tokens a first piece must hold: all of the prompt, where its tokens see later ones."""
+    if isinstance(architecture.mask, Prefix):
+        return int((ids[0] == architecture.mask.start_token).nonzero()[0]) + 3
+    return 9
