@@ -25,11 +25,6 @@ class SideFiles:
         if checkpoint.kind == "gguf":
             self.metadata = dict(GGUFFile(checkpoint.path).metadata)
 
-    @property
-    def folder(self) -> Path:
-        path = self.checkpoint.path
-        return path if path.is_dir() else path.parent
-
     def tokenizer(self, given: str | Path | None) -> Tokenizer | TokenizerError:
         """The tokenizer `given` by the user or kept with the model.
 
@@ -40,10 +35,13 @@ class SideFiles:
             return text.load(given)
         if self.metadata is not None:
             return from_gguf(self.metadata)
+        path = self.checkpoint.path
+        if self.checkpoint.kind == "llama2.c":
+            return _beside(path, self.checkpoint.architecture.vocabulary)
         try:
-            return text.load(self.folder)
+            return text.load(path)
         except TokenizerError as error:
-            if any((self.folder / name).exists() for name in IN_ORDER):
+            if any(True for name in IN_ORDER for _ in path.glob(name)):
                 raise
             return error
 
@@ -53,4 +51,19 @@ class SideFiles:
             return find_template(template=given)
         if self.metadata is not None:
             return find_template({"chat_template": self.metadata.get("tokenizer.chat_template")})
-        return find_template(self.folder) if self.checkpoint.kind == "folder" else None
+        return find_template(self.checkpoint.path) if self.checkpoint.kind == "folder" else None
+
+
+def _beside(path: Path, vocabulary: int) -> Tokenizer | TokenizerError:
+    """The tokenizer of a llama2.c file, which does not name it: `tokenizer.bin` or a vocabulary of the same name.
+
+    Several models may share a folder; only a vocabulary of exactly the model's size can be its own.
+    """
+    for place in (path.with_suffix(".vocab"), path.parent / "tokenizer.bin", path.parent / "tokenizer.model"):
+        if place.is_file() and len(found := text.load(place)) == vocabulary:
+            return found
+    return TokenizerError(
+        f"{path.name} has no tokenizer of its {vocabulary} tokens beside it",
+        expected=f"tokenizer.bin or {path.stem}.vocab",
+        fix="name it with tokenizer=... (--tokenizer on the command line)",
+    )

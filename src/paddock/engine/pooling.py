@@ -90,7 +90,7 @@ def _modules(path: Path) -> list[dict[str, Any]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
         raise CheckpointError(f"{path} cannot be read as text") from None
-    modules = jsonfile.parse(f'{{"modules": {text}}}', MODULES)["modules"]  # a list; the reader takes objects
+    modules = jsonfile.parse(f'{{"modules": {text}}}'.encode(), MODULES)["modules"]  # the reader takes objects only
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
         raise CheckpointError(f"{MODULES} is not a list of modules")
     return modules
