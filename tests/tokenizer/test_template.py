@@ -255,9 +255,9 @@ def test_fuzz_of_messages(messages):
 
 
 WORDS = (
-    "{{ }} {% %} {%- -%} messages m m.content m['role'] for in if else elif endfor endif set = namespace ns.x "
-    "loop.index range(3) | trim tojson length 'a' 1 + * ~ % == not and is defined ( ) [ ] . , : macro f(x) endmacro call "
-    "raise_exception('x') break continue generation endgeneration {# #} \n x"
+    "{{ }} {% %} {%- -%} messages m m.content m['role'] for in if else elif endfor endif set = namespace ns.x loop "
+    ".index range(3) | trim tojson length 'a' 1 + * ~ % == not and is defined ( ) [ ] . , : macro f(x) endmacro "
+    "call raise_exception('x') break continue generation endgeneration {# #} \n x"
 )
 
 
