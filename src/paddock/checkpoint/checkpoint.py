@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from paddock.checkpoint import folder as hf
 from paddock.checkpoint import gguf_families, llama2c
 from paddock.checkpoint.stored import Stored
-from paddock.checkpoint.weights import build
+from paddock.checkpoint.weights import build, native_dtype
 from paddock.errors import CheckpointError, UsageError
 from paddock.model.families import describe, family
 from paddock.model.spec import Architecture
@@ -37,26 +38,42 @@ class Checkpoint:
     generation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def dtype(self) -> torch.dtype:
+        """What `model()` loads in by default: the stored type, or one of several (see `weights.native_dtype`)."""
+        named = self.config.get("dtype", self.config.get("torch_dtype"))
+        return native_dtype(self.tensors, DTYPES.get(named) if isinstance(named, str) else None)
+
+    def recast(self, dtype: str | torch.dtype = "auto") -> list[str]:
+        """Names of the stored tensors that `model(dtype)` converts to another type."""
+        chosen = self._dtype(dtype)
+        return [
+            name for name, stored in self.tensors.items() if stored.dtype.is_floating_point and stored.dtype != chosen
+        ]
+
+    def _dtype(self, asked: str | torch.dtype) -> torch.dtype:
+        if isinstance(asked, torch.dtype):
+            return asked
+        if asked != "auto" and asked not in DTYPES:
+            raise UsageError(f"unknown dtype {asked!r}", expected="auto, " + ", ".join(DTYPES))
+        return self.dtype if asked == "auto" else DTYPES[asked]
+
+    @property
     def stored_bytes(self) -> int:
         """Size of the weights once in memory in their own type."""
-        total = 0
-        for stored in self.tensors.values():
-            total += torch.Size(stored.shape).numel() * stored.dtype.itemsize
-        return total
+        return sum(math.prod(stored.shape) * stored.dtype.itemsize for stored in self.tensors.values())
 
     def model(
         self, dtype: str | torch.dtype = "auto", device: torch.device | str = "cpu", check_finite: bool = True
     ) -> Transformer:
-        """The Transformer with its weights. `dtype` "auto" keeps the stored types."""
-        chosen = None if dtype == "auto" else dtype if isinstance(dtype, torch.dtype) else _dtype(dtype)
-        rules = family(self.config).RULES
-        return build(self.architecture, self.tensors, rules, dtype=chosen, device=device, check_finite=check_finite)
-
-
-def _dtype(name: str) -> torch.dtype:
-    if name not in DTYPES:
-        raise UsageError(f"unknown dtype {name!r}", expected="auto, " + ", ".join(DTYPES))
-    return DTYPES[name]
+        """The Transformer with its weights, all in one type; "auto" is `self.dtype`. Raises CheckpointError."""
+        return build(
+            self.architecture,
+            self.tensors,
+            family(self.config).RULES,
+            dtype=self._dtype(dtype),
+            device=device,
+            check_finite=check_finite,
+        )
 
 
 def open_checkpoint(path: str | Path, ignore_config: Collection[str] = ()) -> Checkpoint:
@@ -65,21 +82,24 @@ def open_checkpoint(path: str | Path, ignore_config: Collection[str] = ()) -> Ch
     Raises CheckpointError for what is corrupt, UnsupportedError for what Paddock does not run. `ignore_config` names
     configuration keys to be passed over.
     """
-    path = Path(path).expanduser()
-    if path.is_dir():
-        config, tensors = hf.read_config(path), hf.read_tensors(path)
-        generation = hf.read_generation(path)
-        kind = "folder"
-    elif path.is_file():
-        kind, (config, tensors) = _read_file(path)
-        generation = {}
-    else:
-        raise CheckpointError(f"{path} is missing", expected="a model folder, a .gguf file or a llama2.c .bin file")
+    generation: dict[str, Any] = {}
+    try:
+        path = Path(path).expanduser()
+        if path.is_dir():
+            kind, config, tensors = "folder", hf.read_config(path), hf.read_tensors(path)
+            generation = hf.read_generation(path)
+        else:
+            kind, (config, tensors) = _read_file(path)
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, a home nobody has, a NUL in the name
+        raise CheckpointError(f"{str(path)[:300]!r} cannot be opened: {error}") from None
     architecture = describe(config, tensors.keys(), ignore_config)
     return Checkpoint(path, kind, config, tensors, architecture, generation)
 
 
 def _read_file(path: Path) -> tuple[str, tuple[dict[str, Any], dict[str, Stored]]]:
+    if not path.is_file():
+        found = "not a regular file" if path.exists() else "missing"
+        raise CheckpointError(f"{path} is {found}", expected="a model folder, a .gguf file or a llama2.c .bin file")
     with path.open("rb") as file:
         magic = file.read(4)
     if magic == b"GGUF" or path.suffix == ".gguf":

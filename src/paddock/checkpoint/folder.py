@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from paddock.checkpoint import safetensors, torchbin
 from paddock.checkpoint.jsonfile import read as read_json
+from paddock.checkpoint.safetensors import Planned
 from paddock.checkpoint.stored import Stored
 from paddock.checkpoint.weights import Published, published
-from paddock.checkpoint.writing import write_text
+from paddock.checkpoint.writing import atomic_write
 from paddock.errors import CheckpointError
 from paddock.model.families import family
 from paddock.model.transformer import Transformer
@@ -23,6 +27,8 @@ _READERS: list[tuple[str, Callable[[str | Path], dict[str, Stored]]]] = [
     ("model.safetensors", safetensors.read),
     ("pytorch_model.bin", torchbin.read),
 ]
+# The files of a model that `write` replaces or removes; what else lies in the folder is not its business.
+_READ = re.compile(r"config\.json|generation_config\.json|model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -31,15 +37,19 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def read_generation(folder: Path) -> dict[str, Any]:
     """generation_config.json, or nothing where there is none."""
-    return read_json(folder / GENERATION) if (folder / GENERATION).exists() else {}
+    path = folder / GENERATION
+    return read_json(path) if path.exists() or path.is_symlink() else {}
 
 
 def read_tensors(folder: Path) -> dict[str, Stored]:
-    """Every tensor of the folder: safetensors if there are any, else `.bin`; whole or in shards with an index."""
+    """Every tensor of the folder: safetensors if there are any, else `.bin`; whole or in shards with an index.
+
+    Files may be links to anywhere, as those of a download cache are; names in an index may not lead out of the folder.
+    """
     for name, reader in _READERS:
         if (folder / f"{name}.index.json").exists():
             return _read_shards(folder, folder / f"{name}.index.json", reader)
-        if (folder / name).exists():
+        if (folder / name).exists() or (folder / name).is_symlink():
             return reader(folder / name)
     found = sorted(p.name for p in folder.iterdir() if p.suffix in {".safetensors", ".bin", ".pth", ".gguf", ".pt"})
     raise CheckpointError(
@@ -52,15 +62,18 @@ def _read_shards(folder: Path, index: Path, reader: Callable[[str | Path], dict[
     where = read_json(index).get("weight_map")
     if not isinstance(where, dict) or not where or not all(isinstance(shard, str) for shard in where.values()):
         raise CheckpointError(f"{index.name} has no weight_map", expected="tensor names and their shards")
-    result: dict[str, Stored] = {}
-    for shard in sorted(set(where.values())):
+    listed: defaultdict[str, set[str]] = defaultdict(set)
+    for name, shard in where.items():
+        listed[shard].add(name)
+    for shard in listed:
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", shard) or shard.startswith("."):
             raise CheckpointError(f"{index.name} names the shard {shard[:80]!r}", expected="a file of the same folder")
         if not (folder / shard).is_file():
             raise CheckpointError(f"{folder} lacks the shard {shard}", fix="download or copy the missing file")
+    result: dict[str, Stored] = {}
+    for shard in sorted(listed):
         tensors = reader(folder / shard)
-        listed = {name for name, home in where.items() if home == shard}
-        if wrong := sorted(listed ^ tensors.keys()):
+        if wrong := sorted(listed[shard] ^ tensors.keys()):
             raise CheckpointError(
                 f"{shard} and {index.name} disagree about {wrong[0][:120]!r}"
                 + (f" and {len(wrong) - 1} more tensors" if len(wrong) > 1 else ""),
@@ -73,34 +86,65 @@ def _read_shards(folder: Path, index: Path, reader: Callable[[str | Path], dict[
 def write(
     folder: str | Path, model: Transformer, config: dict[str, Any], generation: dict[str, Any] | None = None
 ) -> None:
-    """Writes config, weights (in shards where large) and generation defaults; each file whole or not at all.
+    """Writes config, weights (in shards where large) and generation defaults, over whatever model was there.
 
-    The configuration goes last: a folder cut off half way has none, and is refused rather than half loaded.
+    Every file is written whole under a temporary name first, and only then are all renamed: an old model survives a
+    full disk. Weights of the old model that the new one does not replace are removed, as a reader would prefer them.
+    The old configuration goes before the first renaming and the new one comes last: a folder cut off between the two
+    has none, and is refused rather than read as a mixture. `model` may be mapped from the very files it replaces.
+
+    Raises ResourceError when the disk is full, PaddockError for any other refusal of the file system.
     """
     folder = Path(folder)
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    config = {**config, ("dtype" if "dtype" in config else "torch_dtype"): dtype}
-    _write_weights(folder, published(model, family(config).RULES))
+    files = {CONFIG: {**config, ("dtype" if "dtype" in config else "torch_dtype"): dtype}}
     if generation:
-        write_text(folder / GENERATION, json.dumps(generation, indent=2, ensure_ascii=False) + "\n")
-    write_text(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+        files[GENERATION] = generation
+    shards = _shards(published(model, family(config).RULES))
+    if len(shards) > 1:
+        files["model.safetensors.index.json"] = _index(shards)
+
+    def retire(failure: type[BaseException] | None, *_: object) -> None:
+        if failure is None:
+            _retire(folder, {*files, *shards} - {CONFIG})
+
+    with contextlib.ExitStack() as renaming:  # files are renamed in the reverse of the order in which they enter
+        for name, content in files.items():
+            _fill(renaming.enter_context(atomic_write(folder / name)), content)
+        for name, shard in shards.items():
+            part = renaming.enter_context(atomic_write(folder / name))
+            safetensors.save(part, {t.name: Planned(t.shape, t.dtype, t.tensor) for t in shard})
+        renaming.push(retire)
 
 
-def _write_weights(folder: Path, tensors: list[Published]) -> None:
-    shards = _shards(tensors)
-    if len(shards) == 1:
-        safetensors.write(folder / "model.safetensors", {t.name: t.tensor() for t in tensors})
-        return
-    where: dict[str, str] = {}
-    for number, shard in enumerate(shards, 1):
-        name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        safetensors.write(folder / name, {t.name: t.tensor() for t in shard})
-        where.update({t.name: name for t in shard})
-    index = {"metadata": {"total_size": sum(t.nbytes for t in tensors)}, "weight_map": where}
-    write_text(folder / "model.safetensors.index.json", json.dumps(index, indent=2) + "\n")
+def _fill(path: Path, content: dict[str, Any]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # a disk that is full says so here, before anything is renamed
 
 
-def _shards(tensors: Iterable[Published]) -> list[list[Published]]:
+def _retire(folder: Path, new: set[str]) -> None:
+    """Removes what was read until now and is not replaced; the old configuration too, which is replaced last."""
+    stale = [path for path in folder.iterdir() if _READ.fullmatch(path.name) and path.name not in new]
+    for path in stale:
+        path.unlink()
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _index(shards: dict[str, list[Published]]) -> dict[str, Any]:
+    return {
+        "metadata": {"total_size": sum(t.nbytes for shard in shards.values() for t in shard)},
+        "weight_map": {t.name: name for name, shard in shards.items() for t in shard},
+    }
+
+
+def _shards(tensors: Iterable[Published]) -> dict[str, list[Published]]:
+    """File names and what goes into each, in the model's order."""
     shards: list[list[Published]] = [[]]
     size = 0
     for tensor in tensors:
@@ -109,4 +153,6 @@ def _shards(tensors: Iterable[Published]) -> list[list[Published]]:
             size = 0
         shards[-1].append(tensor)
         size += tensor.nbytes
-    return shards
+    if len(shards) == 1:
+        return {"model.safetensors": shards[0]}
+    return {f"model-{i:05d}-of-{len(shards):05d}.safetensors": shard for i, shard in enumerate(shards, 1)}

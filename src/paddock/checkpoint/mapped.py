@@ -56,6 +56,8 @@ class MappedFile:
         """A tensor of `shape` whose storage is the map itself; pages are read when they are first used."""
         if any(extent < 0 for extent in shape):
             raise CheckpointError(f"{self.name}: {what} has a negative dimension in {list(shape)}")
+        if math.prod(max(extent, 1) for extent in shape) >= 2**60:  # beyond PyTorch's strides, even where one is 0
+            raise CheckpointError(f"{self.name}: {what} has the impossible shape {list(shape)}")
         count = math.prod(shape)
         self.check(offset, count * dtype.itemsize, what)
         if count == 0:

@@ -1,21 +1,25 @@
 """Safetensors files: an 8-byte length, a JSON header, then raw tensors without gaps or overlaps.
 
-Reading is ours, so that the header is bounded and tensors are views of one memory map; writing is the library's.
+Both directions are ours: reading, so that the header is bounded and tensors are views of one memory map; writing, so
+that tensors are made one at a time and a full disk is told from other troubles.
 Format: github.com/huggingface/safetensors, README, "Format".
 """
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import struct
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from paddock.checkpoint.jsonfile import parse
+from paddock.checkpoint.jsonfile import members
 from paddock.checkpoint.mapped import MappedFile
 from paddock.checkpoint.stored import Stored
 from paddock.checkpoint.writing import atomic_write
@@ -23,6 +27,7 @@ from paddock.errors import CheckpointError
 
 HEADER_LIMIT = 32 * 2**20
 TENSOR_LIMIT = 100_000
+ENTRY_LIMIT, METADATA_LIMIT = 1024, 2**20  # characters
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -34,9 +39,13 @@ DTYPES = {
     "I32": torch.int32,
     "I16": torch.int16,
     "I8": torch.int8,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def read(path: str | Path) -> dict[str, Stored]:
@@ -45,24 +54,45 @@ def read(path: str | Path) -> dict[str, Stored]:
     size = int(struct.unpack("<Q", file.bytes(0, 8, "the header's length"))[0])
     if size > HEADER_LIMIT:
         raise CheckpointError(f"{file.name} says its header is {size} bytes", expected=f"at most {HEADER_LIMIT}")
-    header = parse(file.bytes(8, size, "the header"), f"the header of {file.name}")
-    header.pop("__metadata__", None)
-    if len(header) > TENSOR_LIMIT:
-        raise CheckpointError(f"{file.name} lists {len(header)} tensors", expected=f"at most {TENSOR_LIMIT}")
-    places = {name: _place(file, name, entry) for name, entry in header.items()}
-    _check_layout(file, [(start, stop, name) for name, (_, _, start, stop) in places.items()], file.size - 8 - size)
-    return {
-        name: Stored(
-            shape,
-            dtype,
-            load=partial(file.tensor, 8 + size + start, dtype, shape, name),
-            release=partial(file.forget, 8 + size + start, stop - start),
-        )
-        for name, (dtype, shape, start, stop) in places.items()
-    }
+    data = 8 + size
+    result: dict[str, Stored] = {}
+    places: list[_Place] = []
+    for name, entry in members(file.bytes(8, size, "the header"), f"the header of {file.name}", _longest):
+        if name == "__metadata__":
+            continue
+        if len(result) == TENSOR_LIMIT:
+            raise CheckpointError(f"{file.name} lists too many tensors", expected=f"at most {TENSOR_LIMIT}")
+        place = _place(file, name, entry, data)
+        result[name] = Stored(place.shape, place.dtype, place.load, place.release)
+        places.append(place)
+    _check_layout(file, places, data)
+    return result
 
 
-def _place(file: MappedFile, name: str, entry: Any) -> tuple[torch.dtype, tuple[int, ...], int, int]:
+def _longest(key: str) -> int:
+    return METADATA_LIMIT if key == "__metadata__" else ENTRY_LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a tensor lies in its file, from `start` to `stop`; small, as a file may have a hundred thousand."""
+
+    file: MappedFile
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+    def load(self) -> Tensor:
+        return self.file.tensor(self.start, self.dtype, self.shape, self.name)
+
+    def release(self) -> None:
+        self.file.forget(self.start, self.stop - self.start)
+
+
+def _place(file: MappedFile, name: str, entry: Any, data: int) -> _Place:
+    """One entry of the header; `data` is where the numbers begin."""
     where = f"{file.name}: tensor {name[:80]!r}"
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise CheckpointError(f"{where} is not described", expected="dtype, shape and data_offsets")
@@ -76,30 +106,60 @@ def _place(file: MappedFile, name: str, entry: Any) -> tuple[torch.dtype, tuple[
     nbytes = math.prod(shape) * DTYPES[dtype].itemsize
     if offsets[1] - offsets[0] != nbytes:
         raise CheckpointError(f"{where} holds {offsets[1] - offsets[0]} bytes", expected=f"{nbytes} for its shape")
-    return DTYPES[dtype], tuple(shape), offsets[0], offsets[1]
+    return _Place(file, name, DTYPES[dtype], tuple(shape), data + offsets[0], data + offsets[1])
 
 
 def _counts(value: Any) -> bool:
     return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)
 
 
-def _check_layout(file: MappedFile, ranges: list[tuple[int, int, str]], room: int) -> None:
+def _check_layout(file: MappedFile, places: list[_Place], data: int) -> None:
     """Tensors must tile the data exactly: no overlap, no gap, nothing beyond the end."""
-    end = 0
-    for start, stop, name in sorted(ranges):
-        if start != end:
-            problem = "overlaps the one before it" if start < end else f"leaves {start - end} bytes unexplained"
-            raise CheckpointError(f"{file.name}: tensor {name[:80]!r} {problem}")
-        end = stop
-    if end != room:
+    end = data
+    for place in sorted(places, key=lambda place: (place.start, place.stop)):
+        if place.start != end:
+            gap = place.start - end
+            problem = "overlaps the one before it" if gap < 0 else f"leaves {gap} bytes unexplained"
+            raise CheckpointError(f"{file.name}: tensor {place.name[:80]!r} {problem}")
+        end = place.stop
+    if end != file.size:
         raise CheckpointError(
-            f"{file.name} holds {room} bytes of tensors", expected=f"{end}, from its header; the file may be cut short"
+            f"{file.name} is {file.size} bytes", expected=f"{end}, from its header; the file may be cut short"
         )
 
 
-def write(path: str | Path, tensors: dict[str, Tensor]) -> None:
-    """Writes contiguous copies of `tensors`, atomically."""
-    from safetensors.torch import save_file
+@dataclass(frozen=True)
+class Planned:
+    """A tensor to be written: described now, made when its turn comes."""
 
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    make: Callable[[], Tensor]
+
+
+def write(path: str | Path, tensors: Mapping[str, Tensor | Planned]) -> None:
+    """Writes the tensors atomically, one after another; widest types first, so that each begins where it may."""
     with atomic_write(path) as part:
-        save_file({name: t.detach().contiguous() for name, t in tensors.items()}, part, metadata={"format": "pt"})
+        save(part, tensors)
+
+
+def save(path: str | Path, tensors: Mapping[str, Tensor | Planned]) -> None:
+    """`write` without the safety, for a caller that renames several files together."""
+    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in order:
+        shape, dtype = tensors[name].shape, tensors[name].dtype
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name in order:
+            planned = tensors[name]
+            tensor = planned.make() if isinstance(planned, Planned) else planned
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            file.write(flat.view(torch.uint8).numpy().data)
+        file.flush()
+        os.fsync(file.fileno())  # a disk that is full says so here at the latest

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from paddock.checkpoint.stored import Stored
 from paddock.errors import CheckpointError, UnsupportedError, nearest
 from paddock.model.rules import Drop, Rule, attention_at
-from paddock.model.spec import Architecture
+from paddock.model.spec import Architecture, Experts
 from paddock.model.transformer import Transformer
 
 # A tied tensor has no parameter of its own; where a file stores it all the same, it must equal what it is tied to.
@@ -37,13 +41,15 @@ def build(
     device: torch.device | str = "cpu",
     check_finite: bool = True,
 ) -> Transformer:
-    """A Transformer with these weights, for inference. `dtype` None keeps each tensor's stored type.
+    """A Transformer with these weights, for inference; all in `dtype`, which None leaves to `native_dtype`.
 
     Tensors that need no change stay views of the file's memory map; others are converted one at a time, so that memory
-    peaks near the size of the result. Raises CheckpointError naming every missing, unknown or misshapen tensor.
+    peaks near the size of the result. Raises CheckpointError naming every missing, unknown or misshapen tensor, and the
+    first that holds NaN, infinity or a number too large for `dtype` (unless `check_finite` is off).
     """
-    with torch.device("meta"):
-        model = Transformer(architecture)
+    dtype = dtype or native_dtype(tensors)
+    _check_scale(architecture, len(tensors))
+    model = sketch(architecture)
     expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
     rules = [rule for rule in rules if rule.when(architecture)]
     placed = [place(name, stored, rules, architecture, expected) for name, stored in tensors.items()]
@@ -55,6 +61,57 @@ def build(
     for name, tensor in done.items():
         _assign(model, name, tensor)
     return model.eval()
+
+
+def native_dtype(tensors: Mapping[str, Stored], preferred: torch.dtype | None = None) -> torch.dtype:
+    """The one type that a checkpoint's numbers are loaded in unless another is asked for.
+
+    Where all are stored in one type, that one, whatever the configuration says: nothing is rounded. Where types differ
+    (ChatGLM-6B: float32 norms beside float16 matrices), `preferred` if it is among them, else what most bytes have.
+    8-bit floats count as bfloat16, which holds each of their values exactly.
+    """
+    sizes: Counter[torch.dtype] = Counter()
+    for stored in tensors.values():
+        if stored.dtype.is_floating_point:
+            dtype = stored.dtype if stored.dtype.itemsize > 1 else torch.bfloat16
+            sizes[dtype] += math.prod(stored.shape) * dtype.itemsize
+    if not sizes:
+        return torch.float32
+    return preferred if preferred and preferred in sizes else sizes.most_common(1)[0][0]
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves new parameters as they are: initialising them on the meta device imports half of PyTorch (seconds)."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs.get("tensor", args[0] if args else None)
+        return func(*args, **kwargs)
+
+
+def sketch(architecture: Architecture) -> Transformer:
+    """The model on the meta device: names and shapes, no numbers. Raises CheckpointError for sizes beyond 2^63."""
+    try:
+        with torch.device("meta"), _Unfilled():
+            return Transformer(architecture)
+    except (RuntimeError, OverflowError) as error:
+        raise CheckpointError(
+            f"config.json describes tensors that no file could hold ({str(error).splitlines()[0][:100]})"
+        ) from None
+
+
+def _check_scale(architecture: Architecture, tensors: int) -> None:
+    """Refuses, before anything is built, more layers and experts than the files have tensors for."""
+    parts = 0
+    for layer in architecture.layers:
+        parts += layer.feedforward.count if isinstance(layer.feedforward, Experts) else 1
+    if parts > tensors:
+        raise CheckpointError(
+            f"config.json describes {architecture.blocks} layers with {parts} feed-forwards, but the files hold only "
+            f"{tensors} tensors",
+            fix="config.json and the weights may come from different models",
+        )
 
 
 def place(
@@ -107,18 +164,18 @@ def _load(
     architecture: Architecture,
     expected: Mapping[str, tuple[int, ...]],
     done: dict[str, Tensor],
-    dtype: torch.dtype | None,
+    dtype: torch.dtype,
     device: torch.device,
     check_finite: bool,
 ) -> None:
     source = item.stored.load()
     if check_finite:
-        _check_finite(source, item.name)
+        _check_range(source, item.name, dtype)
     parts = item.rule.split(source, attention_at(architecture, item.ours[0]))
     copied = True
     for own, part in zip(item.ours, parts, strict=True):
         home = own if own in expected else TIED[own]
-        tensor = part.to(device=device, dtype=dtype or part.dtype).contiguous()
+        tensor = part.to(device=device, dtype=dtype).contiguous()
         copied &= tensor.data_ptr() != part.data_ptr()
         if home in done:
             if not torch.equal(done[home], tensor):
@@ -132,15 +189,22 @@ def _load(
         item.stored.release()
 
 
-def _check_finite(tensor: Tensor, name: str) -> None:
-    """One pass over the numbers; a sum is finite unless something in it is not (or, rarely, it overflows)."""
-    wide = torch.float32 if tensor.dtype.itemsize <= 4 else torch.float64
-    whole = tensor if tensor.dtype.itemsize > 1 else tensor.to(torch.float32)
-    if not bool(whole.sum(dtype=wide).isfinite()) and not bool(whole.isfinite().all()):
+def _check_range(tensor: Tensor, name: str, dtype: torch.dtype) -> None:
+    """One pass without a copy: the extremes are NaN if any number is."""
+    if tensor.numel() == 0:
+        return
+    whole = tensor if tensor.dtype.itemsize > 1 else tensor.to(torch.bfloat16)
+    largest = max(abs(extreme.item()) for extreme in whole.aminmax())
+    if not math.isfinite(largest):
         count = int((~whole.isfinite()).sum())
         raise CheckpointError(
             f"tensor {name[:120]!r} holds {count} values that are not numbers (NaN or infinite)",
             fix="the file is corrupt or its training diverged; get another copy",
+        )
+    if largest > torch.finfo(dtype).max:
+        raise CheckpointError(
+            f"tensor {name[:120]!r} holds {largest:g}, too large for {str(dtype).removeprefix('torch.')}",
+            fix="load the model in bfloat16 or float32",
         )
 
 
@@ -158,6 +222,14 @@ class Published:
     parts: tuple[Tensor, ...]
     model: Transformer
     ours: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.rule.shape([part.shape for part in self.parts])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.parts[0].dtype
 
     @property
     def nbytes(self) -> int:

@@ -20,7 +20,8 @@ HARMLESS = frozenset(
         "torch_dtype", "dtype", "use_cache", "use_return_dict", "return_dict", "output_attentions",
         "output_hidden_states", "torchscript", "is_decoder", "is_encoder_decoder", "gradient_checkpointing",
         "chunk_size_feed_forward", "cross_attention_hidden_size", "add_cross_attention", "tie_encoder_decoder",
-        "problem_type", "id2label", "label2id", "finetuning_task", "task_specific_params", "name_or_path",
+        "problem_type", "id2label", "label2id", "num_labels", "_num_labels", "finetuning_task",
+        "task_specific_params", "name_or_path", "tokenizer_name", "output_past",
         "unsloth_version", "attention_dropout", "hidden_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop",
         "dropout", "dropout_rate", "classifier_dropout", "attention_probs_dropout_prob", "hidden_dropout_prob",
         "summary_first_dropout", "activation_dropout", "emb_pdrop", "initializer_range", "initializer_factor",
@@ -76,21 +77,21 @@ class Config:
         """A word looked up among `options`; any other is refused."""
         value = self.get(*names, default=default)
         if not isinstance(value, str) or value not in options:
-            raise UnsupportedError(f"config.json: {names[0]} is {value!r}", expected=" or ".join(sorted(options)))
+            raise UnsupportedError(f"config.json: {names[0]} is {_short(value)}", expected=" or ".join(sorted(options)))
         return options[value]
 
     def table(self, *names: str) -> Config:
         """A dictionary inside this one, to be read and finished like it; empty if absent."""
         value = self.get(*names, default={})
         if not isinstance(value, dict):
-            raise CheckpointError(f"config.json: {names[0]} is {value!r}", expected="a dictionary")
+            raise CheckpointError(f"config.json: {names[0]} is {_short(value)}", expected="a dictionary")
         return Config(value)
 
     def insist(self, name: str, value: Any, why: str) -> None:
         """Refuses any other value of a key that Paddock knows but does not act on."""
         found = self.get(name, default=value)
         if found != value:
-            raise UnsupportedError(f"config.json: {name} is {found!r}: {why}", expected=repr(value))
+            raise UnsupportedError(f"config.json: {name} is {_short(found)}: {why}", expected=repr(value))
 
     def ignore(self, *names: str) -> None:
         """Excuses keys that say nothing about the computation of this family."""
@@ -106,8 +107,8 @@ class Config:
             key = unread[0]
             near = nearest(key, self._read - HARMLESS)
             raise UnsupportedError(
-                f"config.json has keys this family does not know: {', '.join(map(repr, unread[:8]))} ({key} is "
-                f"{str(self.values[key])[:60]!r})" + (f"; did you mean {near!r}?" if near else ""),
+                f"config.json has keys this family does not know: {', '.join(map(_short, unread[:8]))} ({key[:60]} is "
+                f"{_short(self.values[key])})" + (f"; did you mean {near!r}?" if near else ""),
                 fix="if they change nothing about the computation, name them in ignore_config=[...] "
                 "(--ignore-config KEY on the command line)",
             )
@@ -122,11 +123,11 @@ class Config:
         high: float | None = None,
     ) -> Any:
         value = self.get(*names, default=default)
-        if value is default and default is not REQUIRED:
-            return value
+        if value is None:  # a default that stands for "not given"; null in the file counts as absent
+            return None
         inside = is_right(value) and (low is None or high is None or low <= value <= high)
         if not inside:
-            raise CheckpointError(f"config.json: {names[0]} is {str(value)[:60]!r}", expected=expected)
+            raise CheckpointError(f"config.json: {names[0]} is {_short(value)}", expected=expected)
         return value
 
 
@@ -135,4 +136,9 @@ def _is_integer(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return _is_integer(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
