@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from paddock.engine.language_model import LanguageModel
+    from paddock.tokenizer import Tokenizer
 
 GONE, UNKNOWN = "–", "…"
 
@@ -23,10 +25,9 @@ class Pieces:
     """Token ids as text to show; of a model without a tokenizer, nothing."""
 
     def __init__(self, model: LanguageModel) -> None:
-        try:
+        self.tokenizer: Tokenizer | None = None
+        with contextlib.suppress(TokenizerError):  # a model may come without one
             self.tokenizer = model.tokenizer
-        except TokenizerError:
-            self.tokenizer = None
 
     def __call__(self, id: int) -> str | None:
         """The vocabulary's own spelling; None where there is no vocabulary, or no such token in it."""

@@ -50,7 +50,7 @@ class Asked:
 def generate(asked: Asked) -> None:
     text = _prompt(asked.prompt)
     model, seconds = load(asked.loading)
-    _check_writes(model)
+    check_writes(model)
     prompt = _ids(model, text, asked)
     resolved = model.settings(**asked.settings)
     if asked.show_settings and not asked.json:
@@ -122,7 +122,7 @@ def _ids(model: LanguageModel, text: str, asked: Asked) -> str | list[int]:
     return text
 
 
-def _check_writes(model: LanguageModel) -> None:
+def check_writes(model: LanguageModel) -> None:
     """An encoder does not write on; say which verb it is for."""
     try:
         check_generates(model.architecture)
@@ -139,7 +139,7 @@ def settings_table(resolved: Resolved) -> str:
 
 def _value(value: Any) -> str:
     if value is None:
-        return "fresh" if value is None else ""
+        return "none"
     if value in ((), {}, []):
         return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

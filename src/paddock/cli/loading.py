@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from paddock.engine.language_model import LanguageModel
 
 
-def load(asked: Loading) -> tuple[LanguageModel, float]:
-    """The model, and the seconds it took."""
+def load(asked: Loading, template: str | None = None) -> tuple[LanguageModel, float]:
+    """The model, and the seconds it took. `template`: a chat template to use instead of its own."""
     started = time.perf_counter()
     path = locate(asked.model)
     with output.waiting(f"loading {path.name}"):
         model = paddock.load(
-            path, asked.dtype, asked.device, ignore_config=asked.ignore_config, tokenizer=asked.tokenizer
+            path,
+            asked.dtype,
+            asked.device,
+            ignore_config=asked.ignore_config,
+            tokenizer=asked.tokenizer,
+            template=template,
         )
     return model, time.perf_counter() - started
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+COLOURS = re.compile(r"(\x1b\[[0-9;]*m)")
 ESCAPES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 SPINNER_AFTER = 0.5  # seconds before a wait is worth a line
 
@@ -25,9 +26,20 @@ def printable(text: str) -> str:
     return ESCAPES.sub(lambda match: f"\\x{ord(match.group()):02x}", text)
 
 
+def painted(text: str, code: str, colour: bool = True) -> str:
+    """`text` in a colour or weight by its SGR code ("1" bold, "31" red), where `colour` says so."""
+    return f"\x1b[{code}m{text}\x1b[0m" if colour else text
+
+
 def result(text: str, end: str = "\n") -> None:
     """A result, to standard output: as it is where a program reads it, printable where a person does."""
     sys.stdout.write((printable(text) if sys.stdout.isatty() else text) + end)
+
+
+def painted_result(text: str) -> None:
+    """A result that has colours of our own in it: they pass, everything else is made printable."""
+    parts = COLOURS.split(text)
+    sys.stdout.write("".join(part if i % 2 else printable(part) for i, part in enumerate(parts)) + "\n")
 
 
 def piece(text: str) -> None:
@@ -37,7 +49,8 @@ def piece(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """A remark about the run, to standard error."""
+    """A remark about the run, to standard error, after what was printed so far."""
+    sys.stdout.flush()
     sys.stderr.write(printable(text) + "\n")
     sys.stderr.flush()
 

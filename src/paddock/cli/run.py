@@ -124,3 +124,70 @@ def generate(
         json=json,
     )
     generating.generate(asked)
+
+
+@app.command(
+    cls=Verb,
+    epilog="""paddock chat
+    paddock chat my-model.gguf --system "Be brief." --temp 0.7
+    paddock chat my-model --template vicuna
+    echo "Once there was a cat" | paddock chat -n 60""",
+)
+def chat(
+    ctx: typer.Context,
+    model: o.ModelArgument = None,
+    dtype: o.Dtype = "auto",
+    device: o.Device = "auto",
+    tokenizer: o.TokenizerFile = None,
+    ignore_config: o.IgnoreConfig = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            "--template",
+            "--chat-template",
+            metavar="NAME|FILE",
+            help="Chat template: a name from `paddock template ls`, a Jinja file, or none. [default: the model's own]",
+            rich_help_panel="Conversation",
+            show_default=False,
+        ),
+    ] = None,
+    system: Annotated[
+        str | None,
+        typer.Option(
+            "--system", metavar="TEXT", help="System message.", rich_help_panel="Conversation", show_default=False
+        ),
+    ] = None,
+    max_tokens: o.MaxTokens = None,
+    stop: o.Stop = None,
+    temperature: o.Temperature = None,
+    top_k: o.TopK = None,
+    top_p: o.TopP = None,
+    min_p: o.MinP = None,
+    typical_p: o.TypicalP = None,
+    repetition_penalty: o.RepetitionPenalty = None,
+    presence_penalty: o.PresencePenalty = None,
+    frequency_penalty: o.FrequencyPenalty = None,
+    logit_bias: o.LogitBias = None,
+    seed: o.Seed = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="End each answer with times and rates.", show_default=False)
+    ] = False,
+) -> None:
+    """Talks with a model, turn by turn; from a pipe, a message per line.
+
+    Nothing is written to disk but by /save. /help in the chat lists its commands. The bundled model has no chat
+    template: it goes on with the story.
+    """
+    from paddock.cli import chatting
+
+    chatting.chat(
+        chatting.Asked(
+            o.Loading.of(ctx.params),
+            template,
+            system,
+            o.sampling_of(ctx.params),
+            max_tokens,
+            tuple(stop or ()),
+            verbose,
+        )
+    )

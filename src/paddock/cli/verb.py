@@ -41,7 +41,7 @@ class Verb(TyperCommand):
                 continue
             long = next((name for name in param.opts if name.startswith("--")), param.opts[0])
             short = [name for name in param.opts if not name.startswith("--")][:1]
-            value = "" if param.is_flag else f" {param.metavar or param.name.upper()}"
+            value = "" if getattr(param, "is_flag", False) else f" {param.metavar or param.name.upper()}"
             groups.setdefault(heading, []).append((", ".join([*short, long]) + value, record[1]))
         for heading in sorted(groups, key=lambda h: h == "Options"):
             with formatter.section(heading):
@@ -59,14 +59,19 @@ class Verbs(TyperGroup):
         if listed is None:
             return None
         group = get_group(importlib.import_module(f"paddock.cli.{listed.module}").app)
-        return group if cmd_name == listed.module and cmd_name not in group.commands else group.commands[cmd_name]
+        commands: list[Any] = [group, *group.commands.values()]
+        for command in commands:
+            command.rich_markup_mode = None  # one look for all
+        return group.commands.get(cmd_name, group)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name = args[0]
-        if name not in VERBS and not name.startswith("-"):
-            hint = did_you_mean(name, VERBS) or "see `paddock --help` for the verbs"
-            ctx.fail(f"there is no verb {name!r}\n  fix: {hint}")
-        return super().resolve_command(ctx, args)
+        if args[0] not in VERBS and not args[0].startswith("-"):
+            hint = did_you_mean(args[0], VERBS) or "see `paddock --help` for the verbs"
+            ctx.fail(f"there is no verb {args[0]!r}\n  fix: {hint}")
+        name, command, rest = super().resolve_command(ctx, args)
+        if isinstance(command, TyperGroup) and not rest:
+            rest = ["--help"]
+        return name, command, rest
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         formatter.write(screen() + "\n")

@@ -1,0 +1,273 @@
+"""`paddock chat`: the conversation at a terminal, or from a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from paddock.checkpoint.checkpoint import open_checkpoint
+from paddock.cli import output
+from paddock.cli.conversation import FULL, Conversation
+from paddock.cli.generating import check_writes, rates, settings_table
+from paddock.cli.loading import load
+from paddock.cli.options import Loading
+from paddock.engine.locate import bundled, locate
+from paddock.engine.opening import SideFiles
+from paddock.errors import DataError, PaddockError, TemplateError, UsageError, did_you_mean
+from paddock.tokenizer.template_registry import no_template
+
+PLAIN = ("none", "plain")
+PROMPT, MORE, BLOCK = ">>> ", "... ", '"""'
+HELP = """\
+/help              this list
+/system TEXT       set the system message; without TEXT remove it
+/set KEY=VALUE     change a setting, for example temperature=0.8, max_tokens=100, seed=7; KEY= takes it back
+/settings          every setting and where it comes from
+/tokens            how much of the context is used
+/undo              take the last turn back
+/retry             answer the last message again
+/reset, /clear     forget the conversation
+/save FILE         write it as JSON
+/load FILE         go on with one that was saved
+/exit, /bye        leave (so does Ctrl-D)
+Ctrl-C stops an answer. A message of several lines stands between two lines of \"\"\". // begins one with a slash."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user asked `chat` for."""
+
+    loading: Loading
+    template: str | None = None
+    system: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    verbose: bool = False
+
+
+class Leave(Exception):
+    """The user wants to go."""
+
+
+def chat(asked: Asked) -> None:
+    plain = _is_plain(asked)
+    model, seconds = load(asked.loading, template=None if plain else asked.template)
+    check_writes(model)
+    talk = Conversation(model, plain, dict(asked.settings), asked.max_tokens, asked.stop)
+    if asked.system is not None:
+        talk.set_system(asked.system)
+    model.settings(**talk.settings).check()  # what cannot be is refused before the first message
+    output.note(_greeting(talk))
+    Chat(talk, seconds, asked.verbose).run()
+
+
+def _is_plain(asked: Asked) -> bool:
+    """Whether to go on without a template: where that is asked, and with the bundled model, which has none.
+
+    Any other model without one is refused, before its weights are read.
+    """
+    if asked.template in PLAIN:
+        return True
+    path = locate(asked.loading.model)
+    template = SideFiles(open_checkpoint(path, asked.loading.ignore_config)).template(asked.template)
+    if template is None and path != bundled():
+        error = no_template(path.name)
+        raise TemplateError(error.what, fix=f"{error.fix}; --template none goes on without turns")
+    return template is None
+
+
+def _greeting(talk: Conversation) -> str:
+    name, template = talk.model.checkpoint.path.name, talk.model.template
+    if not talk.plain and template is not None:
+        what = f"chat template: {template.name}"
+    elif talk.model.architecture.encoder is not None:
+        what = "answers each message by itself"
+    elif talk.model.checkpoint.path == bundled():
+        what = "knows no turns, only stories: begin one, and it writes on"
+    else:
+        what = "no chat template: begin a text, and it writes on"
+    return f"{name}, {what}. /help lists commands"
+
+
+class Chat:
+    """Reads messages and commands, prints answers."""
+
+    def __init__(self, talk: Conversation, load_seconds: float, verbose: bool) -> None:
+        self.talk, self.load_seconds, self.verbose = talk, load_seconds, verbose
+        self.interactive = sys.stdin.isatty()
+        self.commands: dict[str, Callable[[str], None]] = {
+            "help": lambda _: output.note(HELP),
+            "system": self._system,
+            "set": self._set,
+            "settings": lambda _: output.note(settings_table(talk.model.settings(**talk.settings))),
+            "tokens": self._tokens,
+            "undo": self._undo,
+            "retry": self._retry,
+            "reset": self._reset,
+            "clear": self._reset,
+            "save": lambda path: talk.save(_path(path)),
+            "load": self._load,
+            "exit": self._leave,
+            "quit": self._leave,
+            "bye": self._leave,
+        }
+
+    def run(self) -> None:
+        """Until the input ends or the user leaves. From a pipe, the first error ends it; at a terminal, it goes on."""
+        reader = Reader(self.interactive)
+        with contextlib.suppress(Leave, EOFError):
+            while True:
+                message = reader.message()
+                try:
+                    self._take(message)
+                except PaddockError as error:
+                    if not self.interactive:
+                        raise
+                    output.note(f"error: {error}")
+
+    def _take(self, message: str) -> None:
+        if not message.strip():
+            return
+        if message.startswith("/") and not message.startswith("//"):
+            name, _, rest = message[1:].partition(" ")
+            if name not in self.commands:
+                fix = did_you_mean(name, self.commands) or "/help lists them; // begins a message with a slash"
+                raise UsageError(f"there is no command /{name}", fix=fix)
+            self.commands[name](rest.strip())
+            return
+        self._answer(message.removeprefix("/") if message.startswith("//") else message)
+
+    def _answer(self, message: str) -> None:
+        answer = self.talk.answer(message)
+        begun = False
+        try:
+            for event in answer:
+                output.piece(event.text)
+                begun = True
+        except KeyboardInterrupt:
+            if not self.interactive:
+                raise
+            output.note("\n(stopped; what was written stays in the conversation)")
+        finally:
+            if begun:
+                output.result("")
+                sys.stdout.flush()
+        self._remark()
+
+    def _remark(self) -> None:
+        done = self.talk.last
+        if done is None:
+            return
+        if done.finish_reason == "length":
+            context = self.talk.model.architecture.context
+            full = context is not None and done.prompt_tokens + done.completion_tokens >= context
+            why = (
+                f"the context of {context} tokens is full; {FULL}"
+                if full
+                else "the limit; /set max_tokens=N allows more"
+            )
+            output.note(f"(stopped after {done.completion_tokens} tokens: {why})")
+        if self.verbose:
+            output.note(rates(done, self.load_seconds))
+
+    def _system(self, text: str) -> None:
+        self.talk.set_system(text)
+        output.note("(the system message is set)" if text else "(no system message)")
+
+    def _set(self, text: str) -> None:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"/set {text}".rstrip(), expected="/set KEY=VALUE, for example /set temperature=0.8")
+        self.talk.set(key.strip().replace("-", "_"), value.strip())
+
+    def _tokens(self, _: str) -> None:
+        context = self.talk.model.architecture.context
+        output.note(f"{self.talk.tokens()} tokens" + (f" of {context}" if context is not None else ""))
+
+    def _undo(self, _: str) -> None:
+        text = self.talk.undo()
+        output.note("(nothing to take back)" if text is None else f"(taken back: {text.strip()[:60]})")
+
+    def _retry(self, _: str) -> None:
+        text = self.talk.undo()
+        if text is None:
+            raise UsageError("there is nothing to answer again", fix="say something first")
+        self._answer(text)
+
+    def _reset(self, _: str) -> None:
+        self.talk.reset()
+        output.note("(the conversation is forgotten)")
+
+    def _load(self, path: str) -> None:
+        self.talk.load(_path(path))
+        output.note(f"({len(self.talk.messages)} messages)")
+
+    def _leave(self, _: str) -> None:
+        raise Leave
+
+
+class Reader:
+    """Messages from standard input: a line each, or a block between lines of three quotes."""
+
+    def __init__(self, interactive: bool) -> None:
+        self.interactive = interactive
+        self.ready_to_leave = False
+        if interactive:
+            with contextlib.suppress(ImportError):  # line editing, where Python was built with it
+                import readline  # noqa: F401
+
+    def message(self) -> str:
+        """The next message. EOFError at the end; at a terminal, KeyboardInterrupt for the second Ctrl-C in a row."""
+        while True:
+            try:
+                message = self._message()
+                self.ready_to_leave = False
+                return message
+            except KeyboardInterrupt:
+                if not self.interactive or self.ready_to_leave:
+                    raise
+                self.ready_to_leave = True
+                output.note("\n(Ctrl-C again, or Ctrl-D, leaves)")
+
+    def _message(self) -> str:
+        line = self._line(PROMPT)
+        if line.strip() != BLOCK:
+            return line
+        lines: list[str] = []
+        while (line := self._line(MORE)).strip() != BLOCK:
+            lines.append(line)
+        return "\n".join(lines)
+
+    def _line(self, prompt: str) -> str:
+        if not self.interactive:
+            return self._piped()
+        if sys.stdout.isatty():
+            return input(prompt)
+        sys.stderr.write(prompt)  # standard output carries answers only
+        sys.stderr.flush()
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        return line.rstrip("\n")
+
+    def _piped(self) -> str:
+        data = sys.stdin.buffer.readline()
+        if not data:
+            raise EOFError
+        try:
+            return data.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"standard input is not UTF-8: byte {error.start} of a line", fix="convert it first"
+            ) from None
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise UsageError("there is no file named", expected="/save FILE or /load FILE")
+    return Path(text).expanduser()

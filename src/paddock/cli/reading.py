@@ -1,0 +1,82 @@
+"""`paddock fill` and `paddock embed`: what a model that reads can tell."""
+
+from __future__ import annotations
+
+import sys
+
+from paddock.cli import output
+from paddock.cli.loading import load, piped_text
+from paddock.cli.options import Loading
+from paddock.engine.language_model import LanguageModel
+from paddock.errors import UsageError
+
+LABEL = 40  # characters of a text in the table of similarities
+
+
+def fill(given: str | None, asked: Loading, top: int, json: bool) -> None:
+    if given is None and sys.stdin.isatty():
+        raise UsageError("there is no text", fix="write one with [MASK] in it, in quotes, or pipe it in")
+    text = piped_text() if given in (None, "-") else given
+    assert text is not None
+    model, _ = load(asked)
+    masks = model.fill(text, top)
+    if json:
+        output.as_json({"model": str(model.checkpoint.path), "text": text, "masks": masks})
+        return
+    for number, candidates in enumerate(masks, 1):
+        if len(masks) > 1:
+            output.result(f"mask {number}")
+        rows = [[f"{c.probability:.2%}", c.piece, str(c.token), c.text] for c in candidates]
+        output.result(output.table(rows, ("probability", "piece", "id", "text"), right=(0, 2)))
+
+
+def embed(given: list[str], asked: Loading, truncate: bool, json: bool) -> None:
+    texts = _texts(given)
+    model, _ = load(asked)
+    vectors = model.embed(texts, truncate=truncate)
+    if json:
+        for text, vector in zip(texts, vectors.tolist(), strict=True):
+            output.as_json({"text": text, "pooling": model.pooling.mode, "embedding": vector})
+        return
+    output.note(_pooling(model))
+    if len(texts) == 1:
+        numbers = vectors[0].tolist()
+        shown = " ".join(f"{number:.4f}" for number in numbers[:8])
+        output.result(f"{len(numbers)} numbers: {shown}{' ...' if len(numbers) > 8 else ''}")
+        output.note("(--json prints all of them; several texts are compared)")
+        return
+    unit = vectors / vectors.norm(dim=1, keepdim=True)
+    alike = (unit @ unit.T).tolist()
+    rows = [
+        [f"{i}", _short(text), *(f"{x:.4f}" for x in row)]
+        for i, (text, row) in enumerate(zip(texts, alike, strict=True), 1)
+    ]
+    header = ("", "cosine", *(str(i) for i in range(1, len(texts) + 1)))
+    output.result(output.table(rows, header, right=tuple(range(2, len(texts) + 2))))
+
+
+def _texts(given: list[str]) -> list[str]:
+    if given and given != ["-"]:
+        return given
+    if not given and sys.stdin.isatty():
+        raise UsageError("there are no texts", fix="write them in quotes, or pipe them in, one per line")
+    texts = piped_text().splitlines()
+    if not texts:
+        raise UsageError("there are no texts: standard input is empty")
+    return texts
+
+
+def _pooling(model: LanguageModel) -> str:
+    """How token vectors became one: a decoder's mean is a makeshift, and is called so."""
+    pooling = model.pooling
+    kind = "normalised" if pooling.normalise else "not normalised"
+    source = f"from {pooling.origin}" if pooling.origin != "default" else "the model's files do not say how"
+    note = f"pooling: {pooling.mode} of the token vectors, {kind} ({source})"
+    if model.architecture.generates:
+        note += f"\n{model.checkpoint.path.name} was trained to write, not to embed: expect rough likenesses"
+    return note
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= LABEL else text[: LABEL - 1] + "…"

@@ -1,0 +1,100 @@
+"""What a model's parts weigh, known from descriptions alone: no tensor is read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import torch
+
+from paddock.checkpoint.checkpoint import Checkpoint
+from paddock.checkpoint.gguf import GGUFFile
+from paddock.checkpoint.weights import TIED, place
+from paddock.model.families import family
+from paddock.model.transformer import Transformer
+
+WEIGHT_FILES = {".safetensors", ".bin", ".gguf"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """All parameters of one role, over all layers. `bytes`: in memory, in the stored types."""
+
+    name: str
+    tensors: int
+    parameters: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Weights:
+    """parameters: tied ones counted once. dtypes: bytes in memory by type. missing: canonical names no tensor holds."""
+
+    parameters: int
+    bytes: int
+    parts: tuple[Part, ...]
+    dtypes: dict[str, int]
+    missing: tuple[str, ...]
+    cache_bytes_per_token: int
+
+
+def weigh(checkpoint: Checkpoint) -> Weights:
+    """Counts parameters and bytes by part. Raises CheckpointError for tensors that have no place in the model."""
+    architecture = checkpoint.architecture
+    with torch.device("meta"):
+        shapes = {name: tuple(p.shape) for name, p in Transformer(architecture).named_parameters()}
+    types = _types(checkpoint, shapes)
+    parts: dict[str, list[int]] = {}
+    dtypes: dict[str, int] = {}
+    for name, shape in shapes.items():
+        count, dtype = torch.Size(shape).numel(), types.get(name, torch.float32)
+        row = parts.setdefault(part_of(name), [0, 0, 0])
+        for place_, value in enumerate((1, count, count * dtype.itemsize)):
+            row[place_] += value
+        label = str(dtype).removeprefix("torch.")
+        dtypes[label] = dtypes.get(label, 0) + count * dtype.itemsize
+    per_token = architecture.cache_values_per_token() if architecture.generates else 0
+    return Weights(
+        sum(row[1] for row in parts.values()),
+        sum(row[2] for row in parts.values()),
+        tuple(Part(name, *row) for name, row in parts.items()),
+        dtypes,
+        tuple(name for name in shapes if name not in types),
+        per_token * types.get("embedding.tokens.weight", torch.float32).itemsize,
+    )
+
+
+def _types(checkpoint: Checkpoint, shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.dtype]:
+    """The stored type of every canonical parameter that the checkpoint holds."""
+    architecture = checkpoint.architecture
+    rules = [rule for rule in family(checkpoint.config).RULES if rule.when(architecture)]
+    types: dict[str, torch.dtype] = {}
+    for name, stored in checkpoint.tensors.items():
+        for own in place(name, stored, rules, architecture, shapes).ours:
+            types[own if own in shapes else TIED[own]] = stored.dtype
+    return types
+
+
+def part_of(name: str) -> str:
+    """A parameter's role: `blocks.3.attention.q.weight` is `attention.q`, all norms are `norms`."""
+    side, name = ("encoder.", name.removeprefix("encoder.")) if name.startswith("encoder.") else ("", name)
+    role = re.sub(r"\b(blocks|experts)\.\d+\.", "", name).rpartition(".")[0]
+    return side + ("norms" if "norm" in role.split(".")[-1] else role or name)
+
+
+def stored_as(checkpoint: Checkpoint) -> dict[str, int]:
+    """How many tensors lie in the files in each number type."""
+    if checkpoint.kind == "gguf":
+        names = [info.type.name for info in GGUFFile(checkpoint.path).tensors.values()]
+    else:
+        names = [str(stored.dtype).removeprefix("torch.") for stored in checkpoint.tensors.values()]
+    return {name: names.count(name) for name in sorted(set(names), key=names.count, reverse=True)}
+
+
+def files_of(checkpoint: Checkpoint) -> dict[str, int]:
+    """The files that hold the weights, and their sizes."""
+    path = checkpoint.path
+    if path.is_file():
+        return {path.name: path.stat().st_size}
+    found = sorted(p for p in path.iterdir() if p.suffix in WEIGHT_FILES and p.is_file() and p.name != "tokenizer.bin")
+    return {p.name: p.stat().st_size for p in found}
