@@ -79,6 +79,6 @@ def sample() -> list[Field]:
         key(b"flags", ARRAY, (BOOL, [1, 0])),
     ]
     tensors = [tensor(b"a", [4], 0, 0), tensor(b"b", [32, 2], 8, 32), tensor(b"c", [3, 1], 1, 128)]
-    blocks = b"".join(struct.pack("<e32b", 0.5, *range(-16, 16)) for _ in range(2))
+    blocks = b"".join(struct.pack("<e32b", scale, *range(-16, 16)) for scale in (0.25, 0.5))
     data = struct.pack("<4f", 1, 2, 3, 4).ljust(32, b"\0") + blocks.ljust(96, b"\0") + struct.pack("<3e", 1, 2, 3)
     return file(keys, tensors, data)

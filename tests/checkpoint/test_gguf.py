@@ -190,6 +190,11 @@ HOSTILE = {
     "value type 13": (built([[*raw.key(b"k", U8, 1)[:2], raw.number("t", "I", 13), Field("v", Z)]]), "type 13"),
     "bool of 2": (built([raw.key(b"k", BOOL, 2)]), "neither true nor false"),
     "bools of 3": (built([raw.key(b"k", ARRAY, (BOOL, [0, 3]))]), "neither true nor false"),
+    "last string cut short": (
+        built([raw.key(b"k", ARRAY, (STRING, [b"abc", b"abc"]))]).rstrip(b"\0")[:-1],
+        "cut short",
+    ),
+    "string of 2 EiB": (built([raw.key(b"k", ARRAY, (STRING, [b""]))[:-2], [raw.number("n", "Q", 2**61)]]), "at most"),
     "same key twice": (built([raw.key(b"k", U8, 1), raw.key(b"k", U8, 1)]), "twice"),
     "key without a name": (built([raw.key(b"", U8, 1)]), "empty"),
     "key not UTF-8": (built([raw.key(b"\xff\xfe", U8, 1)]), "UTF-8"),

@@ -119,6 +119,26 @@ def test_written_files_read_back(tmp_path: Path, version: int, tied: bool) -> No
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.bin"]
 
 
+@pytest.mark.parametrize("version", [0, 1])
+def test_order_of_the_file(tmp_path: Path, version: int) -> None:
+    """Written out once by hand, apart from the table that reader and writer share."""
+    config, tensors = tiny()
+    llama2c.write(tmp_path / "model.bin", config, tensors, version)
+    data = (tmp_path / "model.bin").read_bytes()[28 if version == 0 else 256 :]
+
+    def layers(name: str) -> list[torch.Tensor]:
+        return [tensors[f"model.layers.{i}.{name}.weight"] for i in range(2)]
+
+    first, second = layers("input_layernorm"), layers("post_attention_layernorm")
+    final, table = [tensors["model.norm.weight"]], [tensors["model.embed_tokens.weight"]]
+    query = [interleaved_rotation(weight, 4) for weight in layers("self_attn.q_proj")]
+    start = [*table, *first, *query] if version == 0 else [*first, *second, *final, *table, *query]
+    head = tensors["lm_head.weight"].numpy().tobytes()
+    gate_down = b"".join(part.numpy().tobytes() for part in [*layers("mlp.gate_proj"), *layers("mlp.down_proj")])
+    assert data.startswith(b"".join(part.numpy().tobytes() for part in start))
+    assert data.endswith(head) and gate_down in data
+
+
 def test_rotation_orders_are_inverse_and_pair_neighbours_with_halves() -> None:
     rows = torch.arange(16).view(16, 1)  # 2 heads of 8: rows 2i and 2i+1 rotate together
     assert half_rotation(rows, 2).flatten().tolist() == [0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15]
@@ -247,6 +267,14 @@ def test_other_versions_flags_and_groups_are_refused(tmp_path: Path, files: dict
         path.write_bytes(files[1][:at] + b"\2" + files[1][at + 1 :])
         with pytest.raises(CheckpointError, match="corrupt"):
             llama2c.read(path)
+
+
+def test_heads_that_cannot_be_rotated_in_pairs_are_refused(tmp_path: Path) -> None:
+    sizes = Header(0, 6, 4, 1, 2, 2, 3, 2, tied=True)
+    path = tmp_path / "model.bin"
+    path.write_bytes(struct.pack("<7i", 6, 4, 1, 2, 2, 3, 2) + bytes(sizes.size() - 28))
+    with pytest.raises(CheckpointError, match="pairs"):
+        llama2c.read(path)
 
 
 def test_values_that_are_not_numbers_are_read_as_they_are(tmp_path: Path, files: dict[int, bytes]) -> None:
