@@ -22,7 +22,7 @@ from paddock.engine.locate import locate
 from paddock.engine.opening import SideFiles
 from paddock.engine.planning import Planner, check_generates
 from paddock.engine.pooling import Pooling, read_pooling
-from paddock.engine.request import Completion, stop_strings, token_ids
+from paddock.engine.request import Completion, id_rows, is_batch, stop_strings
 from paddock.errors import ContextLengthError, TokenizerError, UsageError
 from paddock.model.spec import Architecture
 from paddock.model.step import Step
@@ -33,6 +33,7 @@ from paddock.tokenizer.template import Template
 from paddock.tokenizer.template_registry import no_template
 
 Message = dict[str, Any]
+Ids = Sequence[int] | Sequence[Sequence[int]] | Tensor
 
 
 def load(
@@ -114,7 +115,7 @@ class LanguageModel:
         """What generation would use if called with `settings`: every value and where it came from (`.values()`)."""
         return self._planner.resolve(settings)
 
-    def logits(self, ids: Sequence[int] | Tensor, source: Sequence[int] | Tensor | None = None) -> Tensor:
+    def logits(self, ids: Ids, source: Ids | None = None) -> Tensor:
         """What the model says comes after each of `ids`: (tokens,) to (tokens, vocabulary) float32, and (batch, tokens)
         to (batch, tokens, vocabulary).
 
@@ -130,7 +131,7 @@ class LanguageModel:
         with torch.no_grad():
             memory = None if source is None or encoder is None else self.model.encode(self._rows(source, encoder))
             result = self.model(rows, Step.begin(self.architecture, rows, memory=memory)).float()
-        return result if torch.as_tensor(ids).dim() == 2 else result[0]
+        return result if is_batch(ids) else result[0]
 
     def generate(
         self,
@@ -262,18 +263,14 @@ class LanguageModel:
             return BeamSearch(self.model, request, chosen.search, decoder)
         return Generation(self.model, request, decoder() if decoder else None)
 
-    def _rows(self, ids: Sequence[int] | Tensor, architecture: Architecture) -> Tensor:
+    def _rows(self, ids: Ids, architecture: Architecture) -> Tensor:
         """(batch, tokens) ids on the model's device, checked."""
-        values: list[Any] = ids.tolist() if isinstance(ids, Tensor) else list(ids)
-        rows = values if values and isinstance(values[0], list) else [values]
-        if len({len(row) for row in rows}) > 1:
-            raise UsageError("the texts of the batch are not equally long", fix="give them one by one")
-        checked = [token_ids(row, architecture.vocabulary, "ids") for row in rows]
-        if architecture.context is not None and len(checked[0]) > architecture.context:
+        rows = id_rows(ids, architecture.vocabulary)
+        if architecture.context is not None and len(rows[0]) > architecture.context:
             raise ContextLengthError(
-                f"{len(checked[0])} tokens do not fit", expected=f"at most {architecture.context}, this model's context"
+                f"{len(rows[0])} tokens do not fit", expected=f"at most {architecture.context}, this model's context"
             )
-        return torch.tensor(checked, dtype=torch.long, device=self.device)
+        return torch.tensor(rows, dtype=torch.long, device=self.device)
 
 
 def _device(device: str | torch.device) -> torch.device:

@@ -145,6 +145,23 @@ def token_ids(ids: Any, vocabulary: int, what: str = "the prompt") -> tuple[int,
     return tuple(operator.index(id) for id in ids)
 
 
+def is_batch(ids: Any) -> bool:
+    """Whether ids are those of several texts: a tensor of two dimensions, or a list of lists."""
+    return getattr(ids, "ndim", 0) == 2 or (isinstance(ids, list | tuple) and bool(ids) and not _is_id(ids[0]))
+
+
+def id_rows(ids: Any, vocabulary: int) -> list[tuple[int, ...]]:
+    """The ids of one text or of several equally long ones, a row each."""
+    rows = [token_ids(row, vocabulary, "a text") for row in ids] if is_batch(ids) else [token_ids(ids, vocabulary)]
+    if not rows or len({len(row) for row in rows}) > 1:
+        raise UsageError("the texts of the batch are not equally long", fix="give them one by one")
+    return rows
+
+
+def _is_id(value: Any) -> bool:
+    return hasattr(value, "__index__") and not getattr(value, "ndim", 0)
+
+
 def planned_length(prompt: int, asked: int | None, context: int | None, usual: int | None = None) -> int:
     """How many tokens may be written after `prompt` tokens.
 
