@@ -13,9 +13,10 @@ MODEL_TYPES = ("falcon", "RefinedWeb", "RefinedWebModel")
 
 
 def architecture(config: Config) -> Architecture:
+    config.insist("apply_residual_connection_post_layernorm", False, "no published model does this")
     width, heads = config.integer("hidden_size", "n_embed"), config.integer("num_attention_heads", "n_head")
     head_dim = width // heads
-    bias = config.flag("bias", default=False)
+    bias, wider = config.flag("bias", default=False), config.integer("ff_factor", default=4)
     norm = LayerNorm(config.number("layer_norm_epsilon", default=1e-5))
     alibi, rotary = config.flag("alibi", default=False), rope(config, head_dim)
     activation = config.choice("activation", options=ACTIVATIONS, default="gelu")
@@ -28,7 +29,7 @@ def architecture(config: Config) -> Architecture:
             qkv_bias=bias,
             out_bias=bias,
         ),
-        FeedForward(config.integer("ffn_hidden_size", default=4 * width), activation, gated=False, bias=bias),
+        FeedForward(config.integer("ffn_hidden_size", default=wider * width), activation, gated=False, bias=bias),
         norm,
     )
     return Architecture(
@@ -37,7 +38,7 @@ def architecture(config: Config) -> Architecture:
         width=width,
         blocks=config.integer("num_hidden_layers", "n_layer", high=4096),
         block=_wired(config, block),
-        context=context(config, 2048),
+        context=context(config, 2048, rotary),
         final_norm=norm,
         head=Head(tied=config.flag("tie_word_embeddings", default=True)),
     )

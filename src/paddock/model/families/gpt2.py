@@ -14,6 +14,7 @@ MODEL_TYPES = ("gpt2",)
 
 def architecture(config: Config) -> Architecture:
     config.ignore("reorder_and_upcast_attn")  # a guard against float16 overflow, not another function
+    config.ignore("n_special", "predict_special_tokens")  # of the first library that published it
     width, heads = config.integer("n_embd", "hidden_size"), config.integer("n_head", "num_attention_heads")
     norm = LayerNorm(config.number("layer_norm_epsilon", default=1e-5))
     positions = context(config, 1024)

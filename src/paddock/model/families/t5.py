@@ -14,7 +14,7 @@ MODEL_TYPES = ("t5",)
 
 
 def architecture(config: Config) -> Architecture:
-    config.ignore("n_positions", "dense_act_fn", "is_gated_act", "output_past", "gradient_checkpointing")
+    config.ignore("n_positions", "dense_act_fn", "is_gated_act")
     width, heads = config.integer("d_model"), config.integer("num_heads")
     norm = RMSNorm(config.number("layer_norm_epsilon", default=1e-6))
     buckets = Buckets(
