@@ -106,7 +106,7 @@ def bucket_of(buckets: Buckets, distance: Tensor) -> Tensor:
         distance = distance.abs()
     else:
         distance = (-distance).clamp(min=0)
-    exact = count // 2
+    exact = buckets.exact
     ratio = (distance.clamp(min=1).float() / exact).log() / math.log(buckets.max_distance / exact)
     far = (exact + (ratio * (count - exact)).long()).clamp(max=count - 1)
     return offset + torch.where(distance < exact, distance, far)

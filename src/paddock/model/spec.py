@@ -26,6 +26,12 @@ Activation = Literal["relu", "silu", "gelu", "gelu_tanh"]
 Wiring = Literal["pre", "post", "parallel", "deepnorm"]
 
 
+def _require(right: bool, what: str, expected: str) -> None:
+    """Parts refuse sizes that no model can have: a description read from a file must not fail later, in arithmetic."""
+    if not right:
+        raise UnsupportedError(what, expected=expected)
+
+
 @dataclass(frozen=True)
 class RMSNorm:
     """x / rms(x) * weight, computed in float32 and cast back before the weight is applied (LLaMA's order)."""
@@ -68,6 +74,9 @@ class YarnScaling:
     attention: float = 1.0
     truncate: bool = True
 
+    def __post_init__(self) -> None:
+        _require(min(self.beta_fast, self.beta_slow) > 0, "YaRN's beta_fast or beta_slow is 0", "a number of turns")
+
 
 @dataclass(frozen=True)
 class Llama3Scaling:
@@ -101,6 +110,15 @@ class Rope:
     interleaved: bool = False
     scaling: Scaling | None = None
 
+    def __post_init__(self) -> None:
+        least = 4 if isinstance(self.scaling, DynamicScaling) else 2
+        right = self.width >= least and self.width % 2 == 0
+        _require(right, f"{self.width} features of a head rotate", f"an even number from {least}")
+        _require(self.theta > 1, f"the rotary base is {self.theta}", "more than 1")
+        if isinstance(self.scaling, FactorScaling):
+            found = len(self.scaling.factors)
+            _require(found == self.width // 2, f"{found} rotary factors", f"one for each of {self.width // 2} pairs")
+
 
 @dataclass(frozen=True)
 class Rope2D:
@@ -112,6 +130,9 @@ class Rope2D:
     theta: float
     width: int
     half_tables: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.width >= 2 and self.width % 2 == 0, f"half a head of {self.width} features", "an even number")
 
 
 @dataclass(frozen=True)
@@ -135,6 +156,17 @@ class Buckets:
     max_distance: int
     both_ways: bool
 
+    def __post_init__(self) -> None:
+        _require(self.exact >= 1, f"{self.count} buckets of distance", "at least 2, and 4 where both ways count")
+        _require(
+            self.max_distance > self.exact, f"a largest distance of {self.max_distance}", f"more than {self.exact}"
+        )
+
+    @property
+    def exact(self) -> int:
+        """How many of the nearest distances have a bucket of their own, each way."""
+        return self.count // (4 if self.both_ways else 2)
+
 
 Position = Rope | Rope2D | Alibi | Buckets
 
@@ -152,11 +184,15 @@ class Attention:
     clip: float | None = None  # q, k, v clamped to [-clip, clip] (MPT's clip_qkv)
 
     def __post_init__(self) -> None:
-        if self.heads % self.kv_heads:
-            raise UnsupportedError(
-                f"{self.heads} query heads cannot share {self.kv_heads} key-value heads",
-                expected="heads to be a multiple of kv_heads",
-            )
+        _require(min(self.heads, self.kv_heads, self.head_dim) > 0, f"{self.heads} heads of {self.head_dim}", "some")
+        _require(
+            self.heads % self.kv_heads == 0,
+            f"{self.heads} query heads cannot share {self.kv_heads} key-value heads",
+            "heads to be a multiple of kv_heads",
+        )
+        turned = self.position.width if isinstance(self.position, Rope) else 0
+        turned = 2 * self.position.width if isinstance(self.position, Rope2D) else turned
+        _require(turned <= self.head_dim, f"{turned} features rotate", f"at most {self.head_dim}, a head's")
 
     @property
     def multiplier(self) -> float:
@@ -180,6 +216,9 @@ class Experts:
     count: int
     active: int
     each: FeedForward
+
+    def __post_init__(self) -> None:
+        _require(0 < self.active <= self.count, f"{self.active} active experts", f"from 1 to {self.count}, all of them")
 
 
 @dataclass(frozen=True)
@@ -293,8 +332,12 @@ class Architecture:
     shared_embedding: bool = False  # the encoder reads the decoder's token table
 
     def __post_init__(self) -> None:
-        if isinstance(self.block, tuple) and len(self.block) != self.blocks:
-            raise UnsupportedError(f"{self.blocks} layers, but {len(self.block)} are described")
+        described = len(self.block) if isinstance(self.block, tuple) else self.blocks
+        _require(described == self.blocks, f"{described} layers are described", f"{self.blocks}")
+        if isinstance(self.embedding.positions, Sinusoidal):
+            least = 4 if self.embedding.positions.inclusive else 2
+            right = self.width % 2 == 0 and self.width >= least
+            _require(right, f"sines and cosines of width {self.width}", f"an even number from {least}")
 
     def layer(self, index: int) -> Block:
         """Layer `index`, counted from 0."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from paddock.errors import CheckpointError
 from paddock.model.config import Config
 from paddock.model.families.shared import ACTIVATIONS, context
 from paddock.model.rules import Drop, Rename, Rule, SplitQKV
@@ -15,6 +16,10 @@ MODEL_TYPES = ("codegen", "moss")
 def architecture(config: Config) -> Architecture:
     config.ignore("rotary", "scale_attn_weights", "wbits", "groupsize")
     width, heads = config.integer("n_embd"), config.integer("n_head")
+    if heads % 4:
+        raise CheckpointError(
+            f"config.json: n_head is {heads}", expected="a multiple of 4, the parts its q, k, v lie in"
+        )
     norm = LayerNorm(config.number("layer_norm_epsilon", default=1e-5))
     rope = Rope(10000.0, config.integer("rotary_dim", default=64), interleaved=True)
     activation = config.choice("activation_function", options=ACTIVATIONS, default="gelu_new")
