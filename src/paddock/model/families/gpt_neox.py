@@ -17,6 +17,7 @@ def architecture(config: Config) -> Architecture:
     norm = LayerNorm(config.number("layer_norm_eps", default=1e-5))
     fraction = config.number("rotary_pct", default=0.25, high=1.0)
     theta = config.number("rotary_emb_base", default=10000.0, low=1.0)
+    position = rope(config, head_dim, fraction, theta)
     activation = config.choice("hidden_act", options=ACTIVATIONS, default="gelu")
     return Architecture(
         family="gpt_neox",
@@ -24,12 +25,12 @@ def architecture(config: Config) -> Architecture:
         width=width,
         blocks=config.integer("num_hidden_layers", high=4096),
         block=Block(
-            Attention(heads, heads, head_dim, rope(config, head_dim, fraction, theta), qkv_bias=bias, out_bias=bias),
+            Attention(heads, heads, head_dim, position, qkv_bias=bias, out_bias=bias),
             FeedForward(config.integer("intermediate_size"), activation, gated=False, bias=True),
             norm,
             wiring="parallel" if config.flag("use_parallel_residual", default=True) else "pre",
         ),
-        context=context(config, 2048),
+        context=context(config, 2048, position),
         final_norm=norm,
         head=Head(tied=config.flag("tie_word_embeddings", default=False)),
     )

@@ -11,16 +11,18 @@ MODEL_TYPES = ("llama",)
 
 
 def architecture(config: Config) -> Architecture:
+    config.insist("use_mrope", False, "positions in three parts belong to Qwen2-VL, which Paddock does not run")
     width = config.integer("hidden_size")
     heads = config.integer("num_attention_heads")
     head_dim = config.integer("head_dim", default=width // heads)
     bias, mlp_bias = config.flag("attention_bias", default=False), config.flag("mlp_bias", default=False)
     norm = RMSNorm(config.number("rms_norm_eps", default=1e-6))
+    position = rope(config, head_dim)
     attention = Attention(
         heads,
         config.integer("num_key_value_heads", default=heads),
         head_dim,
-        position=rope(config, head_dim),
+        position=position,
         qkv_bias=bias,
         out_bias=bias,
     )
@@ -31,7 +33,7 @@ def architecture(config: Config) -> Architecture:
         width=width,
         blocks=config.integer("num_hidden_layers", high=4096),
         block=Block(attention, FeedForward(config.integer("intermediate_size"), activation, True, mlp_bias), norm),
-        context=context(config),
+        context=context(config, rope=position),
         final_norm=norm,
         head=Head(tied=config.flag("tie_word_embeddings", default=False)),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from paddock.errors import CheckpointError, UnsupportedError
 from paddock.model.config import Config
@@ -28,9 +29,13 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
-def context(config: Config, default: int | None = None) -> int | None:
-    """The longest text; Vicuna-16k's true length stands in `max_sequence_length`, beside an unchanged table size."""
-    return config.integer(
+def context(config: Config, default: int | None = None, rope: Rope | None = None) -> int | None:
+    """The longest text.
+
+    Rotary scaling multiplies the length that the file states (as vLLM counts), but for Llama 3's, whose files state the
+    product. Vicuna-16k's own `max_sequence_length` is that product too, beside an unchanged table size.
+    """
+    length = config.integer(
         "max_sequence_length",
         "max_position_embeddings",
         "n_positions",
@@ -40,6 +45,14 @@ def context(config: Config, default: int | None = None) -> int | None:
         default=default,
         high=2**31,
     )
+    if length is None or rope is None or config.get("max_sequence_length", default=None) is not None:
+        return length
+    match rope.scaling:
+        case LinearScaling(factor=factor) | DynamicScaling(factor=factor):
+            return max(length, int(length * factor))
+        case YarnScaling(factor=factor, original=original):
+            return max(length, int(original * factor))
+    return length
 
 
 def rope(config: Config, head_dim: int, fraction: float = 1.0, theta: float = 10000.0) -> Rope:
@@ -51,7 +64,7 @@ def rope(config: Config, head_dim: int, fraction: float = 1.0, theta: float = 10
     width = int(head_dim * part)
     if width < 2 or width % 2 or width > head_dim:
         raise CheckpointError(f"config.json rotates {width} of {head_dim} features per head", expected="an even number")
-    scaling = _scaling(config, table) if scaling_given else None
+    scaling = _scaling(config, table, width) if scaling_given else None
     if scaling_given:
         try:
             table.finish()
@@ -60,14 +73,15 @@ def rope(config: Config, head_dim: int, fraction: float = 1.0, theta: float = 10
     return Rope(base, width, scaling=scaling)
 
 
-def _scaling(config: Config, table: Config) -> Scaling | None:
+def _scaling(config: Config, table: Config, width: int) -> Scaling | None:
+    table.ignore("finetuned")  # a note on how the factor came about
     kind = table.get("rope_type", "type", default="default")
     trained = config.get("original_max_position_embeddings", "max_position_embeddings", default=2048)
     original = table.integer("original_max_position_embeddings", default=trained, high=2**31)
     if kind == "default":
         return None
     if kind == "factors":
-        return FactorScaling(tuple(float(f) for f in table.get("factors")))
+        return FactorScaling(_factors(table.get("factors"), width))
     factor = table.number("factor", low=1e-3, high=1e6)
     match kind:
         case "linear":
@@ -84,6 +98,14 @@ def _scaling(config: Config, table: Config) -> Scaling | None:
     raise UnsupportedError(
         f"config.json: rope scaling {kind!r} is unknown", expected="default, linear, dynamic, yarn or llama3"
     )
+
+
+def _factors(given: Any, width: int) -> tuple[float, ...]:
+    """Paddock's own spelling of GGUF's frequency table: a positive divisor for each pair of rotated features."""
+    right = isinstance(given, list) and len(given) == width // 2
+    if not right or not all(isinstance(f, int | float) and 0 < f < math.inf for f in given):
+        raise CheckpointError(f"rope_scaling: factors is {str(given)[:60]}", expected=f"{width // 2} positive numbers")
+    return tuple(float(f) for f in given)
 
 
 def _yarn(table: Config, factor: float, original: int) -> YarnScaling:
