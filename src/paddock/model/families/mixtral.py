@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from paddock.model.config import Config
-from paddock.model.families import mistral
+from paddock.model.families import llama, mistral
 from paddock.model.rules import Rename, Rule
 from paddock.model.spec import Architecture, Block, Experts, FeedForward
 
 MODEL_TYPES = ("mixtral",)
+STALE_WINDOW = 4096  # in the first day's config.json and all copies of it; the released model sees its whole context
 
 
 def architecture(config: Config) -> Architecture:
     config.ignore("output_router_logits", "router_aux_loss_coef", "router_jitter_noise")
-    base = mistral.architecture(config)
+    stale = config.get("sliding_window", default=None) == STALE_WINDOW
+    base = llama.architecture(config) if stale else mistral.architecture(config)
     assert isinstance(base.block, Block) and isinstance(base.block.feedforward, FeedForward)
     experts = Experts(
         count=config.integer("num_local_experts", default=8, high=4096),
