@@ -27,6 +27,7 @@ def architecture(config: Config) -> Architecture:
     config.ignore("pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers")
     config.ignore("pooler_size_per_head", "pooler_type")
     config.insist("position_embedding_type", "absolute", "relative positions are not run")
+    config.insist("is_decoder", False, "a BERT that writes from left to right is not run")
     width, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
     activation = config.choice("hidden_act", options=ACTIVATIONS, default="gelu")
     norm = LayerNorm(config.number("layer_norm_eps", default=1e-12))

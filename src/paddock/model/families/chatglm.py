@@ -16,7 +16,8 @@ def architecture(config: Config) -> Architecture:
     config.insist("position_encoding_2d", True, "one-part positions belong to GLM-130B, which Paddock does not run")
     config.insist("pre_seq_len", None, "a P-Tuning prefix is not part of these weights")
     config.insist("quantization_bit", 0, "use the unquantised weights")
-    config.ignore("prefix_projection", "gmask_token_id")
+    config.insist("quantization_embeddings", False, "use the unquantised weights")
+    config.ignore("prefix_projection")
     vocabulary = config.integer("vocab_size")
     width, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
     layers, head_dim = config.integer("num_layers", "num_hidden_layers", high=4096), width // heads
