@@ -302,7 +302,7 @@ _MARIAN = {
 
 
 def _bert(name: str, model: Any, keys: dict[str, Any], change: Change) -> Row:
-    return Row(f"bert {name}", model, hf.BertConfig, {**_BERT, **keys}, change)
+    return Row(f"bert {name}", model, hf.BertConfig, {**_BERT, **keys}, change, spread=0.2)
 
 
 ENCODERS = [
@@ -315,7 +315,7 @@ ENCODERS = [
     ),
     _bert("pre-training", hf.BertForPreTraining, {}, embedding(norm=LayerNorm(1e-3))),
     _bert("3 classes", hf.BertForSequenceClassification, {"num_labels": 3}, everywhere(coarser_norm)),
-    _bert("hidden states", hf.BertModel, {"type_vocab_size": 3}, attention(scale=0.3)),
+    _bert("hidden states", hf.BertModel, {"type_vocab_size": 3}, attention(scale=0.5)),
 ]
 
 ENCODER_DECODERS = [
