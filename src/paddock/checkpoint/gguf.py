@@ -99,7 +99,7 @@ class GGUFFile:
     def tensor(self, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
         """The tensor as `dtype`: a view of the file where it is stored so, otherwise a new tensor.
 
-        Block types are dequantised in chunks, so beside the result only a few tens of MB are needed.
+        Block types are dequantised in chunks, so beside the result only a few MB are needed.
         """
         return self._load(self.tensors[name], dtype)
 
@@ -120,7 +120,9 @@ class GGUFFile:
         if info.type.dtype is not None:
             return self.file.tensor(info.offset, info.type.dtype, info.shape, what).to(dtype)
         data = self.file.tensor(info.offset, torch.uint8, (info.nbytes,), what)
-        return dequantise(info.type, data, dtype).view(info.shape)
+        weights = dequantise(info.type, data, dtype).view(info.shape)
+        self.file.forget(info.offset, info.nbytes)
+        return weights
 
 
 class _Cursor:

@@ -134,7 +134,11 @@ def _load(file: MappedFile, header: Header, name: str, full: str, offset: int) -
     else:
         weight = file.tensor(offset, torch.float32, shape, full)
     heads = header.rotated_heads(name)
-    return half_rotation(weight, heads) if heads else weight
+    if not heads:
+        return weight
+    turned = half_rotation(weight, heads)
+    file.forget(offset, header.nbytes(name))
+    return turned
 
 
 def _dequantised(file: MappedFile, offset: int, shape: tuple[int, ...], group: int, full: str) -> Tensor:

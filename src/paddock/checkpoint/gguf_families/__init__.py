@@ -130,6 +130,10 @@ def _changed(stored: Stored, change: Change, metadata: Metadata, name: str) -> S
         ) from None
 
     def load() -> Tensor:
-        return change(stored.load())
+        source = stored.load()
+        result = change(source)
+        if result.data_ptr() != source.data_ptr():
+            stored.release()
+        return result
 
     return Stored(tuple(shape), stored.dtype, load, stored.release)
