@@ -1,26 +1,19 @@
-"""One harness that every family passes through: a model at rest, its oracle, and what both make of the same text."""
+"""What every family is asked: logits of texts read whole, through a cache and in a batch, and greedy choices."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-import transformers as hf
-from family_rows import Row
 from torch import Tensor
 
-from paddock.checkpoint.checkpoint import open_checkpoint
-from paddock.checkpoint.weights import build
 from paddock.model.cache import Cache
-from paddock.model.families import family
 from paddock.model.spec import Architecture, Prefix
 from paddock.model.step import Step
 from paddock.model.transformer import Transformer
 
-SOURCE, GREEDY = 40, 64
+SOURCE, GREEDY = 40, 64  # tokens of an encoder's text, and of what is written
 CLEAR = 1e-4  # a top choice this close to the second may fall either way: the comparison of choices ends there
 
 
@@ -35,7 +28,11 @@ class Inputs:
 
 
 def texts(architecture: Architecture, tokens: int) -> Inputs:
-    ids = torch.randint(0, min(architecture.vocabulary, 90), (2, tokens))
+    ids = torch.randint(0, 90, (2, tokens))
+    if isinstance(architecture.mask, Prefix):  # two kinds of blank, at different places
+        gap, blank = architecture.mask.mask_tokens
+        ids[0, 7], ids[0, 8] = gap, architecture.mask.start_token
+        ids[1, 3], ids[1, 12] = blank, architecture.mask.start_token
     if architecture.encoder is not None:
         padding = torch.ones(2, SOURCE, dtype=torch.bool)
         padding[1, 30:] = False
@@ -66,98 +63,6 @@ def computed(model: Transformer, inputs: Inputs) -> list[Tensor]:
         pooled = model.pooler(hidden)
         found.append(model.pooler.next_sentence(pooled) if model.pooler.next_sentence else pooled)
     return found
-
-
-class TransformersSubject:
-    """A row's model: made at random and saved by transformers, opened by Paddock."""
-
-    def __init__(self, row: Row, folder: Path) -> None:
-        self.row, self.folder, self.name = row, folder, row.name
-        self.figures: dict[str, str] = {}
-        torch.manual_seed(sum(map(ord, row.name)))
-        reference = row.model(row.config(**row.keys))
-        randomise(reference, row.spread)
-        reference.save_pretrained(folder)
-        config = json.loads((folder / "config.json").read_text())
-        self.own_config = None if row.readable else reference.config
-        (folder / "config.json").write_text(json.dumps(row.published(config)))
-        self.checkpoint = open_checkpoint(folder)
-        self.architecture = self.checkpoint.architecture
-        self.model = self.checkpoint.model()
-        self.inputs = texts(self.architecture, row.tokens)
-
-    def reference(self, folder: Path, dtype: torch.dtype = torch.float32) -> Any:
-        """transformers' model of what lies in `folder`, which must hold all of its weights and nothing else."""
-        model, report = self.row.model.from_pretrained(
-            folder,
-            config=self.own_config,
-            dtype=dtype,
-            attn_implementation=self.row.attention,
-            output_loading_info=True,
-        )
-        assert not any(report.values()), report
-        return model.eval()
-
-    @torch.inference_mode()
-    def expected(self, dtype: torch.dtype = torch.float32, folder: Path | None = None) -> list[Tensor]:
-        reference, inputs = self.reference(folder or self.folder, dtype), self.inputs
-        if inputs.padding is None:
-            return [reference(inputs.ids).logits]
-        keys = {"input_ids": inputs.ids, "attention_mask": inputs.padding.long()}
-        if inputs.target is not None:
-            return [reference(**keys, decoder_input_ids=inputs.target).logits]
-        found = reference(**keys, token_type_ids=inputs.segments)
-        match found:
-            case hf.models.bert.modeling_bert.BertForPreTrainingOutput():
-                return [found.prediction_logits[inputs.padding], found.seq_relationship_logits]
-            case hf.modeling_outputs.SequenceClassifierOutput():
-                return [found.logits]
-            case hf.modeling_outputs.MaskedLMOutput():
-                return [found.logits[inputs.padding]]
-        return [found.last_hidden_state[inputs.padding], found.pooler_output]
-
-    @torch.inference_mode()
-    def greedy(self, prompt: Tensor) -> list[int]:
-        reference = self.reference(self.folder)
-        start = getattr(reference.config, "decoder_start_token_id", None)
-        reference.config.eos_token_id = None  # 64 tokens whatever they are
-        reference.generation_config = hf.GenerationConfig(pad_token_id=0, decoder_start_token_id=start)
-        ids = reference.generate(
-            prompt,
-            attention_mask=torch.ones_like(prompt),
-            max_new_tokens=GREEDY,
-            do_sample=False,
-            use_cache=not self.row.whole_only,
-        )
-        return ids[0, -GREEDY:].tolist()
-
-    def changed(self) -> Transformer:
-        """The same weights in a model that differs in one field."""
-        if self.row.change is not None:
-            return rebuilt(self.model, self.row.change(self.architecture))
-        assert self.row.relayout is not None
-        rules = self.row.relayout(family(self.checkpoint.config).RULES)
-        return build(self.architecture, self.checkpoint.tensors, rules)
-
-
-def randomise(model: torch.nn.Module, spread: float) -> None:
-    """Weights under which every part matters: norms and biases far from one and zero.
-
-    Routers are made sure of their choice, which bfloat16 could turn; T5's queries carry the 1/sqrt(head_dim) that its
-    scores lack.
-    """
-    special = {"mlp.gate.weight": 10.0, "Attention.q.weight": 0.3}
-    for name, parameter in model.named_parameters():
-        if "embed_positions" in name:  # Marian's sines and cosines
-            continue
-        if parameter.dim() > 1:
-            factor = next((f for ending, f in special.items() if name.endswith(ending)), 1.0)
-            torch.nn.init.normal_(parameter, std=factor * spread)
-        else:
-            torch.nn.init.normal_(parameter, mean=1.0 if "norm" in name or "ln_" in name else 0.0, std=0.3)
-    for name, buffer in model.named_buffers():
-        if name == "final_logits_bias":
-            buffer.normal_()
 
 
 def rebuilt(model: Transformer, architecture: Architecture) -> Transformer:
@@ -247,5 +152,5 @@ def padded(model: Transformer, texts: list[Tensor], extra: Tensor) -> tuple[list
 def prompt_end(architecture: Architecture, ids: Tensor) -> int:
     """How many tokens a first piece must hold: all of the prompt, where its tokens see later ones."""
     if isinstance(architecture.mask, Prefix):
-        return int((ids[0] == architecture.mask.start_token).nonzero()[0]) + 3
+        return max(row.tolist().index(architecture.mask.start_token) for row in ids) + 1
     return 9

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from torch import Tensor
+
 from paddock.model.rules import Rule, SplitQKV
 from paddock.model.spec import Architecture, Block, Rope
 
@@ -31,6 +33,23 @@ class Row:
     readable: bool = True  # whether transformers knows that spelling
     whole_only: bool = False  # transformers' own cache changes the function (dynamic rope)
     spread: float = 0.1  # of the matrices
+
+
+@dataclass(frozen=True)
+class OracleRow:
+    """A model that transformers lacks, or computes otherwise than published: its oracle is in oracles.py."""
+
+    name: str
+    config: dict[str, Any]
+    shapes: Callable[[dict[str, Any]], dict[str, tuple[int, ...]]]
+    oracle: Callable[..., Tensor]
+    change: Change | None = None
+    relayout: Relayout | None = None
+    variant: Change | None = None  # what no configuration says
+    tokens: int = 23
+    start: int = 1  # an encoder-decoder's first token
+    whole_only: bool = False
+    spread: float = 0.1
 
 
 # Changes of one field, by the part that owns it.
