@@ -108,6 +108,14 @@ def test_the_models_defaults_are_used_and_shown(tmp_path: Path) -> None:
     assert (ended.ids, ended.stop_reason) == ((9,), 9)
 
 
+def test_an_end_token_with_a_spelling_is_not_shown(bundled: Any, tmp_path: Path) -> None:
+    bundled.save(tmp_path)
+    comma = bundled.tokenizer.id_of(",")
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, comma], "do_sample": False}))
+    completion = paddock.load(tmp_path).generate("Once upon", 20)
+    assert (completion.text, completion.ids[-1], completion.stop_reason) == (" a time", comma, comma)
+
+
 def test_defaults_that_cannot_be_honoured_stop_generation_only(tmp_path: Path) -> None:
     model = published(tmp_path, {"guidance_scale": 3.0})
     assert model.logits([1]).shape == (1, 97)

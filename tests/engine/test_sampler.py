@@ -158,6 +158,14 @@ def test_the_draw_runs_from_likely_to_unlikely_and_ties_by_id() -> None:
         assert choose(logits, History(), Sampling(), Fixed(value)).token == token
 
 
+def test_a_draw_on_a_border_belongs_to_the_upper_side() -> None:
+    class Half(random.Random):
+        def random(self) -> float:
+            return 0.5
+
+    assert choose(torch.zeros(4), History(), Sampling(), Half()).token == 2  # intervals [0, 1/4), [1/4, 1/2), ...
+
+
 def test_greedy_takes_the_lowest_id_of_equals() -> None:
     logits = torch.tensor([0.0, 2.0, 1.0, 2.0])
     assert choose(logits, History(), Sampling(temperature=0), generator(0)).token == 1
