@@ -199,6 +199,7 @@ HOSTILE = {
     "key without a name": (built([raw.key(b"", U8, 1)]), "empty"),
     "key not UTF-8": (built([raw.key(b"\xff\xfe", U8, 1)]), "UTF-8"),
     "key of 65,536 bytes": (built([raw.key(b"k" * 65_536, U8, 1)]), "65535"),
+    "tensor name of 256 bytes": (built([], [raw.tensor(b"a" * 256, [1], 0, 0)], Z), "at most 255"),
     "tensor not UTF-8": (built([], [raw.tensor(b"\xff", [1], 0, 0)], Z), "UTF-8"),
     "same tensor twice": (built([], [raw.tensor(b"a", [1], 0, 0), raw.tensor(b"a", [1], 0, 32)], Z), "twice"),
     "overlap": (built([], [raw.tensor(b"a", [9], 0, 0), raw.tensor(b"b", [1], 0, 32)], Z), "overlap"),

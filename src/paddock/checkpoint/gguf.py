@@ -33,7 +33,7 @@ from paddock.errors import CheckpointError, UnsupportedError
 Value = int | float | bool | str | list[str] | np.ndarray
 
 MAX_KEYS, MAX_TENSORS, MAX_DIMENSIONS = 10_000, 100_000, 4
-MAX_NAME, MAX_STRING = 65_535, 16 << 20  # bytes
+MAX_KEY, MAX_NAME, MAX_STRING = 65_535, 255, 16 << 20  # bytes; llama.cpp itself takes names of tensors up to 63
 MAX_ITEMS = 4 << 20  # of one array
 MAX_STRINGS = 1 << 20  # of all string arrays together: each becomes a Python object, many times larger than in the file
 DEFAULT_ALIGNMENT, _ALIGNMENTS = 32, [8 << n for n in range(14)]
@@ -152,8 +152,8 @@ class _Cursor:
         self.at += length
         return memoryview(self.file.map)[self.at - length : self.at]
 
-    def name(self, what: str) -> str:
-        raw = self.raw(what, MAX_NAME)
+    def name(self, what: str, most: int) -> str:
+        raw = self.raw(what, most)
         try:
             name = str(raw, "utf-8")
         except UnicodeDecodeError:
@@ -206,9 +206,9 @@ def _counts(cursor: _Cursor) -> tuple[int, int]:
 def _metadata(cursor: _Cursor, keys: int) -> dict[str, Value]:
     metadata: dict[str, Value] = {}
     for index in range(keys):
-        key = cursor.name(f"the name of key {index}")
+        key = cursor.name(f"the name of key {index}", MAX_KEY)
         if key in metadata:
-            raise CheckpointError(f"{cursor.file.name}: key {key!r} is there twice")
+            raise CheckpointError(f"{cursor.file.name}: key {key[:120]!r} is there twice")
         kind = cursor.take(_U32, f"the type of {key!r}")
         metadata[key] = _array(cursor, key) if kind == _ARRAY else _scalar(cursor, kind, key)
     return metadata
@@ -257,7 +257,7 @@ def _alignment(file: MappedFile, value: Value | None) -> int:
 def _tensor_info(cursor: _Cursor) -> TensorInfo:
     """One entry, its offset still relative to the first tensor."""
     file = cursor.file
-    name = cursor.name("the name of a tensor")
+    name = cursor.name("the name of a tensor", MAX_NAME)
     dimensions = cursor.take(_U32, f"the number of dimensions of {name!r}")
     if dimensions > MAX_DIMENSIONS:
         raise CheckpointError(

@@ -96,9 +96,10 @@ class Metadata:
         prefix = self.architecture + "."
         unread = [key for key in self.file.metadata if key.startswith(prefix) and key[len(prefix) :] not in self._read]
         if unread:
+            names = ", ".join(repr(key[:80]) for key in unread[:6])
             raise UnsupportedError(
-                f"{self.name} has settings that Paddock does not know for this family: {', '.join(unread[:6])}"
-                f" ({unread[0]} is {str(self.file.metadata[unread[0]])[:60]})"
+                f"{self.name} has settings that Paddock does not know for this family: {names} "
+                f"(the first is {str(self.file.metadata[unread[0]])[:60]!r})"
             )
 
     def _get(self, key: str, default: Any) -> Any:
