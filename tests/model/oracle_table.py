@@ -109,6 +109,7 @@ ORACLE_ROWS = [
         variant=position(half_tables=True),
         change=position(half_tables=False),
         tokens=60,
+        spread=0.2,
     ),
     _glm("6B untied", {"tie_word_embeddings": False}, oracle=oracles.chatglm, relayout=layout("concat")),
     OracleRow("chatglm2", _GLM2, oracles.chatglm2_shapes, oracles.chatglm2, position(width=12)),
