@@ -1,12 +1,15 @@
-"""Hostile templates: each ends in TemplateError within 2 s, in bounded memory, and leaves nothing behind."""
+"""Hostile templates: each ends in TemplateError in time (a second of the processor, five of the wall), in bounded memory,
+and leaves nothing behind."""
 
 # ruff: noqa: E501  a hostile template is read best on its one line
 
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -239,38 +242,87 @@ def test_bombs(name):
     before, began = memory_of(os.getpid()), time.monotonic()
     with pytest.raises(TemplateError) as caught:
         render(BOMBS[name])
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     assert memory_of(os.getpid()) - before < 64 * 2**20
     assert "hostile" in str(caught.value)
 
 
-def test_the_second_is_enforced_and_the_line_named():
-    began = time.monotonic()
-    with pytest.raises(TemplateError, match=r"line 2, column \d+: the template runs longer than 1 s"):
-        Template(
-            "{% set a = range(9999)|list %}\n{% for i in a %}{% for j in a %}{% for k in a %}{% endfor %}{% endfor %}{% endfor %}"
-        ).render(MESSAGES)
-    assert 0.9 < time.monotonic() - began < 2
+def processor_time_of_children() -> float:
+    """Seconds that processes took which have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
-def test_what_does_not_hear_is_killed():
-    began = time.monotonic()
-    with pytest.raises(TemplateError, match="was stopped"):
-        render(BOMBS["lists compared"], seconds=0.5)
-    assert time.monotonic() - began < 2
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nested loops over lists", r"line 1, column \d+: the template runs longer than 1 s"),
+        ("lists compared", "was stopped"),
+    ],
+)
+def test_the_second_is_enforced(name, message):
+    """Of the processor's time, so that a busy machine fails no sound template."""
+    WORKER.stop()
+    render("x")
+    before = processor_time_of_children()
+    with pytest.raises(TemplateError, match=message):
+        render(BOMBS[name], seconds=1.0)
+    assert 0.5 < processor_time_of_children() - before < 2
     assert render("{{ messages[0].content }}") == "hi"
 
 
-def test_the_process_is_limited_in_memory():
+def test_a_second_is_the_rule():
+    assert Template("x").seconds == 1.0
+
+
+def peak_of(pid: int) -> int:
+    """The most bytes that were ever resident, or 0 where the system does not tell or the process is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return int(next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")), "0")) * 1024
+
+
+@pytest.mark.parametrize("name", ["lists of much memory", "list of itself printed", "list of itself as JSON", "join"])
+def test_memory_of_the_process(name):
+    """64 MiB for Python, Jinja and the bomb together."""
+    WORKER.stop()
     render("x")
-    assert WORKER.process is not None
+    pid, peaks, done = WORKER.process.pid, [0], threading.Event()
+
+    def watch():
+        while not done.wait(0.001):
+            peaks.append(peak_of(pid))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    with pytest.raises(TemplateError):
+        render(BOMBS[name], seconds=0.5)
+    done.set()
+    watcher.join()
+    if not max(peaks):
+        pytest.skip("this system does not tell the memory of a process")
+    assert max(peaks) < 64 * 2**20
+
+
+def test_the_process_writes_no_files():
+    render("x")
     limits = Path(f"/proc/{WORKER.process.pid}/limits")
     if not limits.exists():
         pytest.skip("this system has no /proc")
-    text = limits.read_text()
-    assert "Max address space         402653184" in text
-    assert "Max file size             0" in text
-    assert memory_of(WORKER.process.pid) < 64 * 2**20
+    assert "Max file size             0" in limits.read_text()
+
+
+@pytest.mark.parametrize("text", ["x" * 4_000_000, "字" * 1_000_000, "🙂" * 500_000])
+def test_long_messages_have_the_memory_they_need(text):
+    source = "{% for m in messages %}{{ m.role ~ ': ' ~ m.content|trim ~ '\\n' }}{% endfor %}"
+    assert Template(source).render([{"role": "user", "content": text}]) == f"user: {text}\n"
+
+
+def test_the_largest_templates_have_the_memory_they_need():
+    source = "{% if messages %}{{ messages[0].content ~ 'x' }}{% endif %}\n" * 600
+    assert Template(source).render(MESSAGES) == "hix" * 600
 
 
 def test_the_process_sees_no_environment(monkeypatch):

@@ -95,7 +95,7 @@ def render_marked(tokenizer: Tokenizer, template: Template, messages: Sequence[M
         spans = _marked_spans(template, text, messages, marker, settings)
         if spans is not None:
             if whole:
-                _refuse_omission(template, messages, [text[start:stop] for start, stop in spans])
+                _refuse_omission(template, messages, {text[start:stop] for start, stop in spans})
             return Prompt(text, tuple(spans))
     spelt = next((match for match in map(controls.search, _texts([*messages, settings.get("tools")])) if match), None)
     if spelt:
@@ -169,11 +169,13 @@ def _marked_spans(
     found = marker.remove(rendered)
     if found is None or found[0] != text:
         return None
-    sources = "\0".join(_texts([*messages, tools]))
-    return found[1] if all(text[start:stop] in sources for start, stop in found[1]) else None
+    sources = list(_texts([*messages, tools]))
+    whole, joined = {source.strip() for source in sources}, "\0".join(sources)
+    inside = (text[start:stop] for start, stop in found[1])
+    return found[1] if all(part in whole or part in joined for part in inside) else None
 
 
-def _refuse_omission(template: Template, messages: Sequence[Message], written: list[str]) -> None:
+def _refuse_omission(template: Template, messages: Sequence[Message], written: set[str]) -> None:
     """A system, user or tool message that is nowhere in the prompt would be lost without a word."""
     for place, message in enumerate(messages, 1):
         content = message.get("content")

@@ -3,7 +3,7 @@
 Training, chat, serving and evaluation all render through `Template.render`, so a model sees in use what it saw in
 training. A template that comes with a model is a program by a stranger: it is read before it runs
 (`template_source`), gets a small language (`template_sandbox`) and runs in a process of its own (`template_worker`)
-with a second of time and 384 MiB. Templates bundled with Paddock are ours, and run the same language in this process.
+with a second of time and 40 MiB. Templates bundled with Paddock are ours, and run the same language in this process.
 
 A template that fails is an error with its line and column; no other template is ever used in its place.
 """
@@ -35,7 +35,7 @@ class Template:
     mean ids, not characters. `own_blank`: a blank after a control token stands for the one that SentencePiece puts
     before a text, so there is exactly one. `plain_tags`: what looks like a control token and is ordinary text.
     `bundled`: written by us, so it runs in this process.
-    `seconds`: time for one render.
+    `seconds`: processor time for one render.
     """
 
     source: str

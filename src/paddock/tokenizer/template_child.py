@@ -16,6 +16,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+try:
+    import resource
+except ImportError:  # Windows has no such limits; the parent's clock and the sandbox's own limits remain
+    resource = None  # type: ignore[assignment]
+
+
+GRACE = 0.2  # seconds between asking a template to stop and ending the process
+
 
 def load_sandbox() -> Any:
     """`template_sandbox` as a module of its own, outside the package."""
@@ -32,43 +40,70 @@ box = load_sandbox()
 
 
 def confine() -> None:
-    """Limits on this process where the system has them: memory, and no writing of files, no children, no core."""
+    """Limits on this process where the system has them: no writing of files, no children, no core."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it closes the pipe
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (box.MEMORY, box.MEMORY))
-        for name in ("RLIMIT_FSIZE", "RLIMIT_NPROC", "RLIMIT_CORE"):
+    if resource is None:
+        return
+    for name in ("RLIMIT_FSIZE", "RLIMIT_NPROC", "RLIMIT_CORE"):
+        with contextlib.suppress(OSError, ValueError):
             if hasattr(resource, name):
                 resource.setrlimit(getattr(resource, name), (0, 0))
 
 
+def address_space() -> int:
+    """Bytes of address space in use, or 0 where the system does not tell (then memory is not limited here)."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() if resource else 0
+    except (OSError, ValueError):
+        return 0
+
+
+@contextlib.contextmanager
+def memory_limit(used: int, size: int) -> Iterator[None]:
+    """Bounds the memory that a request of `size` bytes may take, beyond the `used` bytes of an idle worker."""
+    if resource is None or not used:
+        yield
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + box.HEADROOM + 24 * size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+
+
 @contextlib.contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Raises DeadlineError in the template's own code, so that its line is known; the parent kills what will not hear.
+    """Ends what takes more than `seconds` of processor time: a busy machine is no fault of the template.
 
-    The signal repeats, as Jinja swallows exceptions in one place (an attribute's name made from an object).
+    First an exception in the template's own code, so that its line is known. It repeats, as Jinja swallows exceptions
+    in one place (an attribute's name made from an object). A single operation in C never gets to that exception: GRACE
+    later the system ends the process.
     """
-    if not hasattr(signal, "setitimer"):
+    if not hasattr(signal, "setitimer"):  # Windows: the parent's clock is all there is
         yield
         return
 
     def ring(_signal: int, _frame: object) -> None:
         raise box.DeadlineError(f"{seconds:g}")
 
-    signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.02)
+    signal.signal(signal.SIGPROF, ring)
+    signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds + GRACE)
+    signal.setitimer(signal.ITIMER_PROF, seconds, 0.02)
     try:
         yield
     finally:
-        signal.signal(signal.SIGALRM, signal.SIG_IGN)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGPROF, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
+def answer(line: bytes) -> dict[str, Any]:
     """One request of the worker: {source, variables, limit, seconds, now} to {text} or {error, line, spent}."""
-    now = datetime.fromisoformat(request["now"]) if request["now"] else None
     try:
+        request = json.loads(line)
+        now = datetime.fromisoformat(request["now"]) if request["now"] else None
         with deadline(request["seconds"]):
             return {"text": box.render(request["source"], request["variables"], request["limit"], now)}
     except Exception as error:
@@ -80,11 +115,13 @@ def serve() -> None:
     """Answers one JSON line with another until the pipe closes."""
     confine()
     box.sandbox()
+    used = address_space()
     out = sys.stdout.buffer
     out.write(b"ready\n")
     out.flush()
     for line in sys.stdin.buffer:
-        reply = answer(json.loads(line))
+        with memory_limit(used, len(line)):
+            reply = answer(line)
         out.write(json.dumps(reply).encode("ascii") + b"\n")
         out.flush()
         if reply.get("spent"):

@@ -34,7 +34,7 @@ MAX_TEXT = 8 * 2**20  # characters of any one string on the way
 MAX_ITEMS = 2**20
 MAX_BITS = 4096  # of an integer: more cannot be printed by Python 3.11 either
 MAX_WIDTH = 10_000  # of padding, and of a number in a format
-MEMORY = 384 * 2**20  # address space of the process for templates by strangers; 25 MiB of it are Python and Jinja
+HEADROOM = 40 * 2**20  # bytes of memory for one render in the process for templates by strangers, beside its messages
 
 
 class RefusedError(Exception):
@@ -398,7 +398,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "the template calls itself without end"
     if isinstance(error, MemoryError):
-        return f"the template needs more than {MEMORY // 2**20} MiB of memory"
+        return f"the template needs more than {HEADROOM // 2**20} MiB of memory"
     if isinstance(error, DeadlineError):
         return f"the template runs longer than {error} s"
     message = re.sub(r"0x[0-9a-fA-F]+", "0x…", str(error))[:300]

@@ -19,7 +19,7 @@ from paddock.errors import TemplateError, nearest
 from paddock.tokenizer.template_sandbox import MAX_WIDTH, RefusedError, check_braces, check_percent, sandbox
 
 MAX_SOURCE = 256 * 1024  # characters
-MAX_NODES = 20_000
+MAX_NODES = 12_000
 MAX_TOKENS = 30_000  # blanks counted too; the largest published templates have a third of it
 MAX_DEPTH = 150  # Python's own compiler stops at 200 nested brackets
 MAX_RANGE = 100_000

@@ -1,4 +1,4 @@
-"""The process that renders templates by strangers: killed when its second is up, and limited in memory.
+"""The process that renders templates by strangers: ended when its second is up, and limited in memory.
 
 One process is kept warm, so a render costs well under a millisecond more than in this process. It has an empty
 environment, no file to read a secret from in its arguments, and exits when its pipe closes.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -21,7 +22,9 @@ import markupsafe
 from paddock.errors import ResourceError
 
 START_SECONDS = 30.0  # a loaded machine may take long to start Python; no template has run by then
-GRACE = 0.4  # after the template's own limit, before the process is killed
+PATIENCE = 4.5 if hasattr(signal, "setitimer") else 1.4
+"""Seconds of the wall's clock for each second of the template's: the worker ends itself by processor time where the
+system counts that, so this is for what neither hears nor computes."""
 SCRIPT = Path(__file__).with_name("template_child.py")
 
 
@@ -40,7 +43,7 @@ class Worker:
         """The worker's answer to one request (see template_child.answer). Killed if there was none in time."""
         line = json.dumps(request).encode("ascii") + b"\n"
         with self.lock:
-            reply = self._exchange(line, request["seconds"] + GRACE)
+            reply = self._exchange(line, request["seconds"] * PATIENCE)
             if reply.get("spent"):
                 self.stop()
         return reply
