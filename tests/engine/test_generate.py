@@ -13,8 +13,14 @@ from engine_models import VOCABULARY, Pair
 
 import paddock
 from paddock.engine import generate as engine
+from paddock.engine.beam import BeamSearch
+from paddock.engine.defaults import Search
 from paddock.engine.request import Request
+from paddock.engine.sampling import Sampling
 from paddock.errors import ContextLengthError, PaddockError, ResourceError, UsageError
+from paddock.model.families import describe
+from paddock.model.step import Step
+from paddock.model.transformer import Transformer
 
 PROMPT = [1, 5, 9, 33]
 
@@ -239,3 +245,26 @@ def test_a_vocabulary_of_the_same_name_is_the_models(shared_data: Path) -> None:
     reference = json.loads((shared_data / "weights/llama2c/babyllama_tok361_reference.json").read_text())
     model = paddock.load(shared_data / "weights/llama2c/babyllama_tok361.bin")
     assert model.generate(reference["prompt"], 80, temperature=0, echo=True).text == reference["greedy_text"]
+
+
+def test_a_prompt_that_sees_all_of_itself_is_read_whole() -> None:
+    """ChatGLM-6B: its cached steps must agree with forwards over the whole text."""
+    sizes = {"hidden_size": 32, "num_attention_heads": 4, "num_layers": 2, "vocab_size": 64, "max_sequence_length": 64}
+    ids = {"gmask_token_id": 60, "mask_token_id": 61, "bos_token_id": 62}
+    architecture = describe({"model_type": "chatglm", "position_encoding_2d": True, **sizes, **ids})
+    model = Transformer(architecture).eval()
+    prompt = [5, 9, 33, 7, 60, 62]
+    request = Request(tuple(prompt), 12, Sampling(temperature=0))
+    greedy = engine.Generation(model, request).completion()
+    best = BeamSearch(model, request, Search(num_beams=3)).completion()
+    for written in (greedy.ids, best.ids):
+        text = torch.tensor([[*prompt, *written]])
+        with torch.no_grad():
+            whole = model(text, Step.begin(architecture, text))[0, len(prompt) - 1 : -1].log_softmax(1)
+        if written == greedy.ids:
+            assert whole.argmax(1).tolist() == list(written)
+        if written == best.ids:
+            mean = whole.gather(1, torch.tensor(written)[:, None]).mean()
+            assert best.score == pytest.approx(float(mean), abs=1e-4)
+    with pytest.raises(UsageError, match="start token"):
+        engine.Generation(model, Request((5, 9), 3)).completion()

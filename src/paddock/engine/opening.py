@@ -34,7 +34,7 @@ class SideFiles:
         if given is not None:
             return text.load(given)
         if self.metadata is not None:
-            return from_gguf(self.metadata)
+            return _inside(self.metadata)
         path = self.checkpoint.path
         if self.checkpoint.kind == "llama2.c":
             return _beside(path, self.checkpoint.architecture.vocabulary)
@@ -52,6 +52,16 @@ class SideFiles:
         if self.metadata is not None:
             return find_template({"chat_template": self.metadata.get("tokenizer.chat_template")})
         return find_template(self.checkpoint.path) if self.checkpoint.kind == "folder" else None
+
+
+def _inside(metadata: dict[str, Any]) -> Tokenizer | TokenizerError:
+    """The tokenizer in a GGUF file's metadata; some files are weights only, and say so or say nothing."""
+    try:
+        return from_gguf(metadata)
+    except TokenizerError as error:
+        if metadata.get("tokenizer.ggml.model") in (None, "no_vocab"):
+            return error
+        raise
 
 
 def _beside(path: Path, vocabulary: int) -> Tokenizer | TokenizerError:
