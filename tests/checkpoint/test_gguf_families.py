@@ -121,6 +121,18 @@ def test_llama3_scaling_comes_back_as_its_divisors(tmp_path: Path) -> None:
     assert len(set(factors.tolist())) > 1
 
 
+@pytest.mark.parametrize("factor", [8.0, 32.0])
+def test_the_published_llama3_scaling_comes_back_as_its_four_numbers(tmp_path: Path, factor: float) -> None:
+    """Llama 3.1 and 3.2: the folder made from such a file must be one that every tool reads."""
+    published = {"rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    published["original_max_position_embeddings"] = 8192
+    config = gguf_files.LLAMA | {"rope_parameters": {"rope_theta": 500000.0, **published}}
+    case = gguf_files.Case("Llama", config, "llama")
+    model, tensors = gguf_files.make(case, tmp_path)
+    gguf_files.convert(case, model, tensors, tmp_path / "model.gguf")
+    assert gguf_families.read(tmp_path / "model.gguf")[0]["rope_scaling"] == published
+
+
 HEAD = {"llama__context_length": 64, "llama__embedding_length": 8, "llama__block_count": 1}
 HEAD |= {"llama__feed_forward_length": 8, "llama__attention__head_count": 2}
 HEAD |= {"llama__attention__layer_norm_rms_epsilon": 1e-5}

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from paddock.checkpoint.gguf import GGUFFile
 from paddock.errors import CheckpointError, UnsupportedError
+from paddock.model.position import frequencies
+from paddock.model.spec import Llama3Scaling, Rope
 
 REQUIRED: Any = object()
 MAX_BLOCKS = 4096
@@ -173,17 +176,18 @@ def _shortest(value: float) -> float:
 def rope(metadata: Metadata, width: int) -> dict[str, Any]:
     """`rope_theta` and `rope_scaling` of a model that rotates `width` features of each head.
 
-    llama.cpp stores the scaling of Llama 3 as one divisor per frequency in the tensor `rope_freqs`; it comes back as
-    {"rope_type": "factors", "factors": [...]}, a spelling of Paddock's own that loses no bit.
+    llama.cpp stores the scaling of Llama 3 as one divisor per frequency in the tensor `rope_freqs`. Where they are what
+    the published four numbers give, those come back; else {"rope_type": "factors", "factors": [...]}, a spelling of
+    Paddock's own that loses no bit.
     """
     found = metadata.integer("rope.dimension_count", width)
     if found != width:
         raise UnsupportedError(f"{metadata.name} rotates {found} features of each head", expected=f"{width}")
     theta = metadata.number("rope.freq_base", 10000.0, low=1.0)
-    return {"rope_theta": theta, "rope_scaling": _factors(metadata, width) or _scaling(metadata)}
+    return {"rope_theta": theta, "rope_scaling": _factors(metadata, width, theta) or _scaling(metadata)}
 
 
-def _factors(metadata: Metadata, width: int) -> dict[str, Any] | None:
+def _factors(metadata: Metadata, width: int, theta: float) -> dict[str, Any] | None:
     if not metadata.stores("rope_freqs.weight"):
         return None
     if metadata.word("rope.scaling.type", "none") != "none":
@@ -196,7 +200,18 @@ def _factors(metadata: Metadata, width: int) -> dict[str, Any] | None:
     factors = metadata.file.tensor("rope_freqs.weight").tolist()
     if not all(math.isfinite(factor) and factor > 0 for factor in factors):
         raise CheckpointError(f"{metadata.name}: rope_freqs holds a factor that is not a positive number")
-    return {"rope_type": "factors", "factors": factors}
+    return _llama3(factors, width, theta) or {"rope_type": "factors", "factors": factors}
+
+
+def _llama3(factors: list[float], width: int, theta: float) -> dict[str, Any] | None:
+    """The numbers that Llama 3.1 and later publish, if they give these divisors: every tool reads those."""
+    guess = Llama3Scaling(factor=max(factors), low=1.0, high=4.0, original=8192)
+    here = torch.device("cpu")
+    plain, scaled = frequencies(Rope(theta, width), 0, here), frequencies(Rope(theta, width, scaling=guess), 0, here)
+    if not torch.allclose(plain / scaled, torch.tensor(factors), rtol=1e-6, atol=0):
+        return None
+    published = {"factor": guess.factor, "low_freq_factor": guess.low, "high_freq_factor": guess.high}
+    return {"rope_type": "llama3", **published, "original_max_position_embeddings": guess.original}
 
 
 def _scaling(metadata: Metadata) -> dict[str, Any] | None:
