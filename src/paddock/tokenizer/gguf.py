@@ -129,7 +129,10 @@ def _numbers(metadata: Mapping[str, Any], key: str, count: int, default: float) 
     values = metadata.get(PREFIX + key)
     if values is None:
         return [default] * count
-    array = numpy.asarray(values)
+    try:
+        array = numpy.asarray(values)
+    except (ValueError, OverflowError):
+        array = numpy.empty(0)
     if array.ndim != 1 or len(array) != count or array.dtype.kind not in "iuf" or not numpy.isfinite(array).all():
         raise TokenizerError(f"{PREFIX}{key} does not go with the {count} tokens", expected=f"{count} finite numbers")
     return array.tolist()
@@ -185,7 +188,7 @@ def _way(vocabulary: Vocabulary) -> tuple[PreTokenizer, str]:
             "does not tell",
             fix="convert the model again with a current converter",
         )
-    if name not in BY_NAME:
+    if not isinstance(name, str) or name not in BY_NAME:
         raise TokenizerError(
             f"the GGUF file names pre-tokenizer {str(name)[:60]!r}, which Paddock does not know",
             fix=did_you_mean(str(name), BY_NAME) or "use the tokenizer.json of the original model",
@@ -254,10 +257,9 @@ def _unigram(vocabulary: Vocabulary) -> Tokenizer:
     ]
     charsmap = vocabulary.get("precompiled_charsmap", None)
     if charsmap is not None:
-        array = numpy.asarray(charsmap)
-        if array.dtype not in (numpy.uint8, numpy.int8) or array.ndim != 1:
+        if not isinstance(charsmap, numpy.ndarray) or charsmap.dtype not in (numpy.uint8, numpy.int8):
             raise TokenizerError(f"{PREFIX}precompiled_charsmap is not a row of bytes")
-        normalizer.insert(0, (modelproto.CHARSMAP, 2, array.tobytes()))
+        normalizer.insert(0, (modelproto.CHARSMAP, 2, charsmap.tobytes()))
     model = ModelProto(pieces, trainer, normalizer)
     modelproto.check_model(model, "GGUF (t5)")
     wrapping = vocabulary.wrapping(bos=False, eos=True)

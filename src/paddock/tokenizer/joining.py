@@ -20,11 +20,11 @@ from paddock.tokenizer.decoding import (
 )
 
 
-def decoding_of(tree: dict[str, Any] | None, library: Any) -> Callable[[], Decoding]:
+def decoding_of(tree: dict[str, Any] | None, join: Callable[[list[str]], str]) -> Callable[[], Decoding]:
     """What makes a fresh decoding for a file's `decoder`.
 
-    `library` is the library's own decoder of the same file: where the file's rule needs all pieces at once, it decides,
-    and a stream gives its text at the end.
+    `join` is the library's way with all pieces at once: where the file's rule needs them all, it decides, and a stream
+    gives its text at the end.
     """
     if tree is None:
         return JoinedDecoding
@@ -45,7 +45,7 @@ def decoding_of(tree: dict[str, Any] | None, library: Any) -> Callable[[], Decod
         steps.append(step)
     else:
         return lambda: StepsDecoding(steps)
-    return lambda: WholeDecoding(library.decode)
+    return lambda: WholeDecoding(join)
 
 
 def _simple(tree: dict[str, Any]) -> Callable[[], Decoding] | None:

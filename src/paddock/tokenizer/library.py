@@ -22,7 +22,7 @@ from paddock.tokenizer.decoding import Decoding
 from paddock.tokenizer.files import as_json, guarded
 from paddock.tokenizer.joining import decoding_of
 from paddock.tokenizer.schema import added_tokens, check_tree, kind_of, vocabulary, wrapping_of
-from paddock.tokenizer.sidefiles import SideFiles, resolve
+from paddock.tokenizer.sidefiles import SideFiles, resolve, spelling
 from paddock.tokenizer.specials import Added, Spans, touches
 from paddock.tokenizer.tokenizer import Tokenizer
 from paddock.tokenizer.trees import added_entry, dump
@@ -41,7 +41,7 @@ class Library:
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
         with guarded(f"{name} cannot be used"):
             self._library = tokenizers.Tokenizer.from_str(json.dumps(marked(tree, self._marks), ensure_ascii=False))
-            self._decoding = decoding_of(tree.get("decoder"), self._library.decoder)
+            self._decoding = decoding_of(tree.get("decoder"), self._join)
         self._ids = {piece: id for id, piece in enumerate(pieces) if piece is not None}
 
     def encode(self, text: str, parse: bool, foreign: Spans = ()) -> list[int]:
@@ -52,6 +52,10 @@ class Library:
             text = self._pattern.sub(mark, text)
         with guarded(f"{self.name} cannot encode this text"):
             return self._library.encode(text, add_special_tokens=False).ids
+
+    def _join(self, pieces: list[str]) -> str:
+        with guarded(f"{self.name} cannot decode these ids"):
+            return self._library.decoder.decode(pieces)
 
     def id_of(self, piece: str) -> int | None:
         return self._ids.get(piece)
@@ -113,7 +117,10 @@ def from_tree(
     added = added_tokens(tree, source)
     pieces = vocabulary(tree, added, source)
     ids = {piece: id for id, piece in enumerate(pieces) if piece is not None}
-    special = resolve(ids, added, side, wrapping_of(tree), {})
+    wrapping = wrapping_of(tree)
+    if any(not 0 <= id < len(pieces) for id in (*wrapping.before, *wrapping.after)):
+        raise TokenizerError(f"{source} puts ids around a text that its vocabulary does not have")
+    special = resolve(ids, added, side, wrapping, {})
     special = replace(special, ends=tuple(dict.fromkeys((*special.ends, *ends))))
     declare(tree, [Added(id, text, control=True) for text, id in special.controls.items()])
     backend = Library(tree, pieces, special.controls, source)
@@ -124,7 +131,7 @@ def from_tree(
 
 def declare(tree: dict[str, Any], tokens: Iterable[Added]) -> None:
     """Adds tokens that the tree does not list, in the order of their ids, as the library numbers them by order."""
-    listed = {entry.get("content") for entry in tree.get("added_tokens") or () if isinstance(entry, dict)}
+    listed = {spelling(entry) for entry in tree.get("added_tokens") or ()}
     fresh = sorted((token for token in tokens if token.text not in listed), key=lambda token: token.id)
     if fresh:
         tree["added_tokens"] = [*(tree.get("added_tokens") or ()), *map(added_entry, fresh)]

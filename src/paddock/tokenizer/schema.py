@@ -158,7 +158,7 @@ def kind_of(tree: dict[str, Any]) -> str:
     model = tree["model"]["type"]
     if model != "BPE":
         return {"Unigram": "SentencePiece unigram", "WordPiece": "WordPiece", "WordLevel": "words"}[model]
-    types = {node.get("type") for part in ("pre_tokenizer", "decoder") for node in _nodes(tree.get(part), part)}
+    types = [node.get("type") for part in ("pre_tokenizer", "decoder") for node in _nodes(tree.get(part), part)]
     if "ByteLevel" in types:
         return "byte-level BPE"
     return "SentencePiece BPE" if tree["model"].get("byte_fallback") or "Metaspace" in types else "BPE"
