@@ -23,6 +23,7 @@ from paddock.engine.request import Completion, Event, FinishReason, Request, Tim
 from paddock.engine.sampler import Choice, History, choose, generator
 from paddock.engine.stopping import StopScanner
 from paddock.errors import UsageError
+from paddock.kernels.threads import threads_for
 from paddock.model.step import Step
 from paddock.model.transformer import Transformer
 
@@ -158,5 +159,6 @@ class Generation:
 def advance(model: Transformer, step: Step, tokens: Tensor) -> tuple[Step, Tensor]:
     """One more token for every row: `tokens` (batch, 1) to the step that read them and logits (batch, vocabulary)."""
     step = step.next(model.architecture)
-    hidden = model.hidden(tokens.to(step.positions.device), step)
-    return step, model.logits(hidden[:, -1])
+    with threads_for(model.weight_bytes):
+        hidden = model.hidden(tokens.to(step.positions.device), step)
+        return step, model.logits(hidden[:, -1])

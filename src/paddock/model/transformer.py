@@ -13,6 +13,7 @@ Parameters carry the same names in every family:
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -143,6 +144,11 @@ class Transformer(nn.Module):
         self.encoder = Transformer(architecture.encoder) if architecture.encoder else None
         if self.encoder is not None and architecture.shared_embedding:
             self.encoder.embedding.tokens = self.embedding.tokens
+
+    @cached_property
+    def weight_bytes(self) -> int:
+        """What the weights take in memory; asked once they are all in place."""
+        return sum(parameter.nbytes for parameter in self.parameters())
 
     def hidden(self, ids: Tensor, step: Step) -> Tensor:
         """(batch, tokens) ids to (batch, tokens, width), after the last norm. Advances the step's cache."""
