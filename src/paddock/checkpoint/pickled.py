@@ -104,8 +104,10 @@ def _run(program: bytes) -> Any:
         if count == OPCODES:
             raise Refused(f"it has more than {OPCODES} steps")
         match opcode.name:
+            case "STOP" if len(stack) == 1:
+                return stack[0]
             case "STOP":
-                return stack.pop()
+                raise Refused("it ends with other than one value")
             case "PROTO":
                 continue
             case "MARK":
