@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from paddock.cli.template import app
-from paddock.errors import InputError, TemplateError
+from paddock.errors import InputError, TemplateError, UsageError
 
 run = CliRunner()
 
@@ -36,13 +36,19 @@ def test_show():
 
 
 def test_render_is_exact():
-    assert call("render", "koala", "Q1", "A1", "Q2").stdout == (
+    assert call("render", "koala", "-m", "user: Q1", "-m", "assistant:A1", "--message", "user: Q2").stdout == (
         "BEGINNING OF CONVERSATION: USER: Q1 GPT:A1</s>USER: Q2 GPT:"
     )
-    assert call("render", "chatml", "Q", "--system", "S", "--no-prompt").stdout == (
+    assert call("render", "chatml", "-m", "user: Q", "--system", "S", "--no-prompt").stdout == (
         "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nQ<|im_end|>\n"
     )
-    assert json.loads(call("render", "koala", "Q", "--json").stdout)["text"].endswith("USER: Q GPT:")
+    assert json.loads(call("render", "koala", "-m", "user: Q", "--json").stdout)["text"].endswith("USER: Q GPT:")
+
+
+@pytest.mark.parametrize("text", ["Hello", ": x", "a b: x", ""])
+def test_a_message_without_a_role_is_refused(text):
+    with pytest.raises(UsageError, match="names no role"):
+        call("render", "koala", "-m", text)
 
 
 def test_render_reads_messages(tmp_path):
@@ -83,7 +89,7 @@ def test_check_of_a_folder(shared_data, tmp_path):
     levels = {row["about"]: row["level"] for row in json.loads(result.stdout)}
     assert levels["BOS"] == "ok"
     assert levels["stop"] == "ok"
-    assert call("render", str(tmp_path), "Q").stdout == "<s>user: Q</s>\n"
+    assert call("render", str(tmp_path), "-m", "user: Q").stdout == "<s>user: Q</s>\n"
 
 
 def test_importing_the_command_imports_nothing_heavy():

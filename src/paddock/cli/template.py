@@ -80,7 +80,7 @@ def show_template(which: Which, as_json: Json = False) -> None:
 def render_template(
     which: Which,
     message: Annotated[
-        list[str] | None, typer.Argument(help="Messages: a user's, the assistant's, a user's, ...", show_default=False)
+        list[str] | None, typer.Option("--message", "-m", help='"ROLE: TEXT"; again for each message.')
     ] = None,
     system: Annotated[str | None, typer.Option(help="The system message.", show_default=False)] = None,
     file: Annotated[
@@ -91,7 +91,7 @@ def render_template(
 ) -> None:
     """Print the prompt that a template makes of messages, exactly."""
     template = find(which)
-    messages = read_messages(file) if file else turns(message or ["Hello!"])
+    messages = read_messages(file) if file else [spoken(text) for text in message or ["user: Hello!"]]
     if system is not None:
         messages = [{"role": "system", "content": system}, *messages]
     text = template.render(messages, add_generation_prompt=prompt, **end_tokens(which))
@@ -128,9 +128,14 @@ def check_template(which: Which, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def turns(texts: list[str]) -> list[dict[str, Any]]:
-    """Messages from texts that are a user's and the assistant's by turns."""
-    return [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(texts)]
+def spoken(text: str) -> dict[str, Any]:
+    """A message from "ROLE: TEXT"."""
+    from paddock.errors import UsageError
+
+    role, colon, content = text.partition(":")
+    if not colon or not role.strip().isidentifier():
+        raise UsageError(f"the message {text[:40]!r} names no role", expected='"user: TEXT" or "assistant: TEXT"')
+    return {"role": role.strip(), "content": content.removeprefix(" ")}
 
 
 def read_messages(file: Path) -> list[dict[str, Any]]:

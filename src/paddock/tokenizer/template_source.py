@@ -16,7 +16,8 @@ from jinja2.exceptions import TemplateSyntaxError
 from jinja2.parser import Parser
 
 from paddock.errors import TemplateError, nearest
-from paddock.tokenizer.template_sandbox import MAX_WIDTH, RefusedError, check_braces, check_percent, sandbox
+from paddock.tokenizer.template_guards import MAX_WIDTH, RefusedError, check_braces, check_percent
+from paddock.tokenizer.template_sandbox import sandbox
 
 MAX_SOURCE = 256 * 1024  # characters
 MAX_NODES = 12_000
