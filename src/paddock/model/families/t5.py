@@ -7,7 +7,7 @@ from dataclasses import replace
 from paddock.errors import UnsupportedError
 from paddock.model.config import Config
 from paddock.model.families.shared import ACTIVATIONS
-from paddock.model.rules import Rename, Rule
+from paddock.model.rules import Drop, Rename, Rule
 from paddock.model.spec import Architecture, Attention, Block, Buckets, FeedForward, Full, Head, RMSNorm
 
 MODEL_TYPES = ("t5",)
@@ -97,4 +97,5 @@ RULES: list[Rule] = [
     Rename(f"{_CROSS}.EncDecAttention.v.weight", "blocks.{i}.cross.v.weight"),
     Rename(f"{_CROSS}.EncDecAttention.o.weight", "blocks.{i}.cross.out.weight"),
     Rename("lm_head.weight", "head.weight"),
+    Drop("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"),  # in the first files; never read
 ]
