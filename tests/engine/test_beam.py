@@ -116,6 +116,7 @@ def test_a_search_streams_what_it_returns(bundled: Any) -> None:
     assert "".join(event.text for event in events) == best.text
     assert tuple(event.token for event in events) == best.ids
     assert events[-1].finish_reason == best.finish_reason
+    assert bundled.generate("Once upon a time", 12, num_beams=4, echo=True).text == "Once upon a time" + best.text
     scores = [completion.score for completion in search.completions()]
     assert scores == sorted(scores, reverse=True) and len(scores) == 4
     assert len({completion.text for completion in search.completions()}) == 4

@@ -97,7 +97,8 @@ def test_pieces_joined_are_the_text_and_continue_the_prompt(bundled: Any) -> Non
             assert "".join(pieces) == completion.text
             ids = bundled.tokenizer.encode(prompt)
             assert prompt + completion.text == bundled.tokenizer.decode([*ids, *completion.ids])
-            assert bundled.generate(prompt, 24, echo=True, **settings).text == prompt + completion.text
+            echoed = bundled.stream(prompt, 24, echo=True, **settings)
+            assert "".join(event.text for event in echoed) == prompt + completion.text == echoed.completion().text
 
 
 def test_a_stop_string_at_every_place_of_the_text(bundled: Any) -> None:

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from paddock.engine.constraints import Constraints
-from paddock.engine.sampler import History, adjust, choose, distribution, generator
+from paddock.engine.sampler import HEAD, History, _nucleus, adjust, choose, distribution, generator
 from paddock.engine.sampling import Sampling
 from paddock.errors import PaddockError, UsageError
 
@@ -83,6 +83,20 @@ def test_all_stages_together_equal_transformers_in_its_order() -> None:
         mine, reference = ours(logits, sampling), theirs(logits, *chain)
         assert torch.equal(mine > 0, reference > 0), sampling
         torch.testing.assert_close(mine, reference, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("size", [500, 5000])
+def test_the_short_way_to_a_nucleus_is_the_long_way(size: int) -> None:
+    short = long = 0
+    for seed in range(60):
+        logits = logits_of(seed, size)
+        sampling = Sampling(temperature=(0.7, 1.0, 9.0)[seed % 3], top_p=(0.3, 0.9, 0.999)[seed // 3 % 3], min_p=1e-5)
+        quick, whole = distribution(logits, sampling), distribution(logits, sampling, stages=[])
+        assert torch.equal(quick.ids, whole.ids)
+        torch.testing.assert_close(quick.probabilities, whole.probabilities, atol=1e-12, rtol=0)
+        found = _nucleus(logits, sampling) is not None
+        short, long = short + found, long + (not found)
+    assert short > 20 and (long > 5 or size < HEAD)
 
 
 def test_equal_logits_at_the_border_of_top_k_all_stay() -> None:

@@ -159,6 +159,7 @@ class BeamSearch:
         decoder = self.decoder() if self.decoder else None
         texts = [decoder.push(id) if decoder else "" for id in hypothesis.ids[:shown]] + [""] * ended
         texts[-1] += decoder.finish() if decoder else ""
+        texts[0] = (decoder.prompt if decoder and self.request.echo else "") + texts[0]
         events = [
             Event(known.token, text, known.logprob, known.top)
             for known, text in zip(hypothesis.tokens, texts, strict=True)
@@ -168,9 +169,8 @@ class BeamSearch:
 
     def _completed(self, hypothesis: Hypothesis) -> Completion:
         events = self._told(hypothesis)
-        echoed = self.decoder().prompt if self.request.echo and self.decoder else ""
         return Completion(
-            text=echoed + "".join(event.text for event in events),
+            text="".join(event.text for event in events),
             ids=hypothesis.ids,
             finish_reason=events[-1].finish_reason or "length",
             stop_reason=events[-1].stop_reason,

@@ -97,7 +97,7 @@ class Generation:
         assert last.finish_reason is not None, "the run was closed before its end"
         keep = self.request.logprobs is not None
         return Completion(
-            text=self._echoed + "".join(event.text for event in self.events),
+            text="".join(event.text for event in self.events),
             ids=tuple(event.token for event in self.events),
             finish_reason=last.finish_reason,
             stop_reason=last.stop_reason,
@@ -143,6 +143,7 @@ class Generation:
 
     def _event(self, choice: Choice) -> Event:
         ended = choice.token in self.request.ends
+        before = "" if self.events else self._echoed
         text = self._scanner.push(self.decoder.push(choice.token)) if self.decoder and not ended else ""
         reason: FinishReason | None = None
         if self._scanner.found is None and (ended or len(self.events) + 1 == self.request.max_new_tokens):
@@ -153,7 +154,7 @@ class Generation:
         cause: str | int | None = choice.token if ended else None
         if self._scanner.found is not None:
             reason, cause = "stop", self._scanner.found
-        return Event(choice.token, text, choice.logprob, choice.top, choice.trace, reason, cause)
+        return Event(choice.token, before + text, choice.logprob, choice.top, choice.trace, reason, cause)
 
 
 def advance(model: Transformer, step: Step, tokens: Tensor) -> tuple[Step, Tensor]:

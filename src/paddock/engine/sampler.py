@@ -35,6 +35,7 @@ from paddock.engine.sampling import Sampling
 from paddock.errors import PaddockError, UsageError
 
 TRACED = 10  # candidates kept per stage of a trace
+HEAD = 1024  # tokens that hold most nuclei
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,8 @@ def _typical_p(candidates: Candidates, mass: float) -> Candidates:
     return candidates.keep((-logprobs - entropy).abs() <= oddness[last])
 
 
-FILTERS: tuple[tuple[str, float, Callable[[Candidates, float], Candidates]], ...] = (
+Filter = tuple[str, float, Callable[[Candidates, float], Candidates]]
+FILTERS: tuple[Filter, ...] = (
     ("top_k", 0, _top_k),
     ("top_p", 1.0, _top_p),
     ("min_p", 0.0, _min_p),
@@ -221,19 +223,38 @@ FILTERS: tuple[tuple[str, float, Callable[[Candidates, float], Candidates]], ...
 
 def distribution(scores: Tensor, sampling: Sampling, stages: list[Stage] | None = None) -> Candidates:
     """Stages 5 to 9: what may be drawn, from adjusted `scores` (vocabulary,). Each stage is noted in `stages`."""
-    # Dividing keeps the order, so without a trace the unlikely ones need not be sorted.
+    # Sorting a vocabulary takes longer than all else here. Dividing keeps the order, so without a trace the unlikely
+    # ones need not be sorted where top_k or top_p drops them anyway.
+    nucleus = _nucleus(scores, sampling) if stages is None and not sampling.top_k and sampling.top_p < 1 else None
+    if nucleus is not None:
+        return _filtered(nucleus, sampling, FILTERS[2:], None)
     candidates = _ranked(scores, sampling.top_k if stages is None else 0)
     if sampling.temperature != 1.0:
         candidates = Candidates(candidates.ids, candidates.logits / sampling.temperature)
         if stages is not None:
             stages.append(_stage("temperature", candidates))
-    for name, neutral, stage in FILTERS:
+    return _filtered(candidates, sampling, FILTERS, stages)
+
+
+def _filtered(
+    candidates: Candidates, sampling: Sampling, filters: Sequence[Filter], stages: list[Stage] | None
+) -> Candidates:
+    for name, neutral, stage in filters:
         setting = getattr(sampling, name)
         if setting != neutral:
             candidates = stage(candidates, setting)
             if stages is not None:
                 stages.append(_stage(name, candidates))
     return candidates
+
+
+def _nucleus(scores: Tensor, sampling: Sampling) -> Candidates | None:
+    """What temperature and top_p leave, if the HEAD likeliest tokens are enough to tell."""
+    head = _ranked(scores, HEAD)
+    logits = head.logits / sampling.temperature
+    probabilities = (logits - (scores.double() / sampling.temperature).logsumexp(0)).exp()
+    kept = probabilities.cumsum(0) - probabilities < sampling.top_p
+    return None if bool(kept.all()) else Candidates(head.ids[kept], logits[kept])
 
 
 def _draw(candidates: Candidates, uniform: float, stages: list[Stage] | None) -> tuple[int, Trace | None]:
