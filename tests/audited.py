@@ -18,9 +18,9 @@ from typing import Any
 
 # fmt: off
 WATCHED = (
-    "exec", "compile", "import", "os.", "subprocess.", "socket.", "shutil.", "ctypes.", "pty.", "webbrowser.", "urllib.",
-    "http.", "ftplib.", "smtplib.", "tempfile.", "code.__new__", "function.__new__", "pickle.", "marshal.", "cpython.run",
-    "sqlite3.", "builtins.input",
+    "exec", "compile", "import", "os.", "subprocess.", "socket.", "shutil.", "ctypes.", "pty.", "webbrowser.",
+    "urllib.", "http.", "ftplib.", "smtplib.", "tempfile.", "code.__new__", "function.__new__", "pickle.", "marshal.",
+    "cpython.run", "sqlite3.", "builtins.input",
 )
 # fmt: on
 HARMLESS = ("os.listdir", "os.scandir", "os.walk", "os.fwalk")

@@ -311,7 +311,7 @@ def test_the_largest_archives_stay_within_the_contract(tmp_path: Path) -> None:
     assert "0 members named data.pkl" in limits.check(torchbin.read, path).message
     path.write_bytes(big_directory(zipped.MEMBER_LIMIT + 1))
     assert "lists 100001 members" in limits.check(torchbin.read, path).message
-    path.write_bytes(archive(pickles.START + b"X" + struct.pack("<I", 2**24 - 64) + "😀".encode() * (2**22)))
+    path.write_bytes(archive(pickles.START + text("😀" * (2**22 - 16)) + pickles.STOP))
     print(limits.check(torchbin.read, path))
     weights = {f"model.layers.{i}.weight": torch.zeros(1) for i in range(12_000)}
     torch.save(weights, path)

@@ -125,9 +125,9 @@ def _fill(path: Path, content: dict[str, Any]) -> None:
 
 
 def _retire(folder: Path, new: set[str]) -> None:
-    """Removes what was read until now and is not replaced; the old configuration too, which is replaced last."""
+    """Removes what was read until now and is not replaced; first the old configuration, whose successor comes last."""
     stale = [path for path in folder.iterdir() if _READ.fullmatch(path.name) and path.name not in new]
-    for path in stale:
+    for path in sorted(stale, key=lambda path: path.name != CONFIG):
         path.unlink()
     handle = os.open(folder, os.O_RDONLY)
     try:
