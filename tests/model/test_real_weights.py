@@ -49,11 +49,19 @@ def test_sorter_activations_layer_by_layer(sorter: Transformer, shared_data: Pat
     found: dict[str, Tensor] = {}
     first: Any = sorter.blocks[0]
     watched = {
-        "tok_emb": sorter.embedding.tokens, "pos_emb": sorter.embedding.positions, "x": sorter.embedding,
-        "ln1": first.attention_norm, "yProj": first.attention, "ln2": first.feedforward_norm,
-        "fc": first.feedforward.up, "mlp": first.feedforward, "block0": sorter.blocks[0], "block1": sorter.blocks[1], "block2": sorter.blocks[2],
+        "tok_emb": sorter.embedding.tokens,
+        "pos_emb": sorter.embedding.positions,
+        "x": sorter.embedding,
+        "ln1": first.attention_norm,
+        "yProj": first.attention,
+        "ln2": first.feedforward_norm,
+        "fc": first.feedforward.up,
+        "mlp": first.feedforward,
+        "block0": sorter.blocks[0],
+        "block1": sorter.blocks[1],
+        "block2": sorter.blocks[2],
         "ln_f": sorter.norm,
-    }  # fmt: skip
+    }
 
     def keep(name: str) -> Any:
         return lambda module, inputs, output: found.__setitem__(name, output)
