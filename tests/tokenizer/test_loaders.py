@@ -282,7 +282,9 @@ BAD_JSON: dict[str, tuple[Any, str]] = {
         "listed with id 900, but comes to id 263",
     ),
     "deep": (tree_with(normalizer=deep(70)), "too deep"),
-    "long string": (tree_with(normalizer={"type": "Prepend", "prepend": "a" * 70_000}), "holds a string of 70000"),
+    "long pattern": (tree_with(normalizer={"type": "X", "pattern": "a" * 70_000}), "holds a string of 70000"),
+    "long insertion": (tree_with(normalizer={"type": "Prepend", "prepend": "a" * 257}), "prepend has 257 characters"),
+    "long suffix": (model_with(end_of_word_suffix="a" * 257), "end_of_word_suffix has 257 characters"),
     "charsmap": (tree_with(normalizer=CUT_TABLE), "normalisation table"),
     "wrapping id out of range": (
         tree_with(post_processor={"type": "BertProcessing", "sep": ["x", 9999], "cls": ["y", 0]}),
@@ -304,6 +306,7 @@ BAD_BYTES: dict[str, tuple[str, bytes, str]] = {
     "not JSON": ("tokenizer.json", b"{", "not valid JSON"),
     "not UTF-8": ("tokenizer.json", b'{"a": "\xff"}', "not UTF-8"),
     "a list": ("tokenizer.json", b"[]", "expected an object"),
+    "a flood of lists": ("tokenizer.json", b'{"a": [' + b"[]," * (2**20 + 1) + b"[]]}", "too many values"),
     "nested": ("tokenizer.json", b"[" * 100_000, "nested too deeply"),
     "cut short": ("tokenizer.model", b"\x0a\x0e\x0a\x05<u", "cut short"),
     "not a model": ("tokenizer.model", b"hello there, this is text", "wire type"),

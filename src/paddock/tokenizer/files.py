@@ -14,6 +14,8 @@ MAX_FILE = 64 * 2**20
 MAX_PIECES = 2**20
 MAX_PIECE = 2**16
 MAX_DEPTH = 64
+MAX_VALUES = 2**21  # in one JSON file; a value of two bytes becomes an object of fifty
+MAX_CONTAINERS = 2**20
 
 
 def read_bytes(path: Path, limit: int = MAX_FILE) -> bytes:
@@ -43,6 +45,8 @@ def as_text(data: bytes, name: str) -> str:
 
 def as_json(data: bytes, name: str) -> dict[str, Any]:
     """UTF-8 JSON `data`, which must be one object."""
+    if data.count(b",") > MAX_VALUES or data.count(b"[") + data.count(b"{") > MAX_CONTAINERS:
+        raise TokenizerError(f"{name} holds too many values", expected=f"at most {MAX_VALUES}")
     try:
         value = json.loads(as_text(data, name))
     except (ValueError, RecursionError) as error:

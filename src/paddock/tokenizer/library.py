@@ -126,7 +126,8 @@ def from_tree(
     backend = Library(tree, pieces, special.controls, source)
     backend.check_added(added)
     described = side.described(special)
-    return Tokenizer(backend, special, source, lambda: {"tokenizer.json": data or dump(tree), **described.files()})
+    whole = (lambda: data) if data else (lambda: dump(tree))  # a tree takes many times the memory of its file
+    return Tokenizer(backend, special, source, lambda: {"tokenizer.json": whole(), **described.files()})
 
 
 def declare(tree: dict[str, Any], tokens: Iterable[Added]) -> None:

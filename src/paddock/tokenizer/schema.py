@@ -15,6 +15,8 @@ from paddock.tokenizer.specials import Added, Wrapping
 
 MODELS = ("BPE", "Unigram", "WordPiece", "WordLevel")
 MAX_NODES = 10_000
+MAX_INSERT = 256  # characters that one rule may put into the text: each blank of it can become so many
+INSERTS = ("content", "prepend", "prefix", "suffix", "continuing_subword_prefix", "end_of_word_suffix", "unk_token")
 PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 
 
@@ -36,12 +38,21 @@ def check_tree(tree: dict[str, Any], name: str) -> None:
     _check_vocab(model, name)
     if model["type"] == "BPE":
         _check_merges(model, name)
+    _check_inserts(model, name)
     for part in PARTS:
         for node in _nodes(tree.get(part), f"{name}: {part}"):
+            _check_inserts(node, name)
             if "precompiled_charsmap" in node:
                 check_charsmap_text(node["precompiled_charsmap"], name)
     if not isinstance(tree.get("added_tokens") or [], list):
         raise TokenizerError(f"{name}: added_tokens is {type(tree['added_tokens']).__name__}", expected="a list")
+
+
+def _check_inserts(node: dict[str, Any], name: str) -> None:
+    for key in INSERTS:
+        text = node.get(key)
+        if isinstance(text, str) and len(text) > MAX_INSERT:
+            raise TokenizerError(f"{name}: {key} has {len(text)} characters", expected=f"at most {MAX_INSERT}")
 
 
 def _untyped(model: dict[str, Any]) -> str:
