@@ -9,11 +9,13 @@ import typer
 from typer.main import get_command
 
 from paddock import __version__
+from paddock.cli.entry import COMPLETE
+from paddock.cli.help import VERBS
 from paddock.cli.verb import Verbs
 from paddock.errors import UsageError, did_you_mean
 
-# Typer has carried its own copy of click since 0.20 or so; the classes are reached through the one name both kinds of
-# Typer export: BadParameter < UsageError < ClickException.
+# Newer Typers carry a copy of click of their own, older ones import click: the classes are reached through the one name
+# that both export, BadParameter < UsageError < ClickException.
 ClickUsage: type[Any] = typer.BadParameter.__mro__[1]
 ClickError: type[Any] = typer.BadParameter.__mro__[2]
 
@@ -43,26 +45,29 @@ def paddock(
 def execute(arguments: list[str]) -> int:
     """Runs the verb that `arguments` name. Usage errors come out as paddock.errors.UsageError."""
     command: Any = get_command(app)
-    if os.environ.get("_PADDOCK_COMPLETE"):
-        command.main(arguments, "paddock", standalone_mode=False)
-        return 0
     try:
+        if os.environ.get(COMPLETE):
+            command.main(arguments, "paddock", standalone_mode=False)
+            return 0
         with command.make_context("paddock", arguments) as context:
             command.invoke(context)
     except typer.Exit as done:
         return int(done.exit_code)
+    except SystemExit as done:  # Typer's own way to end after completion scripts
+        return done.code if isinstance(done.code, int) else 0
     except typer.Abort:
         raise KeyboardInterrupt from None
     except ClickError as error:
-        raise _as_ours(error) from None
+        raise _as_ours(error, arguments) from None
     return 0
 
 
-def _as_ours(error: Any) -> UsageError:
+def _as_ours(error: Any, arguments: list[str]) -> UsageError:
     """The same complaint in Paddock's form: what, then the fix."""
     text = error.format_message().rstrip(".")
     context = getattr(error, "ctx", None)
-    where = context.command_path if context is not None else "paddock"
+    verb = next((word for word in arguments[:1] if word in VERBS), None)
+    where = context.command_path if context is not None else f"paddock {verb}" if verb else "paddock"
     if "\n  fix: " in text:
         what, _, fix = text.partition("\n  fix: ")
         return UsageError(what, fix=fix)

@@ -120,7 +120,7 @@ class Chat:
     def run(self) -> None:
         """Until the input ends or the user leaves. From a pipe, the first error ends it; at a terminal, it goes on."""
         reader = Reader(self.interactive)
-        with contextlib.suppress(Leave, EOFError):
+        with contextlib.suppress(Leave):
             while True:
                 message = reader.message()
                 try:
@@ -136,7 +136,8 @@ class Chat:
         if message.startswith("/") and not message.startswith("//"):
             name, _, rest = message[1:].partition(" ")
             if name not in self.commands:
-                fix = did_you_mean(name, self.commands) or "/help lists them; // begins a message with a slash"
+                fix = did_you_mean(f"/{name}", [f"/{known}" for known in self.commands])
+                fix = fix or "/help lists them; // begins a message with a slash"
                 raise UsageError(f"there is no command /{name}", fix=fix)
             self.commands[name](rest.strip())
             return
@@ -144,7 +145,7 @@ class Chat:
 
     def _answer(self, message: str) -> None:
         answer = self.talk.answer(message)
-        begun = False
+        begun = stopped = False
         try:
             for event in answer:
                 output.piece(event.text)
@@ -152,11 +153,12 @@ class Chat:
         except KeyboardInterrupt:
             if not self.interactive:
                 raise
-            output.note("\n(stopped; what was written stays in the conversation)")
+            stopped = True
         finally:
             if begun:
-                output.result("")
-                sys.stdout.flush()
+                output.piece("\n")
+        if stopped:
+            output.note("(stopped; what was written stays in the conversation)")
         self._remark()
 
     def _remark(self) -> None:
@@ -222,7 +224,7 @@ class Reader:
                 import readline  # noqa: F401
 
     def message(self) -> str:
-        """The next message. EOFError at the end; at a terminal, KeyboardInterrupt for the second Ctrl-C in a row."""
+        """The next message. Leave at the end; at a terminal, KeyboardInterrupt for the second Ctrl-C in a row."""
         while True:
             try:
                 message = self._message()
@@ -247,18 +249,22 @@ class Reader:
         if not self.interactive:
             return self._piped()
         if sys.stdout.isatty():
-            return input(prompt)
+            try:
+                return input(prompt)
+            except EOFError:
+                output.piece("\n")
+                raise Leave from None
         sys.stderr.write(prompt)  # standard output carries answers only
         sys.stderr.flush()
         line = sys.stdin.readline()
         if not line:
-            raise EOFError
+            raise Leave
         return line.rstrip("\n")
 
     def _piped(self) -> str:
         data = sys.stdin.buffer.readline()
         if not data:
-            raise EOFError
+            raise Leave
         try:
             return data.decode("utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:

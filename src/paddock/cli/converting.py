@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -57,8 +57,9 @@ def convert(asked: Loading, target: str, *, version: int, group_size: int, force
         else:
             _write_folder(model, goal)
     output.note("comparing both")
+    original = model if asked.dtype == "auto" else load(replace(asked, dtype="auto"))[0]
     written, _ = load(Loading(str(goal), device=asked.device, tokenizer=asked.tokenizer))
-    parity = compare(model, written, rounded=goal.suffix == ".bin" and version == 2)
+    parity = compare(original, written, rounded=goal.suffix == ".bin" and version == 2)
     if json:
         output.as_json({"source": str(source), "target": str(goal), "parity": parity})
     else:
@@ -102,8 +103,10 @@ def _write_llama2c(model: LanguageModel, goal: Path, version: int, group_size: i
     beside = goal.parent / "tokenizer.bin"
     with _scratch(goal.parent) as scratch:
         vocabulary = _tokenizer_bin(model, scratch / "tokenizer.bin")
-        if vocabulary is not None and beside.exists() and beside.read_bytes() != vocabulary and not force:
-            raise UsageError(f"{beside} belongs to another model", fix="write into another folder; --force replaces it")
+        foreign = beside.exists() and beside.read_bytes() != vocabulary
+        if foreign and (vocabulary is None or not force):
+            fix = "write into another folder" + ("" if vocabulary is None else "; --force replaces it")
+            raise UsageError(f"{beside} belongs to another model", fix=fix)
         llama2c.write(goal, dict(model.checkpoint.config), tensors, version, group_size)
         if vocabulary is not None:
             with atomic_write(beside) as partial:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -13,11 +14,12 @@ from paddock import __version__
 from paddock.errors import PaddockError, ResourceError, UsageError
 
 INTERRUPTED = 130
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 COMPLETE = "_PADDOCK_COMPLETE"  # set by the shell's completion script
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """One command line from the first argument to the exit code. Nothing but SystemExit-free codes come out."""
+    """One command line from the first argument to the exit code. Nothing is raised."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     end = arguments.index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:end]
@@ -79,8 +81,8 @@ def _known(error: MemoryError | RuntimeError | OSError) -> PaddockError | None:
     if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:
         return ResourceError("out of memory", fix="use a smaller model, --dtype bfloat16, or fewer tokens")
     if isinstance(error, OSError) and error.errno is not None:
-        where = f"{error.filename}: " if error.filename else ""
-        return PaddockError(f"{where}{error.strerror}")
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+        return ResourceError(what, fix="free some space") if error.errno in FULL else PaddockError(what)
     return None
 
 
@@ -107,8 +109,11 @@ def _refuse(text: str, code: int, trace: BaseException | None, label: str = "err
 
 def _speak_utf8() -> None:
     """Text is UTF-8 whatever the locale says; what cannot be written is spelt with escapes, never an error."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the caller
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as the program runs
+        elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 

@@ -10,19 +10,26 @@ from typing import Any
 WIDTH = 100
 
 
-def value_text(value: Any, indent: str = "") -> str:
-    """`value` on one line if that is short, else a line per field; equal neighbours in a tuple are counted."""
+def value_text(value: Any, indent: str = "", taken: int = 0) -> str:
+    """`value` on one line if that is short, else a line per field; equal neighbours in a tuple are counted.
+
+    `taken`: characters of the first line that are there already.
+    """
     flat = _flat(value)
-    if len(indent) + len(flat) <= WIDTH:
+    if max(taken, len(indent)) + len(flat) < WIDTH:
         return flat
     inner = indent + "    "
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        lines = [f"{inner}{name}={value_text(item, inner)}," for name, item in _fields(value)]
+        lines = [_line(f"{inner}{name}=", item, inner) for name, item in _fields(value)]
         return "\n".join([f"{type(value).__name__}(", *lines, f"{indent})"])
     if isinstance(value, tuple):
-        lines = [f"{inner}{count}{value_text(item, inner)}," for count, item in _runs(value)]
+        lines = [_line(f"{inner}{count}", item, inner) for count, item in _runs(value)]
         return "\n".join(["(", *lines, f"{indent})"])
     return flat
+
+
+def _line(start: str, item: Any, indent: str) -> str:
+    return f"{start}{value_text(item, indent, len(start))},"
 
 
 def value_record(value: Any) -> Any:

@@ -1,0 +1,133 @@
+"""convert: round trips, parity, and what it will not overwrite."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from paddock.checkpoint import safetensors
+from paddock.cli.converting import compare
+from paddock.engine.language_model import load
+from paddock.engine.locate import bundled
+from paddock.errors import UsageError
+
+
+def same_weights(one: Path, two: Path) -> bool:
+    first, second = (safetensors.read(path / "model.safetensors") for path in (one, two))
+    return first.keys() == second.keys() and all(torch.equal(first[n].load(), second[n].load()) for n in first)
+
+
+@pytest.fixture
+def original(shared_data: Path, tmp_path: Path) -> Path:
+    """The published stories260K.bin with its tokenizer.bin, in a folder of their own."""
+    (tmp_path / "original").mkdir()
+    shutil.copy(shared_data / "weights/llama2c/stories260K.bin", tmp_path / "original")
+    shutil.copy(shared_data / "weights/llama2c/tok512.bin", tmp_path / "original/tokenizer.bin")
+    return tmp_path / "original/stories260K.bin"
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_there_and_back_is_the_same(paddock: Callable, tmp_path: Path, original: Path, version: int) -> None:
+    run = paddock("convert", original, tmp_path / "out/story.bin", "--version", version)
+    assert run.code == 0, run.err
+    assert "16 of 16 greedy tokens equal" in run.out and "differ by at most 0 " in run.out
+    assert [line.split()[0] for line in run.err.splitlines()] == ["reading", "writing", "comparing"]
+    assert (tmp_path / "out/tokenizer.bin").read_bytes() == (original.parent / "tokenizer.bin").read_bytes()
+    assert version == 1 or (tmp_path / "out/story.bin").read_bytes() == original.read_bytes()
+    back = paddock("convert", tmp_path / "out/story.bin", tmp_path / "out/story")
+    assert back.code == 0, back.err
+    assert same_weights(tmp_path / "out/story", bundled())
+    prompt = ("generate", "Once", "-n", 9, "--temp", 0)
+    texts = {paddock(*prompt, "-m", tmp_path / "out" / name).out for name in ("story", "story.bin")}
+    assert texts == {paddock(*prompt).out}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["story", "story.bin", "tokenizer.bin"]
+
+
+def test_int8_says_that_it_rounded(paddock: Callable, tmp_path: Path) -> None:
+    found = paddock("convert", "stories260K", tmp_path / "q8.bin", "--version", 2, "--json").json
+    assert found["parity"]["rounded"] is True and 0 < found["parity"]["largest_difference"] < 0.5
+
+
+def test_a_change_of_type_is_compared_with_the_original(paddock: Callable, tmp_path: Path) -> None:
+    found = paddock("convert", "stories260K", tmp_path / "half", "--dtype", "bfloat16", "--json").json
+    assert found["parity"]["rounded"] is True and found["parity"]["largest_difference"] > 0
+    assert json.loads((tmp_path / "half/config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_the_licence_goes_where_the_weights_go(paddock: Callable, tmp_path: Path) -> None:
+    assert paddock("convert", "stories260K", tmp_path / "copy").code == 0
+    assert (tmp_path / "copy/LICENSE").read_bytes() == (bundled() / "LICENSE").read_bytes()
+
+
+def test_nothing_is_overwritten_unasked(paddock: Callable, tmp_path: Path) -> None:
+    target = tmp_path / "copy"
+    assert paddock("convert", "stories260K", target).code == 0
+    before = (target / "model.safetensors").stat().st_mtime_ns
+    run = paddock("convert", "stories260K", target)
+    assert run.code == 2 and "--force replaces it" in run.err
+    assert (target / "model.safetensors").stat().st_mtime_ns == before
+    assert paddock("convert", "stories260K", target, "--force").code == 0
+    (target / "thesis.tex").write_text("years of work")
+    run = paddock("convert", "stories260K", target, "--force")
+    assert run.code == 2 and "thesis.tex" in run.err and (target / "thesis.tex").exists()
+    assert paddock("convert", target, target, "--force").code == 2
+
+
+def test_anothers_tokenizer_is_not_replaced(paddock: Callable, tmp_path: Path, original: Path) -> None:
+    (tmp_path / "tokenizer.bin").write_bytes(b"somebody else's")
+    run = paddock("convert", original, tmp_path / "story.bin")
+    assert run.code == 2 and "belongs to another model" in run.err and not (tmp_path / "story.bin").exists()
+    assert paddock("convert", original, tmp_path / "story.bin", "--force").code == 0
+    assert (tmp_path / "tokenizer.bin").read_bytes() == (original.parent / "tokenizer.bin").read_bytes()
+
+
+def test_a_vocabulary_that_the_format_cannot_hold_is_said(
+    paddock: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> None:
+        raise UsageError("it cannot be written")
+
+    monkeypatch.setattr("paddock.cli.converting.write_llama2c", refuses)
+    run = paddock("convert", "stories260K", tmp_path / "story.bin")
+    assert run.code == 0 and "no tokenizer.bin: it cannot be written" in run.err
+    assert "16 of 16" in run.out and not (tmp_path / "tokenizer.bin").exists()
+    (tmp_path / "tokenizer.bin").write_bytes(b"somebody else's")
+    assert paddock("convert", "stories260K", tmp_path / "story.bin", "--force").code == 2
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "code", "said"),
+    [
+        ("x.gguf", [], 3, "GGUF"),
+        ("x.bin", ["--version", "7"], 2, "version 7"),
+        ("x.bin", ["--version", "2", "--group-size", "1"], 2, "group size"),
+        ("x", ["--dtype", "int3"], 2, "int3"),
+    ],
+)
+def test_refusals_leave_nothing(
+    paddock: Callable, tmp_path: Path, target: str, options: list[str], code: int, said: str
+) -> None:
+    run = paddock("convert", "stories260K", tmp_path / target, *options)
+    assert run.code == code and said in run.err
+    assert [path for path in tmp_path.iterdir() if path.name != "home"] == []
+
+
+def test_models_that_the_format_cannot_hold(paddock: Callable, bert: Path, t5: Path, tmp_path: Path) -> None:
+    for path in (bert, t5):
+        assert paddock("convert", path, tmp_path / "x.bin").code == 3
+        assert not (tmp_path / "x.bin").exists()
+        run = paddock("convert", path, tmp_path / path.name)
+        assert run.code == 0 and "differ by at most 0 " in run.out, run.err
+
+
+def test_a_difference_is_found(storyteller: Path) -> None:
+    one, two = load(storyteller), load(storyteller)
+    weight = two.model.norm.weight
+    two.model.norm.weight = torch.nn.Parameter(weight * 1.01, requires_grad=False)
+    parity = compare(one, two, rounded=False)
+    assert parity.largest_difference > 1e-2 and not parity.rounded
