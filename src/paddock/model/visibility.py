@@ -69,9 +69,9 @@ def _allowed(mask: Mask, window: int | None, step: Step) -> Tensor | None:
         return None
     queries, keys = _slots(step)
     allowed = torch.ones_like(keys <= queries) if isinstance(mask, Full) else keys <= queries
-    if windowed and window is not None:
-        allowed = allowed & (queries - keys < window)
     result = allowed[None, None]
+    if windowed and window is not None:
+        result = result & (_distance(step) < window).unsqueeze(1)
     if step.prefix is not None:
         result = result | (keys < step.prefix[:, None])[:, None, None, :].expand(-1, -1, step.tokens, -1)
     if step.padding is not None:
@@ -88,9 +88,16 @@ def _penalty(attention: Attention, step: Step, table: Tensor | None) -> Tensor |
             return alibi_bias(attention.position, attention.heads, attention.multiplier, step.positions, keys)
         case Buckets():
             assert table is not None, "a stack with bucketed positions owns their table"
-            queries, keys = _slots(step)
-            return table[bucket_of(attention.position, keys - queries)].permute(2, 0, 1).unsqueeze(0).float()
+            return table[bucket_of(attention.position, -_distance(step))].permute(0, 3, 1, 2).float()
     return None
+
+
+def _distance(step: Step) -> Tensor:
+    """(batch or 1, queries, keys) how many tokens back a key lies; padding between them does not count."""
+    if step.padding is None:
+        queries, keys = _slots(step)
+        return (queries - keys).unsqueeze(0)
+    return step.positions.unsqueeze(2) - _key_positions(step).unsqueeze(1)
 
 
 def _key_positions(step: Step) -> Tensor:
