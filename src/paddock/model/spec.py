@@ -334,6 +334,10 @@ class Architecture:
     def __post_init__(self) -> None:
         described = len(self.block) if isinstance(self.block, tuple) else self.blocks
         _require(described == self.blocks, f"{described} layers are described", f"{self.blocks}")
+        if self.encoder is not None and self.shared_embedding:
+            found = (self.encoder.vocabulary, self.encoder.width)
+            what = f"a shared table of {found[0]} tokens and width {found[1]}"
+            _require(found == (self.vocabulary, self.width), what, f"{self.vocabulary} and {self.width}, the decoder's")
         if isinstance(self.embedding.positions, Sinusoidal):
             least = 4 if self.embedding.positions.inclusive else 2
             right = self.width % 2 == 0 and self.width >= least
