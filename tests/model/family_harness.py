@@ -127,8 +127,8 @@ def choices(model: Transformer, prompt: Tensor, start: int | None, whole_only: b
 
 
 @torch.inference_mode()
-def padded(model: Transformer, texts: list[Tensor], extra: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Logits of texts read alone, and in one batch with padding at the left; then of `extra` tokens read after them."""
+def padded(model: Transformer, texts: list[Tensor], extra: Tensor, left: bool) -> tuple[list[Tensor], list[Tensor]]:
+    """Logits of texts read alone, and in one batch with padding at a side; then of `extra` tokens read after them."""
     a = model.architecture
     longest, more = max(map(len, texts)), len(extra)
 
@@ -142,10 +142,15 @@ def padded(model: Transformer, texts: list[Tensor], extra: Tensor) -> tuple[list
         return torch.cat(found, dim=1)
 
     alone = [read(text.unsqueeze(0), None)[0] for text in texts]
-    filler = torch.zeros(longest, dtype=torch.long)
-    ids = torch.stack([torch.cat((filler[len(text) :], text)) for text in texts])
-    padding = torch.stack([torch.arange(longest) >= longest - len(text) for text in texts])
-    together = [row[longest - len(text) :] for row, text in zip(read(ids, padding), texts, strict=True)]
+    ids, padding = (
+        torch.zeros(len(texts), longest, dtype=torch.long),
+        torch.zeros(len(texts), longest, dtype=torch.bool),
+    )
+    for row, text in enumerate(texts):
+        where = slice(longest - len(text), longest) if left else slice(0, len(text))
+        ids[row, where], padding[row, where] = text, True
+    real = torch.cat((padding, torch.ones(len(texts), more, dtype=torch.bool)), dim=1)
+    together = [row[mine] for row, mine in zip(read(ids, padding), real, strict=True)]
     return together, alone
 
 

@@ -66,6 +66,7 @@ def made(**fields: Any) -> Architecture:
         lambda: Experts(4, 5, FF),
         lambda: Experts(4, 0, FF),
         lambda: made(block=(BLOCK, BLOCK)),
+        lambda: made(encoder=made(vocabulary=8), shared_embedding=True),
         lambda: made(width=33, embedding=Embedding(Sinusoidal())),
         lambda: made(width=2, embedding=Embedding(Sinusoidal(inclusive=True))),
     ],
