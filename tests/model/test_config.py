@@ -177,7 +177,7 @@ def test_numbers_that_do_not_fit_each_other(changes: dict[str, Any], reason: str
         understand(LLAMA | changes)
 
 
-@pytest.mark.parametrize("key", ["hiden_size", "quantization_config", "_attn_implementation", "__class__", "", "a.b"])
+@pytest.mark.parametrize("key", ["hiden_size", "_attn_implementation", "__class__", "", "a.b"])
 def test_unknown_keys_are_refused_and_can_be_excused(key: str) -> None:
     with pytest.raises(UnsupportedError, match="keys this family does not know") as caught:
         understand(LLAMA | {key: 1})
@@ -197,26 +197,13 @@ def test_the_first_published_spelling_counts_and_null_is_absent() -> None:
     assert config.integer("a", default=7) == 7
     with pytest.raises(CheckpointError, match="lacks 'a'"):
         config.integer("a")
-    with pytest.raises(CheckpointError, match="'d'|d is 0"):
+    with pytest.raises(CheckpointError, match="d is 0"):
         config.integer("d", default=0)
 
 
 def test_nothing_that_computes_is_called_harmless() -> None:
     """A guard against excusing a key for every family because one does not need it."""
-    words = (
-        "rope",
-        "bias",
-        "alibi",
-        "eps",
-        "window",
-        "quant",
-        "scal",
-        "expert",
-        "head",
-        "hidden_size",
-        "act_fn",
-        "dim",
-    )
+    words = ("rope", "bias", "alibi", "eps", "window", "quant", "scal", "expert", "heads", "act_fn", "dim", "layer_")
     assert [key for key in HARMLESS if any(word in key for word in words)] == []
 
 

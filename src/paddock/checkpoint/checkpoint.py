@@ -91,9 +91,22 @@ def open_checkpoint(path: str | Path, ignore_config: Collection[str] = ()) -> Ch
         else:
             kind, (config, tensors) = _read_file(path)
     except (OSError, RuntimeError, ValueError) as error:  # a name too long, a home nobody has, a NUL in the name
-        raise CheckpointError(f"{str(path)[:300]!r} cannot be opened: {error}") from None
-    architecture = describe(config, tensors.keys(), ignore_config)
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise CheckpointError(f"{str(path)[:300]!r} cannot be opened: {reason}") from None
+    architecture = understand(config, tensors.keys(), ignore_config)
     return Checkpoint(path, kind, config, tensors, architecture, generation)
+
+
+def understand(
+    config: Mapping[str, Any], tensors: Collection[str] | None = None, ignore_config: Collection[str] = ()
+) -> Architecture:
+    """The architecture that a configuration describes. Raises CheckpointError, whatever it holds."""
+    try:
+        return describe(config, tensors, ignore_config)
+    except (TypeError, ValueError, OverflowError) as error:  # a list where a family expects a word, and the like
+        raise CheckpointError(
+            f"config.json cannot be understood: {str(error)[:120]}", fix="copy the model's own config.json again"
+        ) from error
 
 
 def _read_file(path: Path) -> tuple[str, tuple[dict[str, Any], dict[str, Stored]]]:

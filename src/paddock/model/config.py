@@ -32,7 +32,7 @@ HARMLESS = frozenset(
         "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "temperature", "top_k", "top_p", "typical_p",
         "repetition_penalty", "num_return_sequences", "num_beam_groups", "diversity_penalty", "output_scores",
         "return_dict_in_generate", "remove_invalid_values", "exponential_decay_length_penalty", "tokenizer_class",
-        "prefix", "pretraining_tp", "model_max_length", "pruned_heads", "use_bfloat16", "tf_legacy_loss",
+        "prefix", "pretraining_tp", "model_max_length", "use_bfloat16", "tf_legacy_loss",
         "summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels",
     }
 )
@@ -102,6 +102,8 @@ class Config:
         return self.tensors is not None and any(name in self.tensors for name in names)
 
     def finish(self) -> None:
+        """Refuses the keys that nobody asked for. Raises UnsupportedError."""
+        self.insist("pruned_heads", {}, "heads were cut out of its layers")
         unread = [key for key in self.values if key not in self._read]
         if unread:
             key = unread[0]
