@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import paddock
-from conftest import ROOT
 
+ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src" / "paddock"
 MODULES = sorted(SRC.rglob("*.py"))
 # fmt: off

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import audited
-from conftest import ROOT
 
+ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src" / "paddock"
 
 UNPICKLERS = {"pickle", "_pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-import tiny
+import tiny_folder as tiny
 
 import audited
 from paddock.checkpoint import checkpoint

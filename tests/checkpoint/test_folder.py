@@ -17,7 +17,7 @@ from typing import Any
 import damage
 import limits
 import pytest
-import tiny
+import tiny_folder as tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -10,7 +10,7 @@ from typing import Any
 
 import limits
 import pytest
-import tiny
+import tiny_folder as tiny
 import torch
 from torch import Tensor
 
