@@ -6,55 +6,15 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from cli_models import BERT, T5, TEMPLATE, WORDS, write_model
 from cli_streams import Run, stream
 
 from paddock import tokenizer
-from paddock.checkpoint import folder
 from paddock.cli import main
 from paddock.engine.locate import bundled
-from paddock.model.families import describe
-from paddock.model.transformer import Transformer
-
-BERT = {
-    "model_type": "bert",
-    "architectures": ["BertForMaskedLM"],
-    "vocab_size": 64,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 40,
-    "type_vocab_size": 2,
-    "hidden_act": "gelu",
-    "layer_norm_eps": 1e-12,
-}
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "dog", "sat", ".", "a"]
-T5 = {
-    "model_type": "t5",
-    "architectures": ["T5ForConditionalGeneration"],
-    "vocab_size": 512,
-    "d_model": 16,
-    "d_kv": 8,
-    "d_ff": 32,
-    "num_layers": 2,
-    "num_heads": 2,
-    "relative_attention_num_buckets": 8,
-    "relative_attention_max_distance": 16,
-    "feed_forward_proj": "relu",
-    "tie_word_embeddings": True,
-    "is_encoder_decoder": True,
-    "decoder_start_token_id": 0,
-    "eos_token_id": 2,
-    "layer_norm_epsilon": 1e-6,
-}
-TEMPLATE = (
-    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-    "{% if add_generation_prompt %}assistant:{% endif %}"
-)
 
 
 @pytest.fixture
@@ -78,16 +38,6 @@ def paddock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Ru
         return Run(code, out, err)
 
     return run
-
-
-def write_model(path: Path, config: dict[str, Any]) -> Path:
-    """A folder with random weights."""
-    model = Transformer(describe(config))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0, 0.3)
-    folder.write(path, model, config)
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import gguf_story
 import pytest
 import torch
 
@@ -46,6 +47,23 @@ def test_there_and_back_is_the_same(paddock: Callable, tmp_path: Path, original:
     texts = {paddock(*prompt, "-m", tmp_path / "out" / name).out for name in ("story", "story.bin")}
     assert texts == {paddock(*prompt).out}
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["story", "story.bin", "tokenizer.bin"]
+
+
+def test_from_gguf(paddock: Callable, tmp_path: Path) -> None:
+    file = gguf_story.write(tmp_path / "story.gguf")
+    shown = paddock("show", file, "--json").json
+    assert shown["kind"] == "gguf" and shown["stored_as"] == {"F32": 47} and shown["licence"]["name"] == "mit"
+    assert shown["parameters"]["total"] == 260_032 and {finding["level"] for finding in shown["health"]} == {"ok"}
+    run = paddock("convert", file, tmp_path / "story")
+    assert run.code == 0, run.err
+    assert "16 of 16 greedy tokens equal" in run.out and "differ by at most 0 " in run.out
+    assert same_weights(tmp_path / "story", bundled())
+    for place in (file, tmp_path / "story"):
+        assert (
+            paddock("generate", "Once upon", "-n", 9, "-m", place, "--temp", 0).out
+            == " a time, there was a little gir\n"
+        )
+        assert paddock("tokens", "Once upon", "-m", place, "--json").json["ids"] == [1, 403, 407]
 
 
 def test_int8_says_that_it_rounded(paddock: Callable, tmp_path: Path) -> None:

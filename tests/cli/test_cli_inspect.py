@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cli_models import MIXTRAL, write_model
 
 from paddock.cli.valueprint import value_record, value_text
 from paddock.cli.weighing import part_of
@@ -69,6 +70,23 @@ def test_show_on_every_kind_of_file(paddock: Callable, shared_data: Path, bert: 
     assert any("padding" in finding["text"] for finding in found["health"])
     parts = {part["name"] for part in paddock("show", t5, "--json").json["parameters"]["parts"]}
     assert {"embedding.tokens", "attention.q", "cross.k", "norms", "relative_bias", "encoder.feedforward.up"} <= parts
+
+
+def test_show_counts_the_experts_that_a_token_meets(paddock: Callable, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    found = paddock("show", write_model(tmp_path / "mixtral", MIXTRAL), "--json").json["parameters"]
+    expert = 3 * MIXTRAL["hidden_size"] * MIXTRAL["intermediate_size"]
+    assert found["total"] - found["active"] == MIXTRAL["num_hidden_layers"] * (4 - 2) * expert
+    assert "of them for each token" in paddock("show", tmp_path / "mixtral").out
+
+
+def test_a_tokenizer_of_another_model_is_found(paddock: Callable, bert: Path, talker: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mixed"
+    shutil.copytree(bert, path)
+    (path / "vocab.txt").unlink()
+    shutil.copy(talker / "tokenizer.json", path)
+    run = paddock("show", path)
+    assert "fail  vocabulary: 512 pieces, but the model has 64 rows" in run.out
 
 
 def test_show_finds_what_does_not_go_together(paddock: Callable, talker: Path, tmp_path: Path) -> None:

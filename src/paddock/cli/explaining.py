@@ -67,6 +67,7 @@ def show(completion: Completion, model: LanguageModel) -> None:
         emoji=False,
     )
     pieces = Pieces(model)
+    output.note(f"({GONE} filtered out; {UNKNOWN} still in, but not among the {TRACED} likeliest)")
     for step in explain(completion.traces, pieces.tokenizer, TRACED):
         console.print(f"step {step.step} of {len(completion.traces)}", style="bold")
         console.print(_table(step, pieces))

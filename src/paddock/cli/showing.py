@@ -83,11 +83,15 @@ def _head(facts: Facts) -> str:
         ["model", checkpoint.path.name],
         ["path", output.shown_path(checkpoint.path)],
         ["family", checkpoint.architecture.family],
-        ["parameters", f"{output.number(weights.parameters)}"],
+        ["parameters", output.number(weights.parameters) + _active(weights)],
         ["stored as", f"{checkpoint.kind}, {output.size(sum(files.values()))}, tensors: {types}"],
         ["licence", _licence(facts.licence)],
     ]
     return output.table(rows) + "\n"
+
+
+def _active(weights: Weights) -> str:
+    return "" if weights.active == weights.parameters else f", {output.number(weights.active)} of them for each token"
 
 
 def _licence(found: Licence) -> str:
@@ -189,7 +193,7 @@ def _record(facts: Facts) -> dict[str, Any]:
         "stored_as": stored_as(checkpoint),
         "family": checkpoint.architecture.family,
         "architecture": value_record(checkpoint.architecture),
-        "parameters": {"total": weights.parameters, "parts": weights.parts},
+        "parameters": {"total": weights.parameters, "active": weights.active, "parts": weights.parts},
         "memory": {
             "weights_bytes": weights.bytes,
             "dtypes": weights.dtypes,

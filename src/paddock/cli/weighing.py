@@ -11,6 +11,7 @@ from paddock.checkpoint.checkpoint import Checkpoint
 from paddock.checkpoint.gguf import GGUFFile
 from paddock.checkpoint.weights import TIED, place
 from paddock.model.families import family
+from paddock.model.spec import Architecture, Experts
 from paddock.model.transformer import Transformer
 
 WEIGHT_FILES = {".safetensors", ".bin", ".gguf"}
@@ -28,9 +29,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Weights:
-    """parameters: tied ones counted once. dtypes: bytes in memory by type. missing: canonical names no tensor holds."""
+    """parameters: tied ones counted once. active: those that one token passes through, all but idle experts.
+
+    bytes: in memory. dtypes: bytes by type. missing: canonical names that no tensor holds.
+    """
 
     parameters: int
+    active: int
     bytes: int
     parts: tuple[Part, ...]
     dtypes: dict[str, int]
@@ -56,12 +61,22 @@ def weigh(checkpoint: Checkpoint) -> Weights:
     per_token = architecture.cache_values_per_token() if architecture.generates else 0
     return Weights(
         sum(row[1] for row in parts.values()),
+        sum(torch.Size(shape).numel() for name, shape in shapes.items() if not _idle(name, architecture)),
         sum(row[2] for row in parts.values()),
         tuple(Part(name, *row) for name, row in parts.items()),
         dtypes,
         tuple(name for name in shapes if name not in types),
         per_token * types.get("embedding.tokens.weight", torch.float32).itemsize,
     )
+
+
+def _idle(name: str, architecture: Architecture) -> bool:
+    """Whether a parameter belongs to an expert beyond the number that a token is sent to."""
+    match = re.match(r"blocks\.(\d+)\.feedforward\.experts\.(\d+)\.", name)
+    if match is None:
+        return False
+    part = architecture.layer(int(match[1])).feedforward
+    return isinstance(part, Experts) and int(match[2]) >= part.active
 
 
 def _types(checkpoint: Checkpoint, shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.dtype]:
