@@ -14,8 +14,9 @@ SMALL_BYTES = 16 * 2**20
 def threads_for(weight_bytes: int) -> Iterator[None]:
     """One thread while a model smaller than a core's caches runs; PyTorch's own choice for larger ones.
 
-    Below that size every operation ends sooner than its helpers wake, and on a busy machine each waits for a core to come
-    free: the bundled model ran 8 to 20 times slower on two threads than on one (docs/notes/2026-11-21-threads.md).
+    Below that size every operation ends sooner than its helpers wake, and on a busy machine each waits for a core to
+    come free: the bundled model ran 8 to 20 times slower on two threads than on one
+    (docs/notes/2026-11-21-threads.md).
     """
     before = torch.get_num_threads()
     if weight_bytes > SMALL_BYTES or before == 1:
