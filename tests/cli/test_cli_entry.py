@@ -55,6 +55,12 @@ def test_main_help_imports_no_typer() -> None:
     assert run.stdout.splitlines()[-1] == "False"
 
 
+def test_a_group_of_verbs_alone_shows_its_help(paddock: Callable) -> None:
+    run = paddock("template")
+    assert run.code == 0 and run.err == "" and "render" in run.out
+    assert "─" not in run.out, "help is plain text"
+
+
 def test_version(paddock: Callable) -> None:
     import paddock as package
 
