@@ -110,6 +110,12 @@ def test_hostile_programs_do_nothing(tmp_path: Path) -> None:
     assert not canary.exists()
 
 
+def test_a_refusal_names_the_code_that_was_asked_for(tmp_path: Path) -> None:
+    for program in (state(w=call(name("os", "system"), text("true"))), state(w=name("os", "system"), v=tensor())):
+        with pytest.raises(CheckpointError, match="asks for the code 'os system'"):
+            read(tmp_path / "a.bin", archive(program))
+
+
 def test_the_watch_sees_what_a_real_unpickler_would_do(tmp_path: Path) -> None:
     """Without this the test above could pass because the watch is blind."""
     programs = pickles.hostile(str(tmp_path / "canary"))
