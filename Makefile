@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test check test-slow test-gpu bench clean
+.PHONY: help demo setup test check test-slow test-gpu test-families clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -47,6 +47,9 @@ test-slow: $(VENV)/.installed-dev   ## the long tier: fuzzing, memory limits, ll
 
 test-gpu: $(VENV)/.installed-dev    ## what needs an accelerator
 	@$(BIN)/python -m pytest -m gpu
+
+test-families: $(VENV)/.installed-dev   ## every family beside its oracle, with the figures
+	@PADDOCK_TABLE=1 $(BIN)/python -m pytest -q tests/model/test_families.py
 
 clean:           ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
