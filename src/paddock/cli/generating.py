@@ -43,6 +43,7 @@ class Asked:
             "max_new_tokens": self.max_tokens,
             "stop": list(self.stop) or None,
             "logprobs": self.logprobs,
+            "echo": self.echo,
             "trace": self.explain,
         }
 
@@ -56,10 +57,10 @@ def generate(asked: Asked) -> None:
     if asked.show_settings and not asked.json:
         output.note(settings_table(resolved))
     if asked.json:
-        completion = model.generate(prompt, echo=asked.echo, **asked.call())
+        completion = model.generate(prompt, **asked.call())
         output.as_json(_record(model, completion, resolved, seconds))
         return
-    completion = _answer(model, prompt, text, asked)
+    completion = _answer(model, prompt, asked)
     if asked.logprobs is not None:
         output.result(explaining.logprobs_table(completion, model))
     if asked.max_tokens is None and completion.finish_reason == "length" and sys.stderr.isatty():
@@ -68,17 +69,15 @@ def generate(asked: Asked) -> None:
         output.note(rates(completion, seconds))
 
 
-def _answer(model: LanguageModel, prompt: str | list[int], text: str, asked: Asked) -> Completion:
+def _answer(model: LanguageModel, prompt: str | list[int], asked: Asked) -> Completion:
     """Prints the answer as it comes, or step by step where that was asked."""
     if asked.explain or asked.settings.get("num_beams", 1) > 1:
         completion = model.generate(prompt, **asked.call())
         if asked.explain:
             explaining.show(completion, model)
-        output.result((text if asked.echo else "") + _text(completion, model))
+        output.result(_text(completion, model))
         return completion
     running = model.stream(prompt, **asked.call())
-    if asked.echo:
-        output.piece(text)
     try:
         for event in running:
             output.piece(event.text if _has_tokenizer(model) else f"{event.token} ")
