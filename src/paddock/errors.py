@@ -20,6 +20,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 800  # characters of a message's sentence
+
 
 class PaddockError(Exception):
     """Base of every refusal. `what` is one sentence without a final full stop; `fix` is what the user can do."""
@@ -28,8 +30,8 @@ class PaddockError(Exception):
 
     def __init__(self, what: str, *, expected: str | None = None, fix: str | None = None) -> None:
         super().__init__(what)
-        self.what = what
-        self.expected = expected
+        self.what = _brief(what)
+        self.expected = _brief(expected) if expected else None
         self.fix = fix
 
     def __str__(self) -> str:
@@ -81,6 +83,11 @@ class ResourceError(PaddockError):
     """Memory or disk does not suffice."""
 
     exit_code = 4
+
+
+def _brief(text: str) -> str:
+    """A message quotes what a file or a user said, which may be megabytes long: the middle of it is left out."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 4 :]}"
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
