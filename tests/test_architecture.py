@@ -25,9 +25,7 @@ VERBS = (
 NOUNS = ["errors", "kernels", "model", "checkpoint", "tokenizer", "data", "training", "engine"]
 LEVELS = {room: level for level, room in enumerate(NOUNS)} | dict.fromkeys(VERBS, len(NOUNS)) | {"cli": len(NOUNS) + 1}
 LONGEST_FILE, LONGEST_FUNCTION = 400, 70
-LONGER: dict[str, str] = {  # "file" or "file::function", and why it cannot be shorter
-    "src/paddock/cli/run.py::generate": "its parameters are the command's options, with the help of each",
-}
+LONGER: dict[str, str] = {}  # "file" or "file::function", and why it cannot be shorter
 
 
 def room(module: str) -> str:

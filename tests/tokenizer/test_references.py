@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from paddock.tokenizer import Tokenizer, write_llama2c
+import paddock
+from paddock.tokenizer import Tokenizer, load, write_llama2c
 
 Case = tuple[str, list[int]]
 Real = Callable[[str], Tokenizer]
@@ -137,6 +138,15 @@ def test_llama2c_files_are_written_back_byte_for_byte(shared_data: Path, real: R
     for name in ("llama/tokenizer.bin", "../weights/llama2c/tok512.bin"):
         write_llama2c(tmp_path / "tokenizer.bin", real(name))
         assert (tmp_path / "tokenizer.bin").read_bytes() == (shared_data / "tokenizers" / name).read_bytes()
+
+
+def test_a_tokenizer_json_gives_the_published_llama2c_file(shared_data: Path, tmp_path: Path) -> None:
+    """The bundled model keeps merges, not scores; their order is all that the format's scores say."""
+    bundled = load(Path(paddock.__file__).parent / "models" / "stories260K")
+    assert bundled.source == "tokenizer.json"
+    write_llama2c(tmp_path / "tokenizer.bin", bundled)
+    published = shared_data / "weights/llama2c/tok512.bin"
+    assert (tmp_path / "tokenizer.bin").read_bytes() == published.read_bytes()
 
 
 def test_characters_of_the_transliteration_model(shared_data: Path, real: Real) -> None:

@@ -130,6 +130,49 @@ SETTINGS = (
     "seed",
 )
 
+# What `generate` alone takes.
+Prompt = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="PROMPT",
+        help='Text to go on from, or an encoder-decoder\'s source. "-" or a pipe: standard input, '
+        "less one final line break.",
+        show_default=False,
+    ),
+]
+Beams = Annotated[
+    int | None,
+    _option("--beams", "--num-beams", metavar="N", help="Beam search of this width.", panel=SAMPLING),
+]
+Ids = Annotated[
+    bool,
+    _option("--ids", help="PROMPT is token ids, blanks between.", panel="Prompt"),
+]
+Special = Annotated[
+    bool,
+    _option(
+        "--special",
+        help="Control tokens spelt in PROMPT count as such.",
+        panel="Prompt",
+    ),
+]
+NoBos = Annotated[
+    bool,
+    _option("--no-bos", "--raw", help="Put no ids around PROMPT.", panel="Prompt"),
+]
+Echo = Annotated[bool, _option("--echo", help="Print PROMPT first.", panel="Prompt")]
+Logprobs = Annotated[
+    int | None,
+    _option(
+        "--logprobs", metavar="K", help="Show each token's log-probability and its K likeliest rivals.", panel="Output"
+    ),
+]
+Explain = Annotated[bool, _option("--explain", help="Show every stage of sampling, step by step.", panel="Output")]
+ShowSettings = Annotated[
+    bool, _option("--show-settings", help="Show every setting and where it comes from.", panel="Output")
+]
+Verbose = Annotated[bool, _option("--verbose", "-v", help="End with times and rates.", panel="Output")]
+
 
 @dataclass(frozen=True)
 class Loading:

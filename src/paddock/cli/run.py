@@ -29,15 +29,7 @@ def demo() -> None:
 )
 def generate(
     ctx: typer.Context,
-    prompt: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="PROMPT",
-            help='Text to go on from, or an encoder-decoder\'s source. "-" or a pipe: standard input, '
-            "less one final line break.",
-            show_default=False,
-        ),
-    ] = None,
+    prompt: o.Prompt = None,
     model: o.Model = None,
     dtype: o.Dtype = "auto",
     device: o.Device = "auto",
@@ -55,49 +47,15 @@ def generate(
     frequency_penalty: o.FrequencyPenalty = None,
     logit_bias: o.LogitBias = None,
     seed: o.Seed = None,
-    beams: Annotated[
-        int | None,
-        typer.Option(
-            "--beams", "--num-beams", metavar="N", help="Beam search of this width.", rich_help_panel=o.SAMPLING
-        ),
-    ] = None,
-    ids: Annotated[
-        bool,
-        typer.Option(
-            "--ids", help="PROMPT is token ids, blanks between.", rich_help_panel="Prompt", show_default=False
-        ),
-    ] = False,
-    special: Annotated[
-        bool,
-        typer.Option(
-            "--special",
-            help="Control tokens spelt in PROMPT count as such.",
-            rich_help_panel="Prompt",
-            show_default=False,
-        ),
-    ] = False,
-    no_bos: Annotated[
-        bool,
-        typer.Option(
-            "--no-bos", "--raw", help="Put no ids around PROMPT.", rich_help_panel="Prompt", show_default=False
-        ),
-    ] = False,
-    echo: Annotated[
-        bool, typer.Option("--echo", help="Print PROMPT first.", rich_help_panel="Prompt", show_default=False)
-    ] = False,
-    logprobs: Annotated[
-        int | None,
-        typer.Option("--logprobs", metavar="K", help="Show each token's log-probability and its K likeliest rivals."),
-    ] = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Show every stage of sampling, step by step.", show_default=False)
-    ] = False,
-    show_settings: Annotated[
-        bool, typer.Option("--show-settings", help="Show every setting and where it comes from.", show_default=False)
-    ] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="End with times and rates.", show_default=False)
-    ] = False,
+    beams: o.Beams = None,
+    ids: o.Ids = False,
+    special: o.Special = False,
+    no_bos: o.NoBos = False,
+    echo: o.Echo = False,
+    logprobs: o.Logprobs = None,
+    explain: o.Explain = False,
+    show_settings: o.ShowSettings = False,
+    verbose: o.Verbose = False,
     json: o.Json = False,
 ) -> None:
     """Writes on after PROMPT, token by token as it comes.
