@@ -144,18 +144,7 @@ TOKENIZERS: dict[str, Callable[[], bytes]] = {
 }
 
 
-# Measured and not yet within bounds; strict, so that whoever bounds them is told to take them off this list.
-OPEN = {"merges of nothing known": "138 MiB for 9 MiB of merges", "empty pieces": "129 MiB and 4 s for 4 MiB of pieces"}
-
-
-def titles(table: dict[str, Any]) -> list[Any]:
-    return [
-        pytest.param(title, marks=[pytest.mark.xfail(reason=OPEN[title], strict=True)] if title in OPEN else [])
-        for title in table
-    ]
-
-
-@pytest.mark.parametrize("title", titles(TOKENIZERS))
+@pytest.mark.parametrize("title", TOKENIZERS)
 def test_tokenizer_json(title: str, tmp_path: Path) -> None:
     refused(load_tokenizer, tmp_path / "tokenizer.json", TOKENIZERS[title]())
 
@@ -201,7 +190,7 @@ MODELS: dict[str, Callable[[], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("title", titles(MODELS))
+@pytest.mark.parametrize("title", MODELS)
 def test_sentencepiece(title: str, tmp_path: Path) -> None:
     refused(load_tokenizer, tmp_path / "tokenizer.model", MODELS[title]())
 

@@ -268,7 +268,7 @@ BAD_JSON: dict[str, tuple[Any, str]] = {
     "no model": ({"version": "1.0"}, "has no model"),
     "unknown model": (model_with(type="Unigramm"), "did you mean 'Unigram'"),
     "dropout": (model_with(dropout=0.1), "only training wants"),
-    "merge out of the vocabulary": (model_with(merges=[["q", "zz"]]), "cannot be used"),
+    "merge out of the vocabulary": (model_with(merges=[["q", "zz"]]), "joins what the vocabulary does not have"),
     "merge of three": (model_with(merges=["a b c"]), "merge 0 is not a pair"),
     "shared id": (model_with(vocab={"a": 0, "b": 0}, merges=[]), "share id 0"),
     "negative id": (model_with(vocab={"a": -1}, merges=[]), "has id -1"),

@@ -68,11 +68,13 @@ def parse_model(data: bytes, name: str) -> ModelProto:
         if number == PIECES:
             if len(model.pieces) == MAX_PIECES:
                 raise TokenizerError(f"{name} has over {MAX_PIECES} pieces")
-            model.pieces.append(_piece(_message(wire, value, name), name, len(model.pieces)))
+            piece = _piece(_message(wire, value, name), name, len(model.pieces))
+            _check_piece(piece, len(model.pieces), name)
+            model.pieces.append(piece)
         elif number in (TRAINER, NORMALIZER, DENORMALIZER):
             target = {TRAINER: model.trainer, NORMALIZER: model.normalizer, DENORMALIZER: model.denormalizer}[number]
             target += fields(_message(wire, value, name), name)
-    check_model(model, name)
+    check_model(model, name)  # pieces were checked one by one, so that a file of bad ones ends at the first
     return model
 
 
@@ -81,14 +83,18 @@ def check_model(model: ModelProto, name: str) -> None:
     if not model.pieces:
         raise TokenizerError(f"{name} holds no pieces", expected="a SentencePiece model")
     for id, piece in enumerate(model.pieces):
-        if not piece.text or len(piece.text) > MAX_PIECE or "\0" in piece.text:
-            raise TokenizerError(f"{name}: piece {id} is {piece.text[:40]!r}", expected="some text without NUL")
-        if not math.isfinite(piece.score) or piece.type not in TYPES:
-            raise TokenizerError(f"{name}: piece {id} has score {piece.score} and type {piece.type}")
+        _check_piece(piece, id, name)
     for message in (model.normalizer, model.denormalizer):
         for number, wire, value in message:
             if number == CHARSMAP:
                 check_charsmap(_message(wire, value, name), name)
+
+
+def _check_piece(piece: Piece, id: int, name: str) -> None:
+    if not piece.text or len(piece.text) > MAX_PIECE or "\0" in piece.text:
+        raise TokenizerError(f"{name}: piece {id} is {piece.text[:40]!r}", expected="some text without NUL")
+    if not math.isfinite(piece.score) or piece.type not in TYPES:
+        raise TokenizerError(f"{name}: piece {id} has score {piece.score} and type {piece.type}")
 
 
 def fields(data: bytes, name: str) -> Iterator[tuple[int, int, Value]]:

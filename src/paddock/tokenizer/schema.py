@@ -82,10 +82,14 @@ def _check_merges(model: dict[str, Any], name: str) -> None:
     merges = model.setdefault("merges", [])
     if not isinstance(merges, list) or len(merges) > 4 * MAX_PIECES:
         raise TokenizerError(f"{name}: merges is not a list of at most {4 * MAX_PIECES} pairs")
+    vocab, end = model["vocab"], len(str(model.get("continuing_subword_prefix") or ""))
     for place_, pair in enumerate(merges):
         parts = pair.split(" ") if isinstance(pair, str) else pair
         if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
             raise TokenizerError(f"{name}: merge {place_} is not a pair: {str(pair)[:60]!r}")
+        left, right = parts
+        if left not in vocab or right not in vocab or left + right[end:] not in vocab:  # the library says so too, late
+            raise TokenizerError(f"{name}: merge {place_}, {str(pair)[:60]!r}, joins what the vocabulary does not have")
 
 
 def _nodes(value: Any, where: str) -> Iterator[dict[str, Any]]:
