@@ -82,7 +82,7 @@ class TransformersSubject(Subject):
     def make(self) -> None:
         row, folder = self.row, self.folder
         reference = row.model(row.config(**row.keys))
-        randomise(reference, row.spread)
+        randomise(reference, row)
         reference.save_pretrained(folder)
         config = json.loads((folder / "config.json").read_text())
         self.own_config = None if row.readable else reference.config
@@ -137,7 +137,8 @@ class TransformersSubject(Subject):
         return self.expected(folder=folder)
 
 
-def randomise(model: torch.nn.Module, spread: float) -> None:
+@torch.no_grad()
+def randomise(model: torch.nn.Module, row: Row) -> None:
     """Weights under which every part matters: norms and biases far from one and zero.
 
     Routers are made sure of their choice, which bfloat16 could turn; T5's queries carry the 1/sqrt(head_dim) that its
@@ -149,9 +150,10 @@ def randomise(model: torch.nn.Module, spread: float) -> None:
             continue
         if parameter.dim() > 1:
             factor = next((f for ending, f in special.items() if name.endswith(ending)), 1.0)
-            torch.nn.init.normal_(parameter, std=factor * spread)
+            torch.nn.init.normal_(parameter, std=factor * row.spread)
         else:
-            torch.nn.init.normal_(parameter, mean=1.0 if "norm" in name or "ln_" in name else 0.0, std=0.3)
+            norm = "norm" in name or "ln_" in name
+            torch.nn.init.normal_(parameter, mean=1.0 if norm else 0.0, std=0.3).mul_(row.norms if norm else 1.0)
     for name, buffer in model.named_buffers():
         if name == "final_logits_bias":
             buffer.normal_()

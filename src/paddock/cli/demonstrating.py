@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 import time
+from pathlib import Path
 
 from paddock.cli import output
 from paddock.cli.loading import load
 from paddock.cli.options import Loading
 
-GO_ON = """
-Go on:
-  paddock generate "Once upon a time" --temp 0.8      another story
-  paddock chat                                        tell one together
-  paddock show                                        look inside the model
-  paddock chat path/to/your/model                     a Hugging Face folder or a .gguf file of your own
-  paddock --help                                      everything else"""
+GO_ON = {
+    'generate "Once upon a time" --temp 0.8': "another story",
+    "chat": "tell one together",
+    "show": "look inside the model",
+    "chat path/to/your/model": "a Hugging Face folder or a .gguf file of your own",
+    "--help": "everything else",
+}
+
+
+def go_on() -> str:
+    """What to type next, spelt so that this shell finds the program."""
+    name = "paddock" if shutil.which("paddock") else os.path.relpath(Path(sys.argv[0]))
+    lines = {f"{name} {verb}": purpose for verb, purpose in GO_ON.items()}
+    width = max(map(len, lines)) + 4
+    return "\nGo on:\n" + "\n".join(f"  {line:<{width}}{purpose}" for line, purpose in lines.items())
 
 
 def demo() -> None:
@@ -33,4 +45,4 @@ def demo() -> None:
         output.result("")
     rate = count / (time.perf_counter() - started)
     output.note(f"\n{count} tokens, {rate:,.0f} tokens per second (loaded in {seconds:.2f} s)")
-    output.note(GO_ON)
+    output.note(go_on())

@@ -58,7 +58,7 @@ def _has(config: Config, classes: tuple[str, ...], *tensors: str) -> bool:
     if config.tensors is not None:
         return config.stores(*tensors)
     names = config.get("architectures", default=[])
-    return any(str(name).endswith(classes) for name in names)
+    return isinstance(names, list) and any(str(name).endswith(classes) for name in names)
 
 
 def _pooler(config: Config) -> Pooler | None:
@@ -67,7 +67,7 @@ def _pooler(config: Config) -> Pooler | None:
         return None
     labels = 0
     if _has(config, ("ForSequenceClassification",), "classifier.weight"):
-        labels = len(config.get("id2label", default={})) or config.integer("num_labels", default=2)
+        labels = len(config.table("id2label").values) or config.integer("num_labels", default=2)
     follows = _has(config, ("ForPreTraining", "ForNextSentencePrediction"), "cls.seq_relationship.weight")
     return Pooler(labels, follows)
 

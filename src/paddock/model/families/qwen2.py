@@ -25,7 +25,7 @@ def architecture(config: Config) -> Architecture:
     usual = ["sliding_attention" if slides and i >= first else "full_attention" for i in range(base.blocks)]
     kinds = config.get("layer_types", default=usual)
     known = {"full_attention": full, "sliding_attention": windowed}
-    if not isinstance(kinds, list) or len(kinds) != base.blocks or any(kind not in known for kind in kinds):
+    if not isinstance(kinds, list) or len(kinds) != base.blocks or any(str(kind) not in known for kind in kinds):
         raise CheckpointError(f"config.json: layer_types is {str(kinds)[:80]}", expected=f"{base.blocks} known kinds")
     layers = tuple(known[kind] for kind in kinds)
     return replace(base, family="qwen2", block=layers[0] if len(set(layers)) == 1 else layers)
