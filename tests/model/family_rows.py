@@ -33,7 +33,7 @@ class Row:
     readable: bool = True  # whether transformers knows that spelling
     whole_only: bool = False  # transformers' own cache changes the function (dynamic rope)
     spread: float = 0.1  # of the matrices
-    norms: float = 1.0  # small ones make the next norm's eps count
+    vectors: float = 1.0  # of norms and biases; small ones make the next norm's eps count
 
 
 @dataclass(frozen=True)

@@ -153,10 +153,10 @@ def randomise(model: torch.nn.Module, row: Row) -> None:
             torch.nn.init.normal_(parameter, std=factor * row.spread)
         else:
             norm = "norm" in name or "ln_" in name
-            torch.nn.init.normal_(parameter, mean=1.0 if norm else 0.0, std=0.3).mul_(row.norms if norm else 1.0)
+            torch.nn.init.normal_(parameter, mean=1.0 if norm else 0.0, std=0.3).mul_(row.vectors)
     for name, buffer in model.named_buffers():
         if name == "final_logits_bias":
-            buffer.normal_()
+            buffer.normal_(std=row.vectors)
 
 
 class OracleSubject(Subject):

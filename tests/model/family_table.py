@@ -355,7 +355,7 @@ ENCODER_DECODERS = [
             "tie_word_embeddings": False,
         },
         block(wiring="pre"),
-        norms=0.05,
+        vectors=0.05,
     ),
 ]
 
