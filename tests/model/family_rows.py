@@ -46,7 +46,6 @@ class OracleRow:
     oracle: Callable[..., Tensor]
     change: Change | None = None
     relayout: Relayout | None = None
-    variant: Change | None = None  # what no configuration says
     tokens: int = 23
     start: int = 1  # an encoder-decoder's first token
     whole_only: bool = False

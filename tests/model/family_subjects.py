@@ -177,10 +177,6 @@ class OracleSubject(Subject):
         norm = "norm" in name or "ln_" in name
         return torch.randn(shape) * 0.3 + (1.0 if norm and name.endswith("weight") else 0.0)
 
-    def opened(self, folder: Path, dtype: str = "float32") -> Transformer:
-        model = super().opened(folder, dtype)
-        return model if self.row.variant is None else rebuilt(model, self.row.variant(model.architecture))
-
     def _logits(self, ids: Tensor, target: Tensor | None, dtype: torch.dtype = torch.float32) -> Tensor:
         weights = {name: tensor.to(dtype).double() for name, tensor in self.weights.items()}
         texts = (ids,) if target is None else (ids, target)

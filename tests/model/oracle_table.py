@@ -104,9 +104,8 @@ ORACLE_ROWS = [
     _glm("6B", {}, oracle=oracles.chatglm, change=block(residual_scale=6**0.25)),
     _glm(
         "float16 tables, 60 tokens",
-        {"num_attention_heads": 3},
+        {"num_attention_heads": 3, "rotary_tables": "float16"},
         oracle=partial(oracles.chatglm, half_tables=True),
-        variant=position(half_tables=True),
         change=position(half_tables=False),
         tokens=60,
         spread=0.2,

@@ -18,6 +18,8 @@ def architecture(config: Config) -> Architecture:
     config.insist("quantization_bit", 0, "use the unquantised weights")
     config.insist("quantization_embeddings", False, "use the unquantised weights")
     config.ignore("prefix_projection")
+    # Not published: a user who wants the first release bit for bit adds "rotary_tables": "float16" to its config.json.
+    half = config.choice("rotary_tables", options={"float32": False, "float16": True}, default="float32")
     vocabulary = config.integer("vocab_size")
     width, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
     layers, head_dim = config.integer("num_layers", "num_hidden_layers", high=4096), width // heads
@@ -29,7 +31,7 @@ def architecture(config: Config) -> Architecture:
         width=width,
         blocks=layers,
         block=Block(
-            Attention(heads, heads, head_dim, Rope2D(10000.0, head_dim // 2), qkv_bias=True, out_bias=True),
+            Attention(heads, heads, head_dim, Rope2D(10000.0, head_dim // 2, half), qkv_bias=True, out_bias=True),
             FeedForward(config.integer("inner_hidden_size", default=4 * width), "gelu_tanh", gated=False, bias=True),
             norm,
             wiring="deepnorm",
