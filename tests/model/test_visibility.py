@@ -37,7 +37,7 @@ def seen(mask: Mask, attention: Attention, ids: Tensor, padding: Tensor | None =
     cache = Cache(a, len(ids), 16, torch.float32, "cpu")
     cache.length = cached
     step = Step.begin(a, ids, cache=cache, padding=padding)
-    return self_visibility(mask, attention, step, None, torch.float32)
+    return self_visibility(mask, attention, step, torch.float32)
 
 
 def drawn(visibility: Visibility, row: int = 0) -> list[str]:

@@ -1,4 +1,4 @@
-"""The operations below the models. One set is picked when the package is imported, and `chosen()` says which."""
+"""The operations below the models: one set so far, and `chosen()` says which."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
+    """LayerNorm (arXiv 1607.06450) over the last axis; weight and bias are of its length."""
     return F.layer_norm(x, (x.shape[-1],), weight, bias, eps)
 
 

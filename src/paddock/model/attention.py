@@ -40,8 +40,7 @@ class SelfAttention(nn.Module):
             k, v = step.cache.put(self.layer, k, v)
         seen = step.memo.get((self.part, q.dtype))
         if seen is None:  # equal parts see equally: the first layer computes it for all
-            table = step.memo.get("relative_bias")
-            seen = step.memo[self.part, q.dtype] = self_visibility(self.mask, self.part, step, table, q.dtype)
+            seen = step.memo[self.part, q.dtype] = self_visibility(self.mask, self.part, step, q.dtype)
         y = kernels.attend(q, k, v, seen.bias, seen.causal, self.part.multiplier)
         return self.out(merge_heads(y))
 

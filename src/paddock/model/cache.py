@@ -7,8 +7,6 @@ from torch import Tensor
 
 from paddock.model.spec import Architecture
 
-ATTENTION_BATCH_AXIS = 0
-
 
 class Cache:
     """A contiguous cache for `batch` texts of at most `capacity` tokens.
@@ -44,11 +42,5 @@ class Cache:
         """Row i becomes what row rows[i] was: beam search continues some beams twice and drops others."""
         for store in (self.keys, self.values):
             for layer, tensor in enumerate(store):
-                store[layer] = tensor.index_select(ATTENTION_BATCH_AXIS, rows)
-        self.cross = {
-            layer: (k.index_select(ATTENTION_BATCH_AXIS, rows), v.index_select(ATTENTION_BATCH_AXIS, rows))
-            for layer, (k, v) in self.cross.items()
-        }
-
-    def bytes(self) -> int:
-        return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
+                store[layer] = tensor.index_select(0, rows)
+        self.cross = {layer: (k.index_select(0, rows), v.index_select(0, rows)) for layer, (k, v) in self.cross.items()}

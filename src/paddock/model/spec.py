@@ -41,6 +41,8 @@ class RMSNorm:
 
 @dataclass(frozen=True)
 class LayerNorm:
+    """(x - mean) / sqrt(variance + eps) * weight + bias (arXiv 1607.06450)."""
+
     eps: float
     bias: bool = True
 
@@ -173,6 +175,11 @@ Position = Rope | Rope2D | Alibi | Buckets
 
 @dataclass(frozen=True)
 class Attention:
+    """Scaled dot products (arXiv 1706.03762); several query heads may share a key-value head (arXiv 2305.13245).
+
+    Weights: q (heads * head_dim, width), k and v (kv_heads * head_dim, width), out (width, heads * head_dim).
+    """
+
     heads: int
     kv_heads: int
     head_dim: int
@@ -223,6 +230,8 @@ class Experts:
 
 @dataclass(frozen=True)
 class Block:
+    """One layer: sublayers, each with a norm of its own kind `norm`, joined as `wiring` says."""
+
     attention: Attention
     feedforward: FeedForward | Experts
     norm: Norm
@@ -253,6 +262,8 @@ class Sinusoidal:
 
 @dataclass(frozen=True)
 class Embedding:
+    """Token ids to vectors: token * scale + position + segment, then the norm."""
+
     positions: Learned | Sinusoidal | None = None
     segments: int = 0  # BERT's sentence A/B table
     norm: Norm | None = None  # right after lookup (BLOOM, BERT)

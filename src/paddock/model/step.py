@@ -23,6 +23,7 @@ class Step:
     padding (batch, start + tokens) bool: True for real tokens, over all slots; None if there is no padding.
     segments (batch, tokens): BERT's sentence A/B; zeros if None.
     memory (batch, source, width), memory_padding (batch, source): an encoder's output, for cross-attention.
+    relative_bias (buckets, heads): the stack's table of learned distances (T5), put here by the stack itself.
     length: how long the whole text is planned to become (dynamic rotary scaling looks at it).
     memo: tables derived from the above, computed by the first layer that needs them and shared by the rest.
     """
@@ -35,6 +36,7 @@ class Step:
     segments: Tensor | None = None
     memory: Tensor | None = None
     memory_padding: Tensor | None = None
+    relative_bias: Tensor | None = None
     length: int = 0
     memo: dict[Any, Any] = field(default_factory=dict)
 

@@ -13,6 +13,7 @@ Parameters carry the same names in every family:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -153,7 +154,7 @@ class Transformer(nn.Module):
     def hidden(self, ids: Tensor, step: Step) -> Tensor:
         """(batch, tokens) ids to (batch, tokens, width), after the last norm. Advances the step's cache."""
         if self.relative_bias is not None:
-            step.memo["relative_bias"] = self.relative_bias.weight
+            step = replace(step, relative_bias=self.relative_bias.weight)
         x = self.embedding(ids, step)
         for block in self.blocks:
             x = block(x, step)

@@ -20,15 +20,13 @@ class Visibility:
     causal: bool
 
 
-def self_visibility(
-    mask: Mask, attention: Attention, step: Step, table: Tensor | None, dtype: torch.dtype
-) -> Visibility:
+def self_visibility(mask: Mask, attention: Attention, step: Step, dtype: torch.dtype) -> Visibility:
     """What the tokens of `step` see of all slots so far.
 
-    `table` (buckets, heads): T5's learned distances. A plain causal mask stays a word, not a tensor, so that kernels
-    can skip half the work; a single new token that sees everything needs no mask at all.
+    A plain causal mask stays a word, not a tensor, so that kernels can skip half the work; a single new token that sees
+    everything needs no mask at all.
     """
-    penalty = _penalty(attention, step, table)
+    penalty = _penalty(attention, step)
     allowed = _allowed(mask, attention.window, step)
     if penalty is None and allowed is None:
         return Visibility(None, causal=not isinstance(mask, Full) and step.tokens > 1)
@@ -81,14 +79,14 @@ def _allowed(mask: Mask, window: int | None, step: Step) -> Tensor | None:
     return result
 
 
-def _penalty(attention: Attention, step: Step, table: Tensor | None) -> Tensor | None:
+def _penalty(attention: Attention, step: Step) -> Tensor | None:
     match attention.position:
         case Alibi():
             keys = _key_positions(step)
             return alibi_bias(attention.position, attention.heads, attention.multiplier, step.positions, keys)
         case Buckets():
-            assert table is not None, "a stack with bucketed positions owns their table"
-            return table[bucket_of(attention.position, -_distance(step))].permute(0, 3, 1, 2).float()
+            assert step.relative_bias is not None, "a stack with bucketed positions owns their table"
+            return step.relative_bias[bucket_of(attention.position, -_distance(step))].permute(0, 3, 1, 2).float()
     return None
 
 
