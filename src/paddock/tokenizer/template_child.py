@@ -119,9 +119,10 @@ def serve() -> None:
     out = sys.stdout.buffer
     out.write(b"ready\n")
     out.flush()
-    for line in sys.stdin.buffer:
+    for number, line in enumerate(sys.stdin.buffer, 1):
         with memory_limit(used, len(line)):
             reply = answer(line)
+        reply["number"] = number
         out.write(json.dumps(reply).encode("ascii") + b"\n")
         out.flush()
         if reply.get("spent"):

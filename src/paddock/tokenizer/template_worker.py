@@ -37,13 +37,22 @@ class Worker:
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
+        self.asked = 0  # requests sent to this process; it counts them too, and each answer says which it is for
         self.lock = threading.Lock()
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The worker's answer to one request (see template_child.answer). Killed if there was none in time."""
+        """The worker's answer to one request (see template_child.answer). Killed if there was none in time.
+
+        Whatever ends the wait (Ctrl-C too) ends the process with it: the answer that is still to come must not be read
+        as the next request's, which may be another user's.
+        """
         line = json.dumps(request).encode("ascii") + b"\n"
         with self.lock:
-            reply = self._exchange(line, request["seconds"] * PATIENCE)
+            try:
+                reply = self._exchange(line, request["seconds"] * PATIENCE)
+            except BaseException:
+                self.stop()
+                raise
             if reply.get("spent"):
                 self.stop()
         return reply
@@ -55,6 +64,7 @@ class Worker:
                 assert process.stdin is not None
                 process.stdin.write(line)
                 process.stdin.flush()
+                self.asked += 1
                 break
             except OSError:
                 self.stop()
@@ -62,9 +72,11 @@ class Worker:
                     raise Killed from None
         answer = self._read(process, seconds)
         if not answer.endswith(b"\n"):
-            self.stop()
             raise Killed
-        return dict(json.loads(answer))
+        reply = dict(json.loads(answer))
+        if reply.pop("number") != self.asked:
+            raise Killed
+        return reply
 
     def _start(self) -> subprocess.Popen[bytes]:
         if not sys.executable:
@@ -88,7 +100,7 @@ class Worker:
                 f"the process that renders chat templates cannot be started: {error.strerror or error}",
                 fix="name a bundled template (`paddock template ls`); those render without a process",
             ) from None
-        self.process = process
+        self.process, self.asked = process, 0
         if self._read(process, START_SECONDS) != b"ready\n":
             self.stop()
             raise ResourceError("the process that renders chat templates did not start")
