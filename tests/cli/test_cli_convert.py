@@ -96,6 +96,43 @@ def test_nothing_is_overwritten_unasked(paddock: Callable, tmp_path: Path) -> No
     assert paddock("convert", target, target, "--force").code == 2
 
 
+@pytest.mark.parametrize("error", [OSError(5, "broken"), KeyboardInterrupt()])
+def test_a_failed_replacement_leaves_what_was_there(
+    paddock: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    target = tmp_path / "copy"
+    assert paddock("convert", "stories260K", target).code == 0
+    (target / "README.md").write_text("mine")
+    rename, goals = Path.rename, [target]
+
+    def breaks(self: Path, to: Path) -> Path:
+        if self.name == "new" and to in goals:
+            raise error
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", breaks)
+    assert paddock("convert", "stories260K", target, "--force").code in (1, 130)
+    assert (target / "README.md").read_text() == "mine" and (target / "model.safetensors").exists()
+    assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == ["copy"]
+
+
+def test_what_cannot_come_back_is_named(paddock: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "copy"
+    assert paddock("convert", "stories260K", target).code == 0
+    rename = Path.rename
+
+    def breaks(self: Path, to: Path) -> Path:
+        if to == target:
+            raise OSError(5, "broken")
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", breaks)
+    run = paddock("convert", "stories260K", target, "--force")
+    (kept,) = tmp_path.glob(".copy.*")
+    assert run.code == 1 and f"it is whole in {kept}" in run.err
+    assert (kept / "model.safetensors").exists()
+
+
 def test_anothers_tokenizer_is_not_replaced(paddock: Callable, tmp_path: Path, original: Path) -> None:
     (tmp_path / "tokenizer.bin").write_bytes(b"somebody else's")
     run = paddock("convert", original, tmp_path / "story.bin")

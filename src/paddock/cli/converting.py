@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import torch
 
 from paddock.checkpoint import llama2c
 from paddock.checkpoint.weights import published
-from paddock.checkpoint.writing import atomic_write
+from paddock.checkpoint.writing import FULL, atomic_write
 from paddock.cli import output
 from paddock.cli.loading import load
 from paddock.cli.options import Loading
@@ -131,9 +132,27 @@ def _write_folder(model: LanguageModel, goal: Path) -> None:
         new = scratch / "new"
         model.save(new)
         _copy_papers(model.checkpoint.path, new)
-        if goal.exists():
-            goal.rename(scratch / "old")
+        _swap(new, goal)
+
+
+def _swap(new: Path, goal: Path) -> None:
+    """`new` becomes `goal`. What stood there lies beside it meanwhile, and comes back if that fails."""
+    old = goal.with_name(f".{goal.name}.{secrets.token_hex(4)}.replaced")
+    try:
+        if os.path.lexists(goal):
+            goal.rename(old)
         new.rename(goal)
+    except BaseException as error:
+        if os.path.lexists(old) and not os.path.lexists(goal):
+            try:
+                old.rename(goal)
+            except OSError:
+                raise PaddockError(f"{goal} could not be replaced ({error})", fix=f"it is whole in {old}") from None
+        raise
+    if old.is_symlink():
+        old.unlink()
+    else:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _copy_papers(source: Path, goal: Path) -> None:
@@ -153,7 +172,7 @@ def _scratch(parent: Path) -> Iterator[Path]:
         folder.mkdir(parents=True)
         yield folder
     except OSError as error:
-        kind = ResourceError if error.errno == 28 else PaddockError
+        kind = ResourceError if error.errno in FULL else PaddockError
         raise kind(f"{parent} cannot be written: {error.strerror or error}") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)

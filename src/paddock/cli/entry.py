@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import sys
@@ -14,7 +13,6 @@ from paddock import __version__
 from paddock.errors import PaddockError, ResourceError, UsageError
 
 INTERRUPTED = 130
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 COMPLETE = "_PADDOCK_COMPLETE"  # set by the shell's completion script
 
 
@@ -77,6 +75,8 @@ def _guarded(command: Callable[[], int], debug: bool) -> int:
 
 def _known(error: MemoryError | RuntimeError | OSError) -> PaddockError | None:
     """What the machine refused, said as ours; PyTorch reports an allocation that failed as a RuntimeError."""
+    from paddock.checkpoint.writing import FULL
+
     text = str(error)
     if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:
         return ResourceError("out of memory", fix="use a smaller model, --dtype bfloat16, or fewer tokens")
