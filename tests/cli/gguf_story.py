@@ -26,7 +26,7 @@ NAMES = {
 }
 
 
-def write(path: Path, licence: str = "mit") -> Path:
+def write(path: Path, licence: str = "mit", template: str | None = None) -> Path:
     """float32 weights, and the vocabulary with scores that fall with the ids, as the original's do."""
     checkpoint = open_checkpoint(bundled())
     config = checkpoint.config
@@ -43,6 +43,8 @@ def write(path: Path, licence: str = "mit") -> Path:
     writer.add_rope_dimension_count(config["head_dim"])
     writer.add_vocab_size(config["vocab_size"])
     _vocabulary(writer)
+    if template is not None:
+        writer.add_chat_template(template)
     heads = {"q": config["num_attention_heads"], "k": config["num_key_value_heads"]}
     for name, stored in checkpoint.tensors.items():
         tensor = stored.load()

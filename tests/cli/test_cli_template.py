@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
+import gguf_story
 import pytest
+from cli_models import TEMPLATE
 from typer.testing import CliRunner
 
 from paddock.cli.template import app
@@ -90,6 +94,60 @@ def test_check_of_a_folder(shared_data, tmp_path):
     assert levels["BOS"] == "ok"
     assert levels["stop"] == "ok"
     assert call("render", str(tmp_path), "-m", "user: Q").stdout == "<s>user: Q</s>\n"
+
+
+HOSTILE = "\x1b]0;owned\x07{% for m in messages %}{{ m.content }}{% endfor %}"
+
+
+@pytest.mark.parametrize("verb", ["show", "render", "check"])
+def test_escape_sequences_do_not_reach_a_terminal(paddock: Callable, tmp_path: Path, verb: str) -> None:
+    path = tmp_path / "e.jinja"
+    path.write_text(HOSTILE, encoding="utf-8")
+    run = paddock("template", verb, path, terminal=True)
+    assert run.code == 0 and "\x1b]" not in run.out and "\x07" not in run.out
+    assert verb == "check" or "\\x1b]0;owned\\x07" in run.out
+    assert verb != "render" or paddock("template", verb, path).out == "\x1b]0;owned\x07Hello!"
+
+
+def test_colours_of_a_stranger_do_not_reach_a_terminal(paddock: Callable, tmp_path: Path) -> None:
+    path = tmp_path / "e.jinja"
+    path.write_text("{{ raise_exception('\x1b[31mred') }}", encoding="utf-8")
+    run = paddock("template", "check", path, terminal=True)
+    assert run.code == 1 and "\\x1b[31mred" in run.out and "\x1b[31mred" not in run.out
+
+
+def test_models_by_name_and_gguf_files(paddock: Callable, tmp_path: Path, talker: Path) -> None:
+    models = tmp_path / "home/models"
+    models.mkdir(parents=True)
+    shutil.copytree(talker, models / "my-talker")
+    file = gguf_story.write(models / "story.gguf", template="{{ bos_token }}" + TEMPLATE)
+    for which, name in (
+        ("my-talker", "chat_template.jinja"),
+        ("story", "story.gguf: tokenizer.chat_template"),
+        (file, "story.gguf: tokenizer.chat_template"),
+    ):
+        assert paddock("template", "show", which, "--json").json["name"] == name
+        assert "stop" in {row["about"] for row in paddock("template", "check", which, "--json").json}
+    assert paddock("template", "render", "story").out == "<s>user: Hello!\nassistant:"
+    run = paddock("template", "show", "stories260K")
+    assert run.code == 3 and "has no chat template" in run.err
+    assert paddock("template", "show", tmp_path / "none.gguf").code == 3
+
+
+def test_a_folder_without_a_tokenizer(paddock: Callable, tmp_path: Path) -> None:
+    (tmp_path / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
+    assert paddock("template", "render", tmp_path).out == "user: Hello!\nassistant:"
+    run = paddock("template", "check", tmp_path)
+    assert run.code == 0 and "need a tokenizer" in run.err
+    (tmp_path / "tokenizer.json").write_text("{", encoding="utf-8")
+    run = paddock("template", "check", tmp_path)
+    assert run.code == 3 and "tokenizer.json" in run.err
+
+
+def test_help_looks_like_that_of_every_verb(paddock: Callable) -> None:
+    run = paddock("template", "render", "--help")
+    assert run.code == 0 and run.out.startswith("usage: paddock template render") and "Examples:" in run.out
+    assert "Print one JSON value." in run.out
 
 
 def test_importing_the_command_imports_nothing_heavy():

@@ -10,7 +10,7 @@ import pytest
 from torch import Tensor
 
 import paddock
-from paddock.engine.opening import SideFiles
+from paddock.engine.opening import Beside
 from paddock.errors import TokenizerError
 
 NAMES = {
@@ -100,7 +100,7 @@ def test_a_gguf_file_without_a_vocabulary_runs_on_ids(bundled: Any, tmp_path: Pa
 
 def test_a_gguf_vocabulary_that_is_broken_is_refused(bundled: Any, tmp_path: Path) -> None:
     metadata = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": []}
-    beside = SideFiles(bundled.checkpoint)
+    beside = Beside.of(bundled.checkpoint)
     beside.metadata = metadata
     with pytest.raises(TokenizerError):
         beside.tokenizer(None)

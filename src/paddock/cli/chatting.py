@@ -16,7 +16,7 @@ from paddock.cli.generating import check_writes, rates, settings_table
 from paddock.cli.loading import load
 from paddock.cli.options import Loading
 from paddock.engine.locate import bundled, locate
-from paddock.engine.opening import SideFiles
+from paddock.engine.opening import Beside
 from paddock.errors import DataError, PaddockError, TemplateError, UsageError, did_you_mean
 from paddock.tokenizer.template_registry import no_template
 
@@ -74,7 +74,7 @@ def _is_plain(asked: Asked) -> bool:
     if asked.template in PLAIN:
         return True
     path = locate(asked.loading.model)
-    template = SideFiles(open_checkpoint(path, asked.loading.ignore_config)).template(asked.template)
+    template = Beside.of(open_checkpoint(path, asked.loading.ignore_config)).template(asked.template)
     if template is None and path != bundled():
         error = no_template(path.name)
         raise TemplateError(error.what, fix=f"{error.fix}; --template none goes on without turns")

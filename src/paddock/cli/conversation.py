@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from paddock.checkpoint.writing import write_text
+from paddock.cli.messages import read_messages
 from paddock.engine.language_model import LanguageModel
 from paddock.engine.request import Completion, Event
 from paddock.errors import ContextLengthError, DataError, UsageError
 from paddock.tokenizer.chat import encode_chat
 
 ROLES = ("system", "user", "assistant")
-MAX_FILE = 16 * 2**20
 FULL = "/reset begins afresh, /undo takes the last turn back"
 
 
@@ -156,16 +156,8 @@ def _parsed(value: str) -> Any:
 
 
 def _messages(path: Path) -> list[dict[str, str]]:
-    try:
-        if path.is_file() and path.stat().st_size > MAX_FILE:
-            raise DataError(f"{path} is too large for a conversation", expected=f"at most {MAX_FILE} bytes")
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON: {error}") from None
-    messages = value.get("messages") if isinstance(value, dict) else value
-    if not isinstance(messages, list) or not all(_is_message(message) for message in messages):
+    messages = read_messages(path)
+    if not all(_is_message(message) for message in messages):
         raise DataError(f"{path} holds no conversation", expected='[{"role": "user", "content": "..."}, ...]')
     if any(message["role"] == "system" for message in messages[1:]):
         raise DataError(f"{path} has a system message that is not the first")

@@ -16,7 +16,6 @@ import typer
 import paddock
 from paddock import kernels
 from paddock.cli import output
-from paddock.cli.showing import findings_text
 from paddock.engine.locate import bundled, home
 from paddock.errors import PaddockError
 from paddock.tokenizer.template_check import Finding
@@ -59,7 +58,7 @@ def doctor(json: bool) -> None:
     if json:
         output.as_json(findings)
     else:
-        output.painted_result(findings_text(findings))
+        output.painted_result(output.findings_text(findings))
     if any(finding.level == "fail" for finding in findings):
         raise typer.Exit(1)
 

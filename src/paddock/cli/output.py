@@ -14,8 +14,12 @@ import time
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
+if TYPE_CHECKING:
+    from paddock.tokenizer.template_check import Finding
+
+MARKS = {"ok": "32", "warn": "33", "fail": "31"}
 COLOURS = re.compile(r"(\x1b\[[0-9;]*m)")
 ESCAPES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 SPINNER_AFTER = 0.5  # seconds before a wait is worth a line
@@ -105,6 +109,18 @@ def cells(text: str) -> int:
     """Columns a terminal gives `text`."""
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
     return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
+
+
+def findings_text(findings: Sequence[Finding]) -> str:
+    """A line per finding, its level in colour, the fix below where something is to be done. For `painted_result`."""
+    colour = coloured(sys.stdout)
+    lines = []
+    for finding in findings:
+        mark = f"{finding.level:<4}"
+        lines.append(f"{painted(mark, MARKS[finding.level], colour)}  {finding.about}: {printable(finding.text)}")
+        if finding.fix and finding.level != "ok":
+            lines.append(f"      fix: {printable(finding.fix)}")
+    return "\n".join(lines)
 
 
 def size(count: float) -> str:

@@ -13,12 +13,11 @@ from paddock.cli.vouching import Finding, Licence, licence, template_health, tok
 from paddock.cli.weighing import Weights, files_of, stored_as, weigh
 from paddock.engine.defaults import published_defaults
 from paddock.engine.locate import locate
-from paddock.engine.opening import SideFiles
+from paddock.engine.opening import Beside
 from paddock.errors import PaddockError
 from paddock.tokenizer import Tokenizer
 from paddock.tokenizer.template import Template
 
-MARKS = {"ok": "32", "warn": "33", "fail": "31"}
 HARMLESS_DEFAULTS = {"transformers_version", "_from_model_config"}
 
 
@@ -28,7 +27,7 @@ class Facts:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self.weights: Weights = weigh(checkpoint)
-        self.side = SideFiles(checkpoint)
+        self.side = Beside.of(checkpoint)
         self.findings: list[Finding] = []
         self.tokenizer: Tokenizer | None = self._tokenizer()
         self.template: Template | None = self._template()
@@ -164,19 +163,7 @@ def _told(facts: Facts) -> dict[str, Any]:
 
 
 def _health(facts: Facts) -> str:
-    return _heading("health") + findings_text(facts.findings)
-
-
-def findings_text(findings: list[Finding]) -> str:
-    """A line per finding, its level in colour, the fix below where something is to be done."""
-    colour = output.coloured(sys.stdout)
-    lines = []
-    for finding in findings:
-        mark = f"{finding.level:<4}"
-        lines.append(f"{output.painted(mark, MARKS[finding.level], colour)}  {finding.about}: {finding.text}")
-        if finding.fix and finding.level != "ok":
-            lines.append(f"      fix: {finding.fix}")
-    return "\n".join(lines)
+    return _heading("health") + output.findings_text(facts.findings)
 
 
 def _heading(text: str) -> str:

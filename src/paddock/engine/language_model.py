@@ -19,7 +19,7 @@ from paddock.engine.continuation import Continuation
 from paddock.engine.defaults import Resolved, published_defaults
 from paddock.engine.generate import Generation
 from paddock.engine.locate import locate
-from paddock.engine.opening import SideFiles
+from paddock.engine.opening import Beside
 from paddock.engine.planning import Planner, check_generates
 from paddock.engine.pooling import Pooling, read_pooling
 from paddock.engine.request import Completion, id_rows, is_batch, stop_strings
@@ -58,7 +58,7 @@ def load(
         raise UsageError(f"quantize={quantize!r} is not supported", expected="None, the only value so far")
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else _device(device))
     checkpoint = open_checkpoint(locate(path_or_name), ignore_config)
-    beside = SideFiles(checkpoint)
+    beside = Beside.of(checkpoint)
     found, chat = beside.tokenizer(tokenizer), beside.template(template)
     return LanguageModel(checkpoint, checkpoint.model(dtype, where), found, chat, ignore_config)
 

@@ -15,15 +15,22 @@ from paddock.tokenizer.load import IN_ORDER
 from paddock.tokenizer.template import Template
 from paddock.tokenizer.template_registry import find_template
 
+CHAT_TEMPLATE = "tokenizer.chat_template"
 
-class SideFiles:
-    """Reads what a checkpoint keeps beside its weights; a GGUF file's metadata is parsed once for both."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.checkpoint = checkpoint
-        self.metadata: dict[str, Any] | None = None
-        if checkpoint.kind == "gguf":
-            self.metadata = dict(GGUFFile(checkpoint.path).metadata)
+class Beside:
+    """Reads what a model keeps beside its weights; a GGUF file's metadata is parsed once for both.
+
+    `kind` is that of a Checkpoint; `vocabulary`, of a llama2.c file, how many tokens it has.
+    """
+
+    def __init__(self, path: Path, kind: str, vocabulary: int = 0) -> None:
+        self.path, self.kind, self.vocabulary = path, kind, vocabulary
+        self.metadata: dict[str, Any] | None = dict(GGUFFile(path).metadata) if kind == "gguf" else None
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> Beside:
+        return cls(checkpoint.path, checkpoint.kind, checkpoint.architecture.vocabulary)
 
     def tokenizer(self, given: str | Path | None) -> Tokenizer | TokenizerError:
         """The tokenizer `given` by the user or kept with the model.
@@ -35,13 +42,12 @@ class SideFiles:
             return text.load(given)
         if self.metadata is not None:
             return _inside(self.metadata)
-        path = self.checkpoint.path
-        if self.checkpoint.kind == "llama2.c":
-            return _beside(path, self.checkpoint.architecture.vocabulary)
+        if self.kind == "llama2.c":
+            return _beside(self.path, self.vocabulary)
         try:
-            return text.load(path)
+            return text.load(self.path)
         except TokenizerError as error:
-            if any(True for name in IN_ORDER for _ in path.glob(name)):
+            if any(True for name in IN_ORDER for _ in self.path.glob(name)):
                 raise
             return error
 
@@ -50,8 +56,9 @@ class SideFiles:
         if given is not None:
             return find_template(template=given)
         if self.metadata is not None:
-            return find_template({"chat_template": self.metadata.get("tokenizer.chat_template")})
-        return find_template(self.checkpoint.path) if self.checkpoint.kind == "folder" else None
+            source = self.metadata.get(CHAT_TEMPLATE)
+            return None if source is None else Template(source, f"{self.path.name}: {CHAT_TEMPLATE}")
+        return find_template(self.path) if self.kind == "folder" else None
 
 
 def _inside(metadata: dict[str, Any]) -> Tokenizer | TokenizerError:

@@ -118,9 +118,13 @@ def find_template(
     return None if source is None else _from_folder(Path(source), variant)
 
 
+def is_bundled(name: str) -> bool:
+    """Whether `name` is a bundled format's, or an alias of one."""
+    return any(name == entry.name or name in entry.aliases for entry in entries().values())
+
+
 def _named(template: str | Path) -> Template:
-    known = {name for entry in entries().values() for name in (entry.name, *entry.aliases)}
-    if str(template) in known:
+    if is_bundled(str(template)):
         return registered(str(template))
     path = Path(template)
     if isinstance(template, Path) or path.suffix in (".jinja", ".jinja2", ".txt") or path.is_file():
