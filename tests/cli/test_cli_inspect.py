@@ -228,3 +228,27 @@ def test_the_doctor_finds_faults(paddock: Callable, monkeypatch: pytest.MonkeyPa
     assert run.code == 1
     assert "fail  bundled model: tells another story" in run.out and "fail  no-such-library" in run.out
     assert "warn  memory" in run.out and "fix: set OMP_NUM_THREADS=" in run.out
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"head_dim": 2**24, "hidden_size": 2**24, "num_attention_heads": 2**20},
+        {"model_type": "mixtral", "num_hidden_layers": 4096, "num_local_experts": 4096, "num_experts_per_tok": 2},
+    ],
+)
+def test_sizes_that_no_file_holds_are_refused_unbuilt(
+    paddock: Callable, storyteller: Path, tmp_path: Path, sizes: dict[str, object]
+) -> None:
+    path = tmp_path / "all/bad"
+    shutil.copytree(storyteller, path)
+    shutil.copytree(storyteller, tmp_path / "all/good")
+    config = json.loads((path / "config.json").read_text()) | {"head_dim": None} | sizes
+    (path / "config.json").write_text(json.dumps(config))
+    run = paddock("show", path)
+    assert run.code == 3 and "config.json describes" in run.err, run.err
+    run = paddock("ls", tmp_path / "all", "--json")
+    assert run.code == 0
+    rows = {row["name"]: row for row in run.json}
+    assert "config.json describes" in rows["bad"]["error"] and rows["bad"]["parameters"] is None
+    assert rows["good"]["parameters"] == 260_032 and rows["good"]["error"] is None

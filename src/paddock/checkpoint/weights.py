@@ -48,8 +48,7 @@ def build(
     first that holds NaN, infinity or a number too large for `dtype` (unless `check_finite` is off).
     """
     dtype = dtype or native_dtype(tensors)
-    _check_scale(architecture, len(tensors))
-    model = sketch(architecture)
+    model = sketch(architecture, len(tensors))
     expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
     rules = [rule for rule in rules if rule.when(architecture)]
     placed = [place(name, stored, rules, architecture, expected) for name, stored in tensors.items()]
@@ -90,8 +89,14 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def sketch(architecture: Architecture) -> Transformer:
-    """The model on the meta device: names and shapes, no numbers. Raises CheckpointError for sizes beyond 2^63."""
+def sketch(architecture: Architecture, tensors: int | None = None) -> Transformer:
+    """The model on the meta device: names and shapes, no numbers.
+
+    `tensors`: how many the files hold, where there are files; what they could never fill is refused unbuilt, as
+    building millions of modules takes minutes. Raises CheckpointError for that, and for sizes beyond 2^63.
+    """
+    if tensors is not None:
+        _check_scale(architecture, tensors)
     try:
         with torch.device("meta"), _Unfilled():
             return Transformer(architecture)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from paddock.checkpoint.checkpoint import open_checkpoint
+from paddock.checkpoint.weights import sketch
 from paddock.cli import output
 from paddock.cli.weighing import files_of, stored_as
 from paddock.engine.locate import names
 from paddock.errors import PaddockError, UsageError
-from paddock.model.transformer import Transformer
 
 
 def ls(folder: str | None, json: bool) -> None:
@@ -71,8 +69,7 @@ def _row(name: str, path: Path) -> dict[str, Any]:
     row |= {"kind": None, "bytes": 0, "error": None}
     try:
         checkpoint = open_checkpoint(path)
-        with torch.device("meta"):
-            model = Transformer(checkpoint.architecture)
+        model = sketch(checkpoint.architecture, len(checkpoint.tensors))
         row["family"], row["kind"] = checkpoint.architecture.family, checkpoint.kind
         row["parameters"] = sum(parameter.numel() for parameter in model.parameters())
         row["stored_as"] = next(iter(stored_as(checkpoint)), None)

@@ -9,10 +9,9 @@ import torch
 
 from paddock.checkpoint.checkpoint import Checkpoint
 from paddock.checkpoint.gguf import GGUFFile
-from paddock.checkpoint.weights import TIED, place
+from paddock.checkpoint.weights import TIED, place, sketch
 from paddock.model.families import family
 from paddock.model.spec import Architecture, Experts
-from paddock.model.transformer import Transformer
 
 WEIGHT_FILES = {".safetensors", ".bin", ".gguf"}
 
@@ -46,8 +45,8 @@ class Weights:
 def weigh(checkpoint: Checkpoint) -> Weights:
     """Counts parameters and bytes by part. Raises CheckpointError for tensors that have no place in the model."""
     architecture = checkpoint.architecture
-    with torch.device("meta"):
-        shapes = {name: tuple(p.shape) for name, p in Transformer(architecture).named_parameters()}
+    model = sketch(architecture, len(checkpoint.tensors))
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
     types = _types(checkpoint, shapes)
     parts: dict[str, list[int]] = {}
     dtypes: dict[str, int] = {}
