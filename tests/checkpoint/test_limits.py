@@ -16,6 +16,7 @@ from paddock.checkpoint.checkpoint import open_checkpoint
 from paddock.errors import CheckpointError, ResourceError
 from paddock.tokenizer.load import load as load_tokenizer
 from paddock.tokenizer.template import Template
+from paddock.tokenizer.template_registry import find_template
 
 KEY, ARRAY, STRING, U8, U32 = "general.architecture", 9, 8, 0, 4
 
@@ -253,6 +254,24 @@ TEMPLATES: dict[str, Callable[[], str]] = {
 @pytest.mark.parametrize("title", TEMPLATES)
 def test_templates(title: str, tmp_path: Path) -> None:
     refused(render, tmp_path / "chat_template.jinja", TEMPLATES[title]().encode())
+
+
+CONFIGS: dict[str, Callable[[], bytes]] = {
+    "20 MB of lists": lambda: b'{"chat_template": [' + b"[]," * 7_000_000 + b"[]]}",
+    "a list of lists": lambda: b"[" + b"[]," * 7_000_000 + b"[]]",
+    "brackets": lambda: b'{"chat_template": ' + b"[" * 2**20,
+    "64 MiB of numbers": lambda: b'{"chat_template": [' + b"0," * (30 * 2**20) + b"0]}",
+}
+
+
+def template_beside(path: Path) -> None:
+    find_template(path.parent)
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "chat_template.json"])
+@pytest.mark.parametrize("title", CONFIGS)
+def test_template_configurations(title: str, name: str, tmp_path: Path) -> None:
+    refused(template_beside, tmp_path / name, CONFIGS[title]())
 
 
 # The measuring itself.

@@ -6,7 +6,6 @@ Nothing is guessed. A model's name only *suggests* a bundled format, in the fix 
 from __future__ import annotations
 
 import functools
-import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -15,7 +14,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from paddock.errors import TemplateError, nearest
+from paddock.errors import TemplateError, TokenizerError, nearest
+from paddock.tokenizer.files import as_json, read_bytes
 from paddock.tokenizer.template import Template
 from paddock.tokenizer.template_source import MAX_SOURCE
 
@@ -183,12 +183,9 @@ def _config(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        value = json.loads(_read(path, MAX_CONFIG))
-    except (ValueError, RecursionError) as error:
-        raise TemplateError(f"{path} is not valid JSON: {error}", fix="download or copy the file again") from None
-    if not isinstance(value, dict):
-        raise TemplateError(f"{path} holds a JSON {type(value).__name__}", expected="an object")
-    return value
+        return as_json(read_bytes(path, MAX_CONFIG), str(path))
+    except TokenizerError as error:
+        raise TemplateError(error.what, expected=error.expected, fix=error.fix) from None
 
 
 def _read(path: Path, limit: int) -> str:
