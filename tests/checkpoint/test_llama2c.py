@@ -105,7 +105,7 @@ def test_quantising_gives_the_real_int8_file(weights: Path) -> None:
 def test_written_files_read_back(tmp_path: Path, version: int, tied: bool) -> None:
     config, tensors = tiny(tied)
     path = tmp_path / "model.bin"
-    llama2c.write(path, config, tensors, version, group_size=32)
+    llama2c.write(path, config, tensors, version, group_size=32 if version == 2 else None)
     again_config, again = loaded(path)
     assert again.keys() == tensors.keys()
     assert config.items() <= again_config.items()
@@ -114,7 +114,9 @@ def test_written_files_read_back(tmp_path: Path, version: int, tied: bool) -> No
             assert torch.equal(again[name], tensor), name
         else:
             assert (again[name] - tensor).abs().max() <= tensor.abs().max() / 127 / 2 * 1.001, name
-    llama2c.write(path, again_config, again, version, group_size=32)  # onto the file that is mapped
+    llama2c.write(
+        path, again_config, again, version, group_size=32 if version == 2 else None
+    )  # onto the file that is mapped
     assert all(torch.equal(again[name], tensor) for name, tensor in loaded(path)[1].items())
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.bin"]
 
@@ -147,7 +149,7 @@ def test_rotation_orders_are_inverse_and_pair_neighbours_with_halves() -> None:
 
 def test_groups_are_halved_until_rows_divide_into_them(tmp_path: Path) -> None:
     config, tensors = tiny()
-    llama2c.write(tmp_path / "model.bin", config, tensors, version=2, group_size=64)
+    llama2c.write(tmp_path / "model.bin", config, tensors, version=2)
     assert struct.unpack("<i", (tmp_path / "model.bin").read_bytes()[37:41]) == (32,)
     zero = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
     llama2c.write(tmp_path / "zero.bin", config, zero, version=2)
@@ -202,6 +204,10 @@ def test_wrong_tensors_are_refused(tmp_path: Path) -> None:
         llama2c.write(tmp_path / "model.bin", config, tensors, version=3)
     with pytest.raises(UsageError):
         llama2c.write(tmp_path / "model.bin", config, tensors, version=2, group_size=1)
+    with pytest.raises(UsageError, match="do not divide"):
+        llama2c.write(tmp_path / "model.bin", config, tensors, version=2, group_size=64)
+    with pytest.raises(UsageError, match="has no groups"):
+        llama2c.write(tmp_path / "model.bin", config, tensors, version=1, group_size=32)
     assert not any(tmp_path.iterdir())
     same = tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"]}
     llama2c.write(tmp_path / "model.bin", config, same)  # a tied classifier given again is no contradiction
@@ -219,7 +225,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[int, bytes]:
     path = tmp_path_factory.mktemp("llama2c") / "model.bin"
     found = {}
     for version in (0, 1, 2):
-        llama2c.write(path, config, tensors, version, group_size=32)
+        llama2c.write(path, config, tensors, version, group_size=32 if version == 2 else None)
         found[version] = path.read_bytes()
     return found
 

@@ -77,6 +77,47 @@ def test_a_change_of_type_is_compared_with_the_original(paddock: Callable, tmp_p
     assert json.loads((tmp_path / "half/config.json").read_text())["dtype"] == "bfloat16"
 
 
+def test_a_rounded_type_in_a_float32_file_is_no_failure(paddock: Callable, tmp_path: Path) -> None:
+    run = paddock("convert", "stories260K", tmp_path / "half.bin", "--dtype", "bfloat16")
+    assert run.code == 0 and "llama2.c stores float32" in run.err and "rounded" in run.out
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "said"),
+    [
+        ("folder", ("--version", 1), "shape llama2.c files"),
+        ("folder", ("--group-size", 4), "shape llama2.c files"),
+        ("a.bin", ("--group-size", 4), "has no groups"),
+        ("a.bin", ("--version", 2, "--group-size", 7), "expected 2, 4"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    paddock: Callable, tmp_path: Path, target: str, options: tuple, said: str
+) -> None:
+    run = paddock("convert", "stories260K", tmp_path / target, *options)
+    assert run.code == 2 and said in run.err and not (tmp_path / target).exists()
+
+
+def test_the_group_size_used_is_said(paddock: Callable, tmp_path: Path) -> None:
+    assert "groups of 4" in paddock("convert", "stories260K", tmp_path / "q8.bin", "--version", 2).err
+
+
+def test_what_does_not_agree_takes_no_place(paddock: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from paddock.cli import converting
+
+    monkeypatch.setattr(converting, "compare", lambda *_, **__: converting.Parity(0, 16, 9.0, 10.0, rounded=False))
+    run = paddock("convert", "stories260K", tmp_path / "copy")
+    assert run.code == 1 and "does not compute" in run.err
+    assert not (tmp_path / "copy").exists() and not list(tmp_path.glob(".paddock-*"))
+
+
+def test_a_missing_tokenizer_is_said(paddock: Callable, tmp_path: Path, original: Path) -> None:
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copyfile(original, alone / "m.bin")
+    assert "no tokenizer was written" in paddock("convert", alone / "m.bin", tmp_path / "copy").err
+
+
 def test_the_licence_goes_where_the_weights_go(paddock: Callable, tmp_path: Path) -> None:
     assert paddock("convert", "stories260K", tmp_path / "copy").code == 0
     assert (tmp_path / "copy/LICENSE").read_bytes() == (bundled() / "LICENSE").read_bytes()

@@ -65,6 +65,11 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Stored]]:
     return _config(header), stored
 
 
+def group_of(path: str | Path) -> int:
+    """How many weights share a scale in an int8 file; 0 in a float32 one."""
+    return _header(MappedFile(path)).group
+
+
 def _header(file: MappedFile) -> Header:
     (first,) = struct.unpack("<I", file.bytes(0, 4, "the first field"))
     if first != MAGIC:
@@ -154,13 +159,14 @@ def write(
     config: Mapping[str, object],
     tensors: Mapping[str, Tensor],
     version: int = 0,
-    group_size: int = 64,
+    group_size: int | None = None,
 ) -> None:
     """Writes a LLaMA model, given as a Hugging Face config and tensors with Hugging Face names, whole or not at all.
 
-    Version 2 quantises matrices to int8 in groups of `group_size`, halved until rows divide into whole groups, as
-    `runq.c` walks rows. Raises UnsupportedError when the format has no place for something the model has, and
-    CheckpointError when tensors are missing, unexpected or of another shape than the config says.
+    Version 2 quantises matrices to int8 in groups of `group_size`, which must divide the rows, as `runq.c` walks them;
+    None is 64, halved until it does. Raises UsageError for another version or group size, UnsupportedError when the
+    format has no place for something the model has, and CheckpointError when tensors are missing, unexpected or of
+    another shape than the config says.
     """
     header = _header_of(config, version, group_size)
     tensors = _complete(header, tensors)
@@ -181,7 +187,7 @@ def write(
                 _put(file, weight)
 
 
-def _header_of(config: Mapping[str, object], version: int, group_size: int) -> Header:
+def _header_of(config: Mapping[str, object], version: int, group_size: int | None) -> Header:
     """The header for this config, once nothing in it is beyond the format."""
     if version not in HEADER_BYTES:
         raise UsageError(f"llama2.c version {version} is not known", expected="0, 1 or 2")
@@ -194,6 +200,10 @@ def _header_of(config: Mapping[str, object], version: int, group_size: int) -> H
         size if isinstance(size, int) and not isinstance(size, bool) else 0 for size in sizes
     )
     tied = bool(config.get("tie_word_embeddings", False))
+    if version != 2 and group_size is not None:
+        raise UsageError(
+            f"llama2.c version {version} has no groups", fix="leave the group size out, or ask for version 2"
+        )
     group = _group(width, hidden, group_size) if version == 2 else 0
     header = Header(version, width, hidden, layers, heads, kv_heads, vocab, context, tied, group)
     wrong = header.wrong()
@@ -226,14 +236,22 @@ def _fixed(config: Mapping[str, object]) -> list[tuple[str, object, tuple[object
     ]
 
 
-def _group(width: int, hidden: int, group_size: int) -> int:
-    if group_size < 2:
-        raise UsageError(f"a group size of {group_size} saves nothing", expected="2 or more, usually 64")
-    group = group_size
+def _group(width: int, hidden: int, group_size: int | None) -> int:
+    if group_size is not None:
+        if group_size < 2:
+            raise UsageError(f"a group size of {group_size} saves nothing", expected="2 or more, usually 64")
+        if width % group_size or hidden % group_size:
+            fits = ", ".join(str(size) for size in range(2, 257) if width % size == hidden % size == 0)
+            raise UsageError(
+                f"groups of {group_size} do not divide the widths {width} and {hidden}",
+                expected=fits or "no size does; version 1 needs none",
+            )
+        return group_size
+    group = 64
     while width % group or hidden % group:
         group //= 2
         if group < 2:
-            raise UnsupportedError(f"no group size up to {group_size} divides the widths {width} and {hidden}")
+            raise UnsupportedError(f"no group size up to 64 divides the widths {width} and {hidden}")
     return group
 
 

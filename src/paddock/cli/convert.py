@@ -29,11 +29,17 @@ def convert(
     tokenizer: o.TokenizerFile = None,
     ignore_config: o.IgnoreConfig = None,
     version: Annotated[
-        int, typer.Option("--version", metavar="N", help="llama2.c: 0 or 1 (float32), 2 (int8).", show_default=True)
-    ] = 0,
+        int | None,
+        typer.Option("--version", metavar="N", help="llama2.c: 0 or 1 (float32), 2 (int8). [default: 0]"),
+    ] = None,
     group_size: Annotated[
-        int, typer.Option("--group-size", metavar="N", help="llama2.c version 2: weights that share a scale.")
-    ] = 64,
+        int | None,
+        typer.Option(
+            "--group-size",
+            metavar="N",
+            help="llama2.c version 2: weights that share a scale. [default: 64, halved until it divides the rows]",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace TARGET if it is there.", show_default=False)] = False,
     json: o.Json = False,
 ) -> None:

@@ -8,23 +8,27 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from json import dumps as json_text
 from pathlib import Path
 
 import torch
 
 from paddock.checkpoint import llama2c
+from paddock.checkpoint.checkpoint import Checkpoint
+from paddock.checkpoint.gguf import GGUFFile
 from paddock.checkpoint.weights import published
-from paddock.checkpoint.writing import FULL, atomic_write
+from paddock.checkpoint.writing import FULL
 from paddock.cli import output
 from paddock.cli.loading import load
 from paddock.cli.options import Loading
-from paddock.cli.vouching import LICENCE_FILES
+from paddock.cli.vouching import LICENCE_FILES, licence
 from paddock.engine.language_model import LanguageModel
 from paddock.engine.locate import locate
 from paddock.errors import PaddockError, ResourceError, UnsupportedError, UsageError
 from paddock.model.families import family
 from paddock.tokenizer import write_llama2c
 
+TOKENIZER = "tokenizer.bin"
 PROBE = "Once upon a time"
 STEPS = 16
 TOLERANCE = 1e-4  # of logits, where nothing was rounded
@@ -46,27 +50,38 @@ class Parity:
     rounded: bool
 
 
-def convert(asked: Loading, target: str, *, version: int, group_size: int, force: bool, json: bool) -> None:
+def convert(
+    asked: Loading, target: str, *, version: int | None, group_size: int | None, force: bool, json: bool
+) -> None:
     source, goal = locate(asked.model), Path(target).expanduser()
     _check_target(source, goal, force)
+    if goal.suffix != ".bin" and (version is not None or group_size is not None):
+        raise UsageError("--version and --group-size shape llama2.c files", fix="name a target that ends in .bin")
     output.note(f"reading {source}")
     model, _ = load(asked)
-    output.note(f"writing {goal}")
-    with output.waiting(f"writing {goal.name}"):
-        if goal.suffix == ".bin":
-            _write_llama2c(model, goal, version, group_size, force)
-        else:
-            _write_folder(model, goal)
-    output.note("comparing both")
-    original = model if asked.dtype == "auto" else load(replace(asked, dtype="auto"))[0]
-    written, _ = load(Loading(str(goal), device=asked.device, tokenizer=asked.tokenizer))
-    parity = compare(original, written, rounded=goal.suffix == ".bin" and version == 2)
+    with _scratch(goal.parent) as scratch:
+        output.note(f"writing {goal}")
+        new = scratch / ("new.bin" if goal.suffix == ".bin" else "new")
+        with output.waiting(f"writing {goal.name}"):
+            if goal.suffix == ".bin":
+                _write_llama2c(model, new, version or 0, group_size)
+            else:
+                _write_folder(model, new)
+        output.note("comparing both")
+        original = model if asked.dtype == "auto" else load(replace(asked, dtype="auto"))[0]
+        written, _ = load(Loading(str(new), device=asked.device, tokenizer=asked.tokenizer))
+        parity = compare(original, written, rounded=version == 2 or _type(model) != _type(original))
+        if not parity.rounded and parity.largest_difference > TOLERANCE * max(1.0, parity.largest_logit):
+            raise PaddockError(f"what was written does not compute what {source} does", fix="please report this")
+        _put(new, goal, force)
     if json:
         output.as_json({"source": str(source), "target": str(goal), "parity": parity})
     else:
         output.result(_said(goal, parity))
-    if not parity.rounded and parity.largest_difference > TOLERANCE * max(1.0, parity.largest_logit):
-        raise PaddockError(f"{goal} does not compute what {source} does", fix="keep the source, and report this")
+
+
+def _type(model: LanguageModel) -> torch.dtype:
+    return model.model.embedding.tokens.weight.dtype
 
 
 def _check_target(source: Path, goal: Path, force: bool) -> None:
@@ -99,40 +114,48 @@ def _is_ours(name: str) -> bool:
     return name in OURS or name.endswith(OURS_ALSO) or vocabulary
 
 
-def _write_llama2c(model: LanguageModel, goal: Path, version: int, group_size: int, force: bool) -> None:
+def _write_llama2c(model: LanguageModel, new: Path, version: int, group_size: int | None) -> None:
     tensors = {item.name: item.tensor() for item in published(model.model, family(model.checkpoint.config).RULES)}
-    beside = goal.parent / "tokenizer.bin"
-    with _scratch(goal.parent) as scratch:
-        vocabulary = _tokenizer_bin(model, scratch / "tokenizer.bin")
-        foreign = beside.exists() and beside.read_bytes() != vocabulary
-        if foreign and (vocabulary is None or not force):
-            fix = "write into another folder" + ("" if vocabulary is None else "; --force replaces it")
-            raise UsageError(f"{beside} belongs to another model", fix=fix)
-        llama2c.write(goal, dict(model.checkpoint.config), tensors, version, group_size)
-        if vocabulary is not None:
-            with atomic_write(beside) as partial:
-                partial.write_bytes(vocabulary)
+    _tokenizer_bin(model, new.with_name(TOKENIZER))
+    llama2c.write(new, dict(model.checkpoint.config), tensors, version, group_size)
+    if version == 2:
+        output.note(f"weights in groups of {llama2c.group_of(new)}")
+    elif _type(model) != torch.float32:
+        output.note("llama2.c stores float32, whatever the numbers were rounded to before")
 
 
-def _tokenizer_bin(model: LanguageModel, scratch: Path) -> bytes | None:
-    """The bytes of tokenizer.bin; None, and a note, for a vocabulary that the format cannot hold."""
+def _put(new: Path, goal: Path, force: bool) -> None:
+    """What was written and compared takes its place."""
+    if goal.suffix != ".bin":
+        return _swap(new, goal)
+    vocabulary, beside = new.with_name(TOKENIZER), goal.with_name(TOKENIZER)
+    written = vocabulary.read_bytes() if vocabulary.exists() else None
+    if beside.exists() and beside.read_bytes() != written and (written is None or not force):
+        fix = "write into another folder" + ("" if written is None else "; --force replaces it")
+        raise UsageError(f"{beside} belongs to another model", fix=fix)
+    new.replace(goal)
+    if written is not None:
+        vocabulary.replace(beside)
+    return None
+
+
+def _tokenizer_bin(model: LanguageModel, path: Path) -> None:
+    """Writes tokenizer.bin; a note instead, for a vocabulary that the format cannot hold."""
     try:
-        write_llama2c(scratch, model.tokenizer)
-        return scratch.read_bytes()
+        write_llama2c(path, model.tokenizer)
     except (UsageError, UnsupportedError) as error:
         output.note(f"no tokenizer.bin: {error.what}")
     except PaddockError as error:
         output.note(f"no tokenizer.bin: the source has no tokenizer ({error.what})")
-    return None
 
 
-def _write_folder(model: LanguageModel, goal: Path) -> None:
-    """Into a new folder beside the goal, which then takes its place: an interrupted run leaves the goal as it was."""
-    with _scratch(goal.parent) as scratch:
-        new = scratch / "new"
-        model.save(new)
-        _copy_papers(model.checkpoint.path, new)
-        _swap(new, goal)
+def _write_folder(model: LanguageModel, new: Path) -> None:
+    model.save(new)
+    _write_papers(model.checkpoint, new)
+    try:
+        model.tokenizer  # noqa: B018 - only to hear whether there is one
+    except PaddockError as error:
+        output.note(f"no tokenizer was written: {error.what}; --tokenizer PATH names one")
 
 
 def _swap(new: Path, goal: Path) -> None:
@@ -155,13 +178,17 @@ def _swap(new: Path, goal: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _copy_papers(source: Path, goal: Path) -> None:
-    """The licence and the model card go where the weights go."""
-    if not source.is_dir():
-        return
-    for name in ("README.md", *LICENCE_FILES):
-        if (source / name).is_file():
-            shutil.copyfile(source / name, goal / name)
+def _write_papers(checkpoint: Checkpoint, goal: Path) -> None:
+    """The licence and the model card go where the weights go; a GGUF file's licence becomes a card."""
+    source = checkpoint.path
+    if source.is_dir():
+        for name in ("README.md", *LICENCE_FILES):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, goal / name)
+    elif checkpoint.kind == "gguf":
+        stated = licence(checkpoint, GGUFFile(source).metadata).name
+        if stated is not None:
+            (goal / "README.md").write_text(f"---\nlicense: {json_text(stated)}\n---\n", encoding="utf-8")
 
 
 @contextlib.contextmanager
