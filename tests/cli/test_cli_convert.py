@@ -58,6 +58,7 @@ def test_from_gguf(paddock: Callable, tmp_path: Path) -> None:
     assert run.code == 0, run.err
     assert "16 of 16 greedy tokens equal" in run.out and "differ by at most 0 " in run.out
     assert same_weights(tmp_path / "story", bundled())
+    assert paddock("show", tmp_path / "story", "--json").json["licence"]["name"] == "mit"
     for place in (file, tmp_path / "story"):
         assert (
             paddock("generate", "Once upon", "-n", 9, "-m", place, "--temp", 0).out
