@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -9,13 +10,16 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from paddock.cli import chatting
 from paddock.cli.conversation import Conversation
-from paddock.errors import UsageError
+from paddock.engine.request import Event
+from paddock.errors import ResourceError, UsageError
 
 
 def test_the_bundled_model_goes_on_with_the_story(paddock: Callable) -> None:
@@ -156,6 +160,55 @@ def test_an_answer_cut_short_stays_in_the_conversation() -> None:
     assert talk.undo() == "Once" and talk.messages == []
 
 
+class Failing:
+    """Events of an answer that ends in an error."""
+
+    def __init__(self, texts: list[str], error: BaseException) -> None:
+        self.texts, self.error = texts, error
+
+    def __iter__(self) -> Iterator[Event]:
+        for text in self.texts:
+            yield Event(5, text, -1.0)
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [ResourceError("out of memory"), RuntimeError("a fault"), KeyboardInterrupt()])
+@pytest.mark.parametrize(("texts", "kept"), [([], []), ([" upon"], ["Once", " upon"])])
+def test_an_answer_that_fails_leaves_no_empty_turn(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, texts: list[str], kept: list[str]
+) -> None:
+    import paddock as package
+
+    talk = Conversation(package.load(), plain=True)
+    monkeypatch.setattr(talk, "_start", lambda: Failing(texts, error))
+    with pytest.raises(type(error)):
+        list(talk.answer("Once"))
+    assert [message["content"] for message in talk.messages] == kept
+
+
+def test_ctrl_c_while_printing_ends_the_answer_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import paddock as package
+
+    def interrupted(text: str) -> None:
+        if text != "\n":
+            raise KeyboardInterrupt
+
+    talk = Conversation(package.load(), plain=True)
+    monkeypatch.setattr(chatting.output, "piece", interrupted)
+    held = []
+    answer = Conversation.answer
+
+    def hold(self: Conversation, text: str) -> Any:
+        held.append(answer(self, text))  # as whoever holds a reference would keep it from being closed
+        return held[-1]
+
+    monkeypatch.setattr(Conversation, "answer", hold)
+    chat = chatting.Chat(talk, 0.0, verbose=False)
+    chat.interactive = True
+    chat._answer("Once")
+    assert [message["content"] for message in talk.messages] == ["Once", " upon"]
+
+
 class Typist:
     """Somebody at a real (pseudo) terminal."""
 
@@ -176,6 +229,15 @@ class Typist:
         found, _, self.seen = self.seen.partition(text)
         return found + text
 
+    def interrupt(self, text: str) -> None:
+        """Ctrl-C until `text` appears: Python hears one that comes just before it waits for a key with the next key."""
+        for _ in range(10):
+            self.type("\x03")
+            with contextlib.suppress(AssertionError):
+                self.until(text, 6)
+                return
+        raise AssertionError(self.seen)
+
     def type(self, text: str) -> None:
         os.write(self.terminal, text.encode())
 
@@ -193,6 +255,8 @@ class Typist:
 
 def test_at_a_terminal_ctrl_c_stops_the_answer_and_not_the_program() -> None:
     typist = Typist("chat", "-n", "480")
+    typist.until(">>> ")
+    typist.type("/set min_new_tokens=470\r")  # a story that is over before the test hears of it cannot be stopped
     typist.until(">>> ")
     typist.type("Once upon a time\r")
     typist.until(" was")
@@ -212,8 +276,8 @@ def test_at_a_terminal_ctrl_c_stops_the_answer_and_not_the_program() -> None:
 def test_at_a_terminal_two_ctrl_c_leave() -> None:
     typist = Typist("chat")
     typist.until(">>> ")
-    typist.type("\x03")
-    typist.until("Ctrl-C again")
+    typist.interrupt("Ctrl-C again")
     typist.until(">>> ")
-    typist.type("\x03")
+    with contextlib.suppress(OSError):  # gone, as it should be
+        typist.interrupt("interrupted")
     assert typist.leave() == 130

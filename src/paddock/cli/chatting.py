@@ -144,12 +144,12 @@ class Chat:
         self._answer(message.removeprefix("/") if message.startswith("//") else message)
 
     def _answer(self, message: str) -> None:
-        answer = self.talk.answer(message)
         begun = stopped = False
         try:
-            for event in answer:
-                output.piece(event.text)
-                begun = True
+            with contextlib.closing(self.talk.answer(message)) as answer:  # also where Ctrl-C comes while printing
+                for event in answer:
+                    begun = True
+                    output.piece(event.text)
         except KeyboardInterrupt:
             if not self.interactive:
                 raise
@@ -158,7 +158,8 @@ class Chat:
             if begun:
                 output.piece("\n")
         if stopped:
-            output.note("(stopped; what was written stays in the conversation)")
+            kept = "what was written stays in the conversation" if begun else "the message is taken back"
+            output.note(f"(stopped; {kept})")
         self._remark()
 
     def _remark(self) -> None:

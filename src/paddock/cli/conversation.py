@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,10 +45,11 @@ class Conversation:
         rest = self.messages[1:] if self.system is not None else self.messages
         self.messages = [*([{"role": "system", "content": text}] if text else []), *rest]
 
-    def answer(self, text: str) -> Iterator[Event]:
+    def answer(self, text: str) -> Generator[Event, None, None]:
         """Says `text` and yields the answer as it comes; what came until then stays where the iteration is cut short.
 
-        Where the conversation does not fit the model, or the template refuses it, nothing is kept.
+        Where the conversation does not fit the model, the template refuses it, or the answer ends (by an error or by
+        Ctrl-C) before its first piece, nothing is kept.
         """
         self.last = None
         self.messages.append({"role": "user", "content": text})
@@ -69,8 +70,16 @@ class Conversation:
                 yield event
             else:
                 self.last = running.completion()
-        finally:
-            self.messages.append({"role": "assistant", "content": written})
+        except BaseException:
+            if written:
+                self._answered(written)
+            else:
+                self.messages.pop()  # an empty answer would be read as one by the template
+            raise
+        self._answered(written)
+
+    def _answered(self, text: str) -> None:
+        self.messages.append({"role": "assistant", "content": text})
 
     def _start(self) -> Any:
         options: dict[str, Any] = {**self.settings, "stop": list(self.stop) or None}

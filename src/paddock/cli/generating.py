@@ -77,10 +77,10 @@ def _answer(model: LanguageModel, prompt: str | list[int], asked: Asked) -> Comp
             explaining.show(completion, model)
         output.result(_text(completion, model))
         return completion
-    running = model.stream(prompt, **asked.call())
+    running, has_tokenizer = model.stream(prompt, **asked.call()), _has_tokenizer(model)
     try:
         for event in running:
-            output.piece(event.text if _has_tokenizer(model) else f"{event.token} ")
+            output.piece(event.text if has_tokenizer else f"{event.token} ")
     finally:
         output.result("")  # also after Ctrl-C: what follows begins a line of its own
     return running.completion()
