@@ -11,7 +11,8 @@ import pytest
 STORY = "Once upon a time, there was a little girl named Lily. She loved to play outside in the park."
 
 
-def test_the_demo_tells_the_story_and_says_how_to_go_on(paddock: Callable) -> None:
+def test_the_demo_tells_the_story_and_says_how_to_go_on(paddock: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/somewhere/{name}")
     run = paddock("demo")
     assert run.code == 0
     assert run.out.startswith(STORY) and run.out.endswith('You are a good friend."\n')

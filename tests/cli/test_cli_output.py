@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import sys
 import time
@@ -38,6 +39,11 @@ def test_escape_sequences_become_visible() -> None:
     assert output.printable("a\x1b]0;x\x07\tb\nc\x9b") == "a\\x1b]0;x\\x07\tb\nc\\x9b"
 
 
+def written(opened: io.TextIOWrapper) -> str:
+    opened.flush()
+    return bytes(opened.buffer.getvalue()).decode()  # type: ignore[attr-defined]
+
+
 def test_waiting_shows_a_live_line_only_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "SPINNER_AFTER", 0.01)
     monkeypatch.setenv("TERM", "xterm")
@@ -46,7 +52,8 @@ def test_waiting_shows_a_live_line_only_at_a_terminal(monkeypatch: pytest.Monkey
         err = stream(terminal=terminal)
         monkeypatch.setattr(sys, "stderr", err)
         with output.waiting("loading x"):
-            time.sleep(0.3)
-        err.flush()
-        shown.append(err.buffer.getvalue().decode())  # type: ignore[attr-defined]
+            end = time.monotonic() + (30 if terminal else 0.2)
+            while "loading x" not in written(err) and time.monotonic() < end:
+                time.sleep(0.01)
+        shown.append(written(err))
     assert "\rloading x 0." in shown[0] and shown[0].endswith("\r\x1b[K") and shown[1] == ""

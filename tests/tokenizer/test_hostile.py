@@ -106,7 +106,7 @@ def mutate_bytes(data: bytes, rng: random.Random) -> bytes:
 
 def survive(make: Callable[[], Tokenizer]) -> str:
     """Loads and uses a tokenizer; anything but a Paddock error fails the test by escaping."""
-    start = time.monotonic()
+    start = time.process_time()
     outcome = "used"
     try:
         tokenizer = make()
@@ -118,7 +118,7 @@ def survive(make: Callable[[], Tokenizer]) -> str:
     except PaddockError as error:
         assert str(error).strip()
         outcome = "refused"
-    assert time.monotonic() - start < SECONDS
+    assert time.process_time() - start < SECONDS
     return outcome
 
 

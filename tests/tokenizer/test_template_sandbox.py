@@ -239,10 +239,10 @@ def test_escapes_fail_when_run_too(name):
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs(name):
-    before, began = memory_of(os.getpid()), time.monotonic()
+    before, began = memory_of(os.getpid()), time.process_time()
     with pytest.raises(TemplateError) as caught:
         render(BOMBS[name])
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     assert memory_of(os.getpid()) - before < 64 * 2**20
     assert "hostile" in str(caught.value)
 

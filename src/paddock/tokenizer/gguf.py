@@ -153,7 +153,7 @@ def _roles(metadata: Mapping[str, Any], model: str, count: int) -> dict[str, int
     return roles
 
 
-def _vocab(vocabulary: Vocabulary, pieces: Sequence[str]) -> dict[str, int]:
+def _vocab(pieces: Sequence[str]) -> dict[str, int]:
     vocab = {piece: id for id, piece in enumerate(pieces)}
     if len(vocab) < len(pieces):
         twice = next(piece for id, piece in enumerate(pieces) if vocab[piece] != id)
@@ -171,7 +171,7 @@ def _byte_level(vocabulary: Vocabulary) -> Tokenizer:
     if prefix and way is not BY_NAME["gpt-2"]:
         raise TokenizerError(f"{PREFIX}add_space_prefix does not go with pre-tokenizer {name!r}")
     wrapping = vocabulary.wrapping(bos=name in ("llama-bpe", "llama3", "llama-v3", "tekken"), eos=False)
-    vocab = _vocab(vocabulary, vocabulary.pieces)
+    vocab = _vocab(vocabulary.pieces)
     tree = byte_level_tree(vocab, pairs, way, vocabulary.added(), wrapping, prefix)
     return from_tree(tree, vocabulary.side(), f"GGUF (gpt2, {name})", ends=vocabulary.ends())
 
@@ -207,7 +207,7 @@ def _wordpiece(vocabulary: Vocabulary) -> Tokenizer:
     ordinary = (piece for piece, type in zip(pieces, spelled.types, strict=True) if type == NORMAL)
     lowercase = not any(piece != piece.lower() for piece in ordinary if not piece.startswith("["))
     tree = wordpiece_tree(
-        _vocab(spelled, pieces),
+        _vocab(pieces),
         spelled.added(),
         Wrapping((roles["cls"],), (roles["sep"],)),
         pieces[roles["unk"]],

@@ -51,12 +51,12 @@ def from_scored(
 
 def _saver(backend: Segmented, side: SideFiles, wrapping: Wrapping) -> Callable[[], Mapping[str, bytes]]:
     def files() -> Mapping[str, bytes]:
-        return {"tokenizer.json": dump(as_tree(backend, side, wrapping)), **side.files()}
+        return {"tokenizer.json": dump(as_tree(backend, wrapping)), **side.files()}
 
     return files
 
 
-def as_tree(backend: Segmented, side: SideFiles, wrapping: Wrapping) -> dict[str, object]:
+def as_tree(backend: Segmented, wrapping: Wrapping) -> dict[str, object]:
     """The tokenizer.json with the same ids: blanks as U+2581, scores as merges.
 
     Where a vocabulary writes blanks as blanks (llama2.c), the two differ on texts that hold U+2581 itself.

@@ -74,12 +74,8 @@ class Tokenizer:
         return f"Tokenizer({self.kind}, {len(self)} pieces, from {self.source})"
 
     def __len__(self) -> int:
-        return len(self._backend.pieces)
-
-    @property
-    def vocabulary_size(self) -> int:
         """One more than the highest id."""
-        return len(self)
+        return len(self._backend.pieces)
 
     @property
     def specials(self) -> dict[str, int]:
