@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from engine_models import Pair
+from engine_models import VOCABULARY, Pair
 
 import paddock
+from paddock.errors import UsageError
 
 PENALTIES = (0.0, 1.0, -1.0, 2.0)
 STOPS: tuple[Any, ...] = (False, True, "never")
@@ -71,7 +72,7 @@ def test_decoder_only_equals_transformers(llama: Pair) -> None:
         prompt = [1, *torch.randint(3, 90, (seed,)).tolist()]
         settings = {"num_beams": 3, "length_penalty": penalty, "early_stopping": early, "max_new_tokens": 10}
         lengths |= assert_same(llama, prompt, end=2, skip=len(prompt), **settings)
-    assert lengths
+    assert len(lengths) > 3
 
 
 def test_penalties_and_constraints_apply_to_every_beam(llama: Pair) -> None:
@@ -107,6 +108,11 @@ def test_one_beam_is_greedy_and_more_are_never_less_likely(llama: Pair) -> None:
         assert wide.logprobs is not None
         assert sum(known.logprob for known in wide.logprobs) == pytest.approx(wide.score, abs=1e-4)
         assert all(len(known.top) == 2 for known in wide.logprobs)
+
+
+def test_a_search_with_every_token_forbidden_is_refused(llama: Pair) -> None:
+    with pytest.raises(UsageError, match="every token is forbidden"):
+        llama.ours.generate([1, 5], 4, num_beams=2, suppress_tokens=list(range(VOCABULARY)))
 
 
 def test_a_search_streams_what_it_returns(bundled: Any) -> None:

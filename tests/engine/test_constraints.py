@@ -70,3 +70,4 @@ def test_forced_tokens_are_certain() -> None:
 def test_rows_without_a_token_are_never_written() -> None:
     assert ours(Constraints(vocabulary=10), [1], []).isinf().tolist() == [False] * 10 + [True] * 2
     assert not ours(Constraints(vocabulary=50), [1], []).isinf().any()
+    assert ours(Constraints(holes=(4, 7)), [1], []).isinf().nonzero().flatten().tolist() == [4, 7]

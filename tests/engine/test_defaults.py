@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from paddock.engine.defaults import ids_of, published_defaults, resolve
+from paddock.engine.defaults import heeded, ids_of, published_defaults, resolve
 from paddock.errors import CheckpointError, UnsupportedError, UsageError
 
 
@@ -58,6 +58,7 @@ WRONG: list[tuple[str, Any]] = [
     ("no_repeat_ngram_size", -2),
     ("min_new_tokens", 1.0),
 ]
+WRONG_STOPS: list[Any] = [5, [5], [""], ["x" * 1025], [str(i) for i in range(17)], {"a": 1}]
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG)
@@ -66,6 +67,13 @@ def test_wrong_values_blame_whoever_gave_them(name: str, value: Any) -> None:
         resolve({name: value}, {})
     with pytest.raises(CheckpointError, match=rf"generation_config.json: {name}"):
         resolve({}, {name: value})
+
+
+@pytest.mark.parametrize("value", WRONG_STOPS, ids=lambda value: str(value)[:20])
+def test_wrong_stop_strings_blame_the_file(value: Any) -> None:
+    with pytest.raises(CheckpointError, match=r"generation_config.json: stop_strings"):
+        resolve({}, {"stop_strings": value})
+    resolve({}, {"stop_strings": "END"})
 
 
 @pytest.mark.parametrize(
@@ -84,7 +92,7 @@ def test_what_paddock_does_not_do_stops_generation_unless_ignored(published: dic
     with pytest.raises(UnsupportedError, match=name) as refusal:
         resolve({}, published).check()
     assert "ignore_config" in str(refusal.value.fix)
-    resolve({}, published, ignore=[name]).check()
+    resolve({}, heeded(published, [name])).check()
 
 
 def test_keys_that_change_nothing_pass() -> None:

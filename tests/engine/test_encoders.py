@@ -15,7 +15,14 @@ from engine_models import Pair
 import paddock
 from paddock.engine import encoders
 from paddock.engine.pooling import Pooling, read_pooling
-from paddock.errors import CheckpointError, ContextLengthError, PaddockError, UnsupportedError, UsageError
+from paddock.errors import (
+    CheckpointError,
+    ContextLengthError,
+    PaddockError,
+    ResourceError,
+    UnsupportedError,
+    UsageError,
+)
 
 TEXTS = [
     "The cat sat on the mat.",
@@ -77,6 +84,36 @@ def test_texts_must_be_a_list_of_strings(minilm: Any) -> None:
     with pytest.raises(PaddockError, match="surrogate"):
         minilm.embed(["\ud800"])
     assert minilm.embed([]).shape == (0, 384)
+
+
+def test_what_is_saved_pools_alike(minilm: Any, minilm_folder: Path, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    minilm.save(tmp_path / "mean")
+    again = paddock.load(tmp_path / "mean")
+    assert again.pooling == minilm.pooling
+    torch.testing.assert_close(again.embed(TEXTS), minilm.embed(TEXTS), atol=1e-6, rtol=0)
+    oracle = SentenceTransformer(str(tmp_path / "mean"), device="cpu")
+    torch.testing.assert_close(again.embed(TEXTS[:2]), torch.tensor(oracle.encode(TEXTS[:2])), atol=1e-5, rtol=0)
+    source = tmp_path / "cls"
+    bert(source, minilm_folder, "BertModel")
+    prompts = {"prompts": {"query": "find: ", "passage": "text: "}, "default_prompt_name": "query"}
+    (source / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    model = paddock.load(pooled_folder(source, BASE))
+    model.save(tmp_path / "mean")  # over another model, whose sentence_bert_config.json must go
+    again = paddock.load(tmp_path / "mean")
+    assert again.pooling == model.pooling == Pooling("cls", False, None, "find: ", origin="modules.json")
+    assert torch.equal(again.embed(["a cat"]), model.embed(["a cat"]))
+    assert again.pooling.files() == model.pooling.files()
+
+
+def test_vectors_that_do_not_fit_in_memory_are_refused(minilm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(minilm.model, "hidden", hidden)
+    with pytest.raises(ResourceError, match="memory"):
+        minilm.embed(["a"])
 
 
 def pooled_folder(folder: Path, modules: Any, pooling: Any = None) -> Path:

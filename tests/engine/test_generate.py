@@ -15,6 +15,7 @@ import paddock
 from paddock.engine import generate as engine
 from paddock.engine.beam import BeamSearch
 from paddock.engine.defaults import Search
+from paddock.engine.memory import memory_for
 from paddock.engine.request import Request
 from paddock.engine.sampling import Sampling
 from paddock.errors import ContextLengthError, PaddockError, ResourceError, UsageError
@@ -127,6 +128,59 @@ def test_an_end_token_ends_and_shows_no_text(bundled: Any) -> None:
     assert (completion.ids, completion.text) == ((2,), "")
     assert (completion.finish_reason, completion.stop_reason) == ("stop", 2)
     assert bundled.generate("Once", 5, temperature=0, logit_bias={2: 100.0}, min_new_tokens=3).ids[3:] == (2,)
+
+
+def test_a_run_that_failed_fails_again(bundled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = bundled.stream("Once", 5, suppress_tokens=list(range(512)))
+    for _ in range(2):
+        with pytest.raises(UsageError, match="every token is forbidden"):
+            next(stream)
+        with pytest.raises(UsageError, match="every token is forbidden"):
+            stream.completion()
+    for read in (0, 2):
+        broken = bundled.stream("Once", 5, temperature=0)
+        for _ in range(read):
+            next(broken)
+        broken._running.close()
+        with pytest.raises(PaddockError, match="broken off"):
+            broken.completion()
+
+
+@pytest.mark.parametrize("room", ["prompt", "step"])
+def test_memory_that_runs_out_is_a_refusal(llama: Pair, monkeypatch: pytest.MonkeyPatch, room: str) -> None:
+    whole = llama.ours.model.hidden
+
+    def hidden(ids: torch.Tensor, step: Step) -> torch.Tensor:
+        if (ids.shape[1] == 1) == (room == "step"):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80 GiB.")
+        return whole(ids, step)
+
+    monkeypatch.setattr(llama.ours.model, "hidden", hidden)
+    for settings in ({"temperature": 0}, {"num_beams": 2}):
+        with pytest.raises(ResourceError, match="memory"):
+            llama.ours.generate(PROMPT, 4, **settings)
+    if room == "prompt":
+        with pytest.raises(ResourceError, match="logits"):
+            llama.ours.logits(PROMPT)
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+    ],
+    ids=str,
+)
+def test_only_failed_allocations_are_about_memory(error: Exception, refused: bool) -> None:
+    with (
+        pytest.raises(
+            ResourceError if refused else RuntimeError, match="not enough memory here" if refused else "mat1"
+        ),
+        memory_for("here"),
+    ):
+        raise error
 
 
 def test_timings_and_counts(bundled: Any) -> None:

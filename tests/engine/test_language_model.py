@@ -13,11 +13,15 @@ import torch
 from engine_models import Pair, save_llama
 
 import paddock
+from paddock.checkpoint.checkpoint import Checkpoint
+from paddock.engine import planning
+from paddock.engine.device import chosen_device
 from paddock.engine.locate import locate, names
 from paddock.errors import (
     CheckpointError,
     ContextLengthError,
     PaddockError,
+    ResourceError,
     TemplateError,
     TokenizerError,
     UnsupportedError,
@@ -69,6 +73,49 @@ def test_arguments_of_load(llama: Pair) -> None:
             paddock.load(path, **wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "device", ["cuda", "cuda:0", "cuda:99", "xpu", "mps", "meta", "cpu:1", -1, 2**70, ["cpu"], None]
+)
+def test_devices_that_are_not_there_are_refused(llama: Pair, monkeypatch: pytest.MonkeyPatch, device: Any) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="device") as refusal:
+        paddock.load(llama.ours.checkpoint.path, device=device)
+    assert "no CUDA device" in str(refusal.value.expected)
+
+
+def test_devices_that_are_there_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [str(chosen_device(device)) for device in ("auto", "cuda:1", "cpu")] == ["cuda", "cuda:1", "cpu"]
+    with pytest.raises(UsageError, match="cuda:2") as refusal:
+        chosen_device("cuda:2")
+    assert "cuda:0 to cuda:1" in str(refusal.value.expected)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.int8, torch.float8_e4m3fn, torch.complex64, ["float32"], None, 5, "int3"], ids=str
+)
+def test_types_that_no_model_runs_in_are_refused(llama: Pair, dtype: Any) -> None:
+    with pytest.raises(UsageError, match="dtype"):
+        paddock.load(llama.ours.checkpoint.path, dtype=dtype)
+
+
+def test_every_type_that_is_taken_runs(llama: Pair) -> None:
+    for dtype in ("float32", "bfloat16", "float16", torch.bfloat16, torch.float64):
+        assert (
+            paddock.load(llama.ours.checkpoint.path, dtype=dtype, device="cpu").generate([1, 5], 3, temperature=0).ids
+        )
+
+
+def test_weights_that_do_not_fit_in_memory_are_refused(llama: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def model(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(Checkpoint, "model", model)
+    with pytest.raises(ResourceError, match="weights"):
+        paddock.load(llama.ours.checkpoint.path)
+
+
 def test_logits_of_one_text_and_of_several(llama: Pair) -> None:
     rows = torch.randint(0, 97, (3, 10))
     with torch.no_grad():
@@ -91,6 +138,25 @@ def test_source_ids_are_for_encoder_decoders_only(llama: Pair) -> None:
         llama.ours.logits([1, 2], source=[3])
     with pytest.raises(ContextLengthError):
         llama.ours.logits([1] * 1025)
+
+
+def test_each_text_has_its_source(tmp_path: Path) -> None:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    sizes = {"vocab_size": 50, "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 2, "num_heads": 2}
+    T5ForConditionalGeneration(T5Config(decoder_start_token_id=0, **sizes)).save_pretrained(tmp_path)
+    model = paddock.load(tmp_path)
+    assert model.logits([[0, 3], [0, 4]], source=[[5, 1], [6, 1]]).shape == (2, 2, 50)
+    for ids, source in (
+        ([[0], [0], [0]], [[5, 1], [6, 1]]),
+        ([[0], [0]], [[5, 1]]),
+        ([[0]], [[5, 1], [6, 1]]),
+        ([0, 3], [[5, 1], [6, 1]]),
+        ([[0], [0]], [5, 1]),
+        ([[0]], [5, 1]),
+    ):
+        with pytest.raises(UsageError, match="source"):
+            model.logits(ids, source=source)
 
 
 def published(folder: Path, generation: dict[str, Any]) -> Any:
@@ -129,6 +195,18 @@ def test_published_lengths_and_stops(tmp_path: Path) -> None:
     assert published(tmp_path, {"max_length": 9, "min_length": 9}).generate([1, 5]).completion_tokens == 7
 
 
+@pytest.mark.parametrize("name", ["min_length", "max_length", "stop_strings", "eos_token_id", "max_new_tokens"])
+def test_published_keys_that_are_null_or_ignored_mean_nothing(tmp_path: Path, bundled: Any, name: str) -> None:
+    bundled.save(tmp_path)
+    plain = bundled.generate("Once upon a time", 40, temperature=0)
+    stopping = {"min_length": 500, "max_length": 20, "stop_strings": ["the"], "eos_token_id": 403, "max_new_tokens": 9}
+    limit = None if name.startswith("max") else 40
+    for value, ignore in ((None, []), (stopping[name], [name]), ("junk", [name])):
+        (tmp_path / "generation_config.json").write_text(json.dumps({name: value, "do_sample": False}))
+        found = paddock.load(tmp_path, ignore_config=ignore).generate("Once upon a time", limit)
+        assert found.ids[:40] == plain.ids and len(found.ids) >= 40
+
+
 CONVERSATION = [{"role": "user", "content": "Once upon a time </s>"}]
 
 
@@ -149,6 +227,50 @@ def test_a_templates_stop_strings_are_added_to_the_users(bundled: Any) -> None:
     model = paddock.load(template="baize")
     request = model.stream_chat(CONVERSATION, 5, stop="END").request
     assert request.stop == ("END", "[|Human|]", "[|AI|]")
+
+
+def test_a_template_leaves_the_published_stop_strings_and_their_limit(bundled: Any, tmp_path: Path) -> None:
+    bundled.save(tmp_path)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"stop_strings": ["END"]}))
+    model = paddock.load(tmp_path, template="baize")
+    assert model.stream_chat(CONVERSATION, 5).request.stop == ("END", "[|Human|]", "[|AI|]")
+    assert model.stream_chat(CONVERSATION, 5, stop=[]).request.stop == ("[|Human|]", "[|AI|]")
+    mine = [f"stop {i}" for i in range(16)]
+    assert model.stream_chat(CONVERSATION, 5, stop=mine).request.stop == (*mine, "[|Human|]", "[|AI|]")
+    with pytest.raises(UsageError, match="17 stop strings"):
+        model.stream_chat(CONVERSATION, 5, stop=[*mine, "more"])
+
+
+def test_a_search_says_whose_stop_strings_it_does_not_know(bundled: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"chat template ends at '\[|Human|\]'"):
+        paddock.load(template="baize").chat(CONVERSATION, 5, num_beams=2)
+    bundled.save(tmp_path)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"stop_strings": ["END"]}))
+    model = paddock.load(tmp_path)
+    with pytest.raises(UsageError, match=r"generation_config.json sets stop_strings"):
+        model.generate("Once", 5, num_beams=2)
+    assert model.generate("Once", 5, num_beams=2, stop=[]).ids
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tools": []},
+        {"messages": []},
+        {"now": None},
+        {"add_generation_prompt": False},
+        {"tokenizer": None},
+        {"template": None},
+        {"bos_token": "x"},
+        {5: 1},
+        [],
+        "tools",
+    ],
+    ids=str,
+)
+def test_template_options_that_chat_sets_itself_are_refused(options: Any) -> None:
+    with pytest.raises(UsageError, match="template_options"):
+        paddock.load(template="vicuna").chat(CONVERSATION, 5, template_options=options)
 
 
 def test_no_template_is_ever_assumed(bundled: Any) -> None:
@@ -173,6 +295,38 @@ def test_what_is_saved_is_the_same_model(bundled: Any, tmp_path: Path) -> None:
     assert again.chat(CONVERSATION, 3, temperature=0).ids
 
 
+def test_nothing_of_another_model_stays_where_one_is_saved(bundled: Any, llama: Pair, tmp_path: Path) -> None:
+    paddock.load(template="vicuna").save(tmp_path)
+    for name in (
+        "chat_template.json",
+        "vocab.txt",
+        "vocab.json",
+        "merges.txt",
+        "old.vocab",
+        "modules.json",
+        "mine.txt",
+    ):
+        (tmp_path / name).write_text("[]")
+    bundled.save(tmp_path)
+    again = paddock.load(tmp_path)
+    assert again.template is None
+    assert again.tokenizer.fingerprint() == bundled.tokenizer.fingerprint()
+    llama.ours.save(tmp_path)
+    with pytest.raises(TokenizerError):
+        _ = paddock.load(tmp_path).tokenizer
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"config.json", "generation_config.json", "model.safetensors", "mine.txt"}
+
+
+def test_a_tokenizer_asked_for_again_and_again_leaves_no_trail(llama: Pair) -> None:
+    depths = set()
+    for _ in range(3):
+        with pytest.raises(TokenizerError) as refusal:
+            _ = llama.ours.tokenizer
+        depths.add(len(refusal.traceback))
+    assert len(depths) == 1
+
+
 def test_a_broken_tokenizer_is_refused_at_once_a_missing_one_when_used(tmp_path: Path) -> None:
     save_llama(tmp_path)
     model = paddock.load(tmp_path)
@@ -191,3 +345,12 @@ def test_rows_without_a_token_are_not_written(tmp_path: Path, bundled: Any) -> N
     assert size < model.architecture.vocabulary
     assert all(id < size for id in model.generate([1, 5], 60, temperature=3.0, seed=1).ids)
     assert all(id < size for id in model.generate([1, 5], 20, num_beams=3).ids)
+
+
+def test_ids_without_a_piece_are_not_a_setting(bundled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "_holes", lambda _: (3, 7))
+    model = paddock.load()
+    found = model.settings(suppress_tokens=[9])
+    assert found.constraints.holes == (3, 7)
+    assert found.values()["suppress_tokens"] == ((9,), "request")
+    assert model.settings().values()["suppress_tokens"] == ((), "default")

@@ -220,9 +220,10 @@ def test_a_trace_of_neutral_settings_has_one_stage() -> None:
     assert [stage.name for stage in trace.stages] == ["raw"]
 
 
-def test_logits_that_are_not_numbers_are_refused() -> None:
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_logits_that_are_not_numbers_are_refused(value: float) -> None:
     logits = logits_of(0)
-    logits[5] = math.nan
+    logits[5] = value
     with pytest.raises(PaddockError, match="not numbers"):
         choose(logits, History(), Sampling(), generator(0))
 

@@ -20,6 +20,7 @@ from paddock.model.spec import Architecture
 from paddock.model.transformer import Transformer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+COMPUTED = {*DTYPES.values(), torch.float64}  # what every operation is there for; float64 serves comparisons
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,10 @@ class Checkpoint:
         ]
 
     def _dtype(self, asked: str | torch.dtype) -> torch.dtype:
-        if isinstance(asked, torch.dtype):
+        if isinstance(asked, torch.dtype) and asked in COMPUTED:
             return asked
-        if asked != "auto" and asked not in DTYPES:
-            raise UsageError(f"unknown dtype {asked!r}", expected="auto, " + ", ".join(DTYPES))
+        if not isinstance(asked, str) or asked not in {"auto", *DTYPES}:
+            raise UsageError(f"unknown dtype {str(asked)[:80]!r}", expected="auto, " + ", ".join(DTYPES))
         return self.dtype if asked == "auto" else DTYPES[asked]
 
     @property

@@ -27,8 +27,9 @@ from torch import Tensor
 
 from paddock.engine.defaults import Search
 from paddock.engine.generate import Decoder, advance, prefill
+from paddock.engine.memory import memory_for
 from paddock.engine.request import Completion, Event, FinishReason, Request, Timings, TokenLogprob
-from paddock.engine.sampler import History, adjust, top_of
+from paddock.engine.sampler import History, adjust, nothing_left, top_of
 from paddock.errors import PaddockError, UsageError
 from paddock.model.step import Step
 from paddock.model.transformer import Transformer
@@ -101,10 +102,13 @@ class BeamSearch:
             candidates = self._candidates(running, rows)
             finished = self._best_of(finished, candidates)
             running = [c for c in candidates if not c.ended][: self.search.num_beams]
+            if not candidates and not finished:
+                raise nothing_left()
             if not running or not self._promising(running[0], finished):
                 self._seconds[1] = time.perf_counter() - started - self._seconds[0]
                 return finished
-            step = follow(step, [hypothesis.row for hypothesis in running])
+            with memory_for("for so many beams"):
+                step = follow(step, [hypothesis.row for hypothesis in running])
             step, rows = advance(self.model, step, torch.tensor([[h.ids[-1]] for h in running]))
 
     def _candidates(self, running: Sequence[Hypothesis], rows: Tensor) -> list[Hypothesis]:

@@ -15,6 +15,7 @@ class Constraints:
     """Rules over token ids; all meanings are those of the like-named Hugging Face generation settings.
 
     banned: ids never chosen. vocabulary: ids from here on are rows without a token (padding of the weight matrix).
+    holes: such rows below it; nobody asked for these two, they are what the tokenizer lacks.
     bad_words: runs of ids that must not come to be. no_repeat_ngram_size: no run of this many ids occurs twice.
     begin_suppress_tokens: ids not chosen first. min_new_tokens: no end before so many. forced_bos_token_id,
     forced_eos_token_id: the first id, and the last one where the limit is reached.
@@ -22,6 +23,7 @@ class Constraints:
 
     banned: tuple[int, ...] = ()
     vocabulary: int | None = None
+    holes: tuple[int, ...] = ()
     bad_words: tuple[tuple[int, ...], ...] = ()
     no_repeat_ngram_size: int = 0
     begin_suppress_tokens: tuple[int, ...] = ()
@@ -43,7 +45,7 @@ class Constraints:
             return
         if self.vocabulary is not None and self.vocabulary < len(scores):
             scores[self.vocabulary :] = NEVER
-        forbidden = [*self.banned, *self._continuations(prompt, written)]
+        forbidden = [*self.banned, *self.holes, *self._continuations(prompt, written)]
         if not written:
             forbidden.extend(self.begin_suppress_tokens)
         if len(written) < self.min_new_tokens:

@@ -6,12 +6,15 @@ from collections.abc import Iterable
 
 from paddock.tokenizer import Tokenizer
 
+UNFINISHED = "\ufffd"  # what bytes that are no character yet decode to
+
 
 class Continuation:
     """Decodes ids that follow `prompt`: prompt text + what `push` and `finish` give = the text of all ids together.
 
-    A piece may read differently at the start of a text (SentencePiece drops its first blank), and a character's bytes
-    may begin in the prompt; so the decoder reads the prompt first, and what it would still give for that is left out.
+    A piece may read differently at the start of a text (SentencePiece drops its first blank), so the decoder reads the
+    prompt first, and what it would still give for that is left out. A character whose bytes begin in the prompt comes
+    with the piece that ends it: `prompt` stops before it.
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt: Iterable[int] = ()) -> None:
@@ -20,7 +23,7 @@ class Continuation:
         for id in prompt:
             shown += self._stream.push(id)
             whole += alone.push(id)
-        self.prompt = whole + alone.finish()
+        self.prompt = whole + alone.finish().rstrip(UNFINISHED)
         self._due = self.prompt[len(shown) :]
 
     def push(self, id: int) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from paddock.engine.constraints import Constraints
+from paddock.engine.request import stop_strings
 from paddock.engine.sampling import BOUNDS, Bound, Sampling, shown
 from paddock.errors import CheckpointError, UnsupportedError, UsageError, did_you_mean
 
@@ -114,15 +115,19 @@ class Resolved:
         return {name: (value, self.origins.get(name, "default")) for name, value in found.items()}
 
 
-def resolve(requested: Mapping[str, Any], generation: Mapping[str, Any], ignore: Collection[str] = ()) -> Resolved:
+def heeded(published: Mapping[str, Any], ignore: Collection[str]) -> dict[str, Any]:
+    """What of `published` counts: null says nothing, and keys in `ignore` are passed over."""
+    return {name: value for name, value in published.items() if value is not None and name not in ignore}
+
+
+def resolve(requested: Mapping[str, Any], generation: Mapping[str, Any]) -> Resolved:
     """Each setting from `requested` if it is there (None counts as absent), else from the model, else neutral.
 
     A model that says do_sample: false is greedy (temperature 0) unless the request names a temperature or a filter;
     beam search never samples.
-    `ignore` names keys of `generation` to pass over. Raises UsageError for what a request cannot mean, CheckpointError
-    for what generation_config.json cannot.
+    Raises UsageError for what a request cannot mean, CheckpointError for what generation_config.json cannot.
     """
-    published = {k: v for k, v in generation.items() if v is not None and k not in ignore}
+    published = heeded(generation, ())
     asked = {k: v for k, v in requested.items() if v is not None}
     _check_names(asked)
     for name, value in published.items():
@@ -217,6 +222,14 @@ def _wrong(name: str, value: Any) -> str | None:
     if name == "bad_words_ids":
         right = isinstance(value, list | tuple) and all(_is_ids(word) and len(word) for word in value)
         return None if right else "a list of lists of token ids"
+    return _wrong_stops(value) if name == "stop_strings" else None
+
+
+def _wrong_stops(value: Any) -> str | None:
+    try:
+        stop_strings(value)
+    except UsageError as refusal:
+        return refusal.expected
     return None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from paddock.engine.memory import memory_for
 from paddock.engine.pooling import Pooling
 from paddock.engine.request import check_number
 from paddock.engine.sampling import Bound, shown
@@ -42,7 +43,7 @@ class Label:
 def embed(
     model: Transformer, tokenizer: Tokenizer, texts: Sequence[str], pooling: Pooling, truncate: bool = False
 ) -> Tensor:
-    """One vector per text, (texts, width) float32 on the CPU.
+    """One vector per text, (texts, width) float32 on the CPU, wherever the model is.
 
     Texts are read in batches of similar length, padded on the right; a text's vector does not depend on the others.
     A text over the limit is refused with ContextLengthError, or cut if `truncate` asks for it.
@@ -56,7 +57,8 @@ def embed(
         longest = max(len(ids[row]) for row in rows)
         padded = torch.tensor([ids[row] + [pad] * (longest - len(ids[row])) for row in rows])
         real = torch.arange(longest) < torch.tensor([[len(ids[row])] for row in rows])
-        result[rows] = _pooled(model, padded, real, pooling)
+        with memory_for("to read these texts"):
+            result[rows] = _pooled(model, padded, real, pooling)
     return result
 
 
@@ -80,7 +82,7 @@ def fill(model: Transformer, tokenizer: Tokenizer, text: str, count: int = 5) ->
     ids = [*ids[:-1], *tokenizer.after]
     _check_length(len(ids), model.architecture.context, "a text")
     rows = torch.tensor([ids], device=model.embedding.tokens.weight.device)
-    with torch.no_grad():
+    with torch.no_grad(), memory_for("to read this text"):
         logits = model(rows, Step.begin(model.architecture, rows))[0].float().cpu()
     logits[:, len(tokenizer) :] = float("-inf")
     places = [place for place, id in enumerate(ids) if id == mask]
@@ -99,7 +101,7 @@ def classify(model: Transformer, tokenizer: Tokenizer, text: str, config: Mappin
     ids = tokenizer.encode(checked([text])[0])
     _check_length(len(ids), model.architecture.context, "a text")
     rows = torch.tensor([ids], device=model.embedding.tokens.weight.device)
-    with torch.no_grad():
+    with torch.no_grad(), memory_for("to read this text"):
         scores = model.classify(rows, Step.begin(model.architecture, rows))[0].float().cpu()
     kind = config.get("problem_type") or ("regression" if len(scores) == 1 else "single_label_classification")
     if kind == "single_label_classification":

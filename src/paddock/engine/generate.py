@@ -18,11 +18,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from paddock.engine.memory import new_cache
+from paddock.engine.memory import memory_for, new_cache
 from paddock.engine.request import Completion, Event, FinishReason, Request, Timings, TokenLogprob
 from paddock.engine.sampler import Choice, History, choose, generator
 from paddock.engine.stopping import StopScanner
-from paddock.errors import UsageError
+from paddock.errors import PaddockError, UsageError
 from paddock.kernels.threads import threads_for
 from paddock.model.step import Step
 from paddock.model.transformer import Transformer
@@ -40,6 +40,7 @@ class Decoder(Protocol):
     def finish(self) -> str: ...
 
 
+@memory_for("to read this prompt")
 def prefill(model: Transformer, request: Request, rows: int = 1) -> tuple[Step, Tensor]:
     """Reads the prompt. Gives the last step, whose cache has room for the whole answer, and logits (vocabulary,).
 
@@ -82,19 +83,29 @@ class Generation:
         self._scanner = StopScanner(request.stop)
         self._seconds = [0.0, 0.0]
         self._running = self._run()
+        self._failure: Exception | None = None
 
     def __iter__(self) -> Iterator[Event]:
         return self
 
     def __next__(self) -> Event:
-        return next(self._running)
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)
+        try:
+            return next(self._running)
+        except StopIteration:
+            raise
+        except Exception as error:  # whatever it was, asking again must not look like an end
+            self._failure = error
+            raise
 
     def completion(self) -> Completion:
-        """The whole answer; runs what is left of it."""
+        """The whole answer; runs what is left of it. A run that failed fails again, with the same error."""
         for _ in self:
             pass
-        last = self.events[-1]
-        assert last.finish_reason is not None, "the run was closed before its end"
+        last = self.events[-1] if self.events else None
+        if last is None or last.finish_reason is None:
+            raise PaddockError("the generation was broken off before its end", fix="start it again")
         keep = self.request.logprobs is not None
         return Completion(
             text="".join(event.text for event in self.events),
@@ -157,6 +168,7 @@ class Generation:
         return Event(choice.token, before + text, choice.logprob, choice.top, choice.trace, reason, cause)
 
 
+@memory_for("to write on")
 def advance(model: Transformer, step: Step, tokens: Tensor) -> tuple[Step, Tensor]:
     """One more token for every row: `tokens` (batch, 1) to the step that read them and logits (batch, vocabulary)."""
     step = step.next(model.architecture)

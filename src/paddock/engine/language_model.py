@@ -12,17 +12,20 @@ from torch import Tensor
 
 from paddock.checkpoint import folder
 from paddock.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from paddock.checkpoint.writing import write_text
 from paddock.engine import encoders
 from paddock.engine.beam import BeamSearch
 from paddock.engine.continuation import Continuation
 from paddock.engine.defaults import Resolved, published_defaults
+from paddock.engine.device import chosen_device
 from paddock.engine.generate import Generation
 from paddock.engine.locate import locate
+from paddock.engine.memory import memory_for
 from paddock.engine.opening import Beside
 from paddock.engine.planning import Planner, check_generates
 from paddock.engine.pooling import Pooling, read_pooling
-from paddock.engine.request import Completion, id_rows, is_batch, stop_strings
+from paddock.engine.request import Completion, id_rows, is_batch
+from paddock.engine.sampling import shown
+from paddock.engine.saving import TEMPLATE, write_side_files
 from paddock.errors import ContextLengthError, TokenizerError, UsageError
 from paddock.model.spec import Architecture
 from paddock.model.step import Step
@@ -31,9 +34,11 @@ from paddock.tokenizer import Tokenizer
 from paddock.tokenizer.chat import encode_chat, stops
 from paddock.tokenizer.template import Template
 from paddock.tokenizer.template_registry import no_template
+from paddock.tokenizer.template_source import PROVIDED
 
 Message = dict[str, Any]
 Ids = Sequence[int] | Sequence[Sequence[int]] | Tensor
+OURS = PROVIDED - {"documents"} | {"now", "tokenizer", "template"}  # variables of a template that chat itself sets
 
 
 def load(
@@ -47,20 +52,24 @@ def load(
 ) -> LanguageModel:
     """Opens a model folder, `.gguf` or llama2.c file, or a model by name; with no argument the bundled one.
 
-    dtype: "auto" keeps the stored types, else float32, bfloat16 or float16. device: "auto" is a CUDA device if there is
-    one, else the CPU. ignore_config: keys of config.json or generation_config.json to pass over. tokenizer: a file or
-    folder to read it from, where it does not lie beside the weights. template: a chat template to use instead of the
-    model's own, a bundled name or a file.
+    dtype: "auto" keeps the stored type, else float32, bfloat16 or float16 (a name or a torch.dtype). device: "cpu",
+    "cuda" or "cuda:N"; "auto" is a CUDA device if there is one, else the CPU. quantize: None, the only value so far.
+    ignore_config: keys of config.json or generation_config.json to pass over. tokenizer: a file or folder to read it
+    from, where it does not lie beside the weights. template: a chat template to use instead of the model's own, a
+    bundled name or a file.
 
-    Raises UsageError for what cannot be meant and an InputError for files that are not what they should be.
+    Raises UsageError for what cannot be meant, an InputError for files that are not what they should be, ResourceError
+    where the weights do not fit the device.
     """
     if quantize is not None:
         raise UsageError(f"quantize={quantize!r} is not supported", expected="None, the only value so far")
-    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else _device(device))
+    where = chosen_device(device)
     checkpoint = open_checkpoint(locate(path_or_name), ignore_config)
     beside = Beside.of(checkpoint)
     found, chat = beside.tokenizer(tokenizer), beside.template(template)
-    return LanguageModel(checkpoint, checkpoint.model(dtype, where), found, chat, ignore_config)
+    with memory_for("for the weights of this model"):
+        model = checkpoint.model(dtype, where)
+    return LanguageModel(checkpoint, model, found, chat, ignore_config)
 
 
 class LanguageModel:
@@ -104,7 +113,7 @@ class LanguageModel:
     def tokenizer(self) -> Tokenizer:
         """Raises TokenizerError for a model that came without one."""
         if isinstance(self._tokenizer, TokenizerError):
-            raise self._tokenizer
+            raise self._tokenizer.with_traceback(None)  # one error raised again and again would collect tracebacks
         return self._tokenizer
 
     @property
@@ -119,8 +128,9 @@ class LanguageModel:
         """What the model says comes after each of `ids`: (tokens,) to (tokens, vocabulary) float32, and (batch, tokens)
         to (batch, tokens, vocabulary).
 
-        An encoder-decoder also needs the ids of its `source` text, of the same rank. No padding: texts of a batch are
-        equally long. Raises UsageError for ids outside the vocabulary, ContextLengthError past the model's context.
+        An encoder-decoder also needs the ids of its `source` text, or of one for each text. No padding: the texts of a
+        batch are equally long. Raises UsageError for ids outside the vocabulary or sources that do not go with `ids`,
+        ContextLengthError past the model's context, ResourceError where the memory does not suffice.
         """
         if self.model.head is None:
             raise UsageError(f"this {self.architecture.family} model has no head over the vocabulary")
@@ -128,8 +138,14 @@ class LanguageModel:
         if (source is None) != (encoder is None):
             raise UsageError("an encoder-decoder needs source ids, and no other model takes them")
         rows = self._rows(ids, self.architecture)
-        with torch.no_grad():
-            memory = None if source is None or encoder is None else self.model.encode(self._rows(source, encoder))
+        sources = None if source is None or encoder is None else self._rows(source, encoder)
+        if sources is not None and (is_batch(source), len(sources)) != (is_batch(ids), len(rows)):
+            raise UsageError(
+                f"source has the shape {tuple(sources.shape)} and ids {tuple(rows.shape)}",
+                expected="one source for each text, both as a batch or neither",
+            )
+        with torch.no_grad(), memory_for("for the logits of these texts"):
+            memory = None if sources is None else self.model.encode(sources)
             result = self.model(rows, Step.begin(self.architecture, rows, memory=memory)).float()
         return result if is_batch(ids) else result[0]
 
@@ -149,6 +165,11 @@ class LanguageModel:
         max_new_tokens: as asked or refused, never lowered; None is what the model publishes, else up to 256 as fits.
         stop: strings that end the text and are cut off it. logprobs: how many likely alternatives to report per token.
         echo: put the prompt before the text. trace: keep every stage of sampling (`paddock.engine.explain` reads it).
+
+        Raises UsageError for settings that cannot be meant, ContextLengthError where the text does not fit the model,
+        UnsupportedError for a model that does not write or publishes settings that Paddock does not do, TokenizerError
+        for text that its tokenizer cannot encode, ResourceError where the memory does not suffice, PaddockError for
+        logits that are not numbers.
         """
         options = {"stop": stop, "logprobs": logprobs, "echo": echo, "trace": trace}
         return self._start(self._planner.ids(prompt), max_new_tokens, options, settings).completion()
@@ -164,7 +185,10 @@ class LanguageModel:
         trace: bool = False,
         **settings: Any,
     ) -> Generation | BeamSearch:
-        """As generate, token by token: an iterator of events, each with its `text`; `.completion()` is the whole."""
+        """As generate, token by token: an iterator of events, each with its `text`; `.completion()` is the whole.
+
+        Raises what generate does: requests are checked here, running out of memory and broken logits show as it runs.
+        """
         options = {"stop": stop, "logprobs": logprobs, "echo": echo, "trace": trace}
         return self._start(self._planner.ids(prompt), max_new_tokens, options, settings)
 
@@ -183,8 +207,8 @@ class LanguageModel:
         """The model's answer to a conversation: `messages` of {"role": ..., "content": ...}, the last one a user's.
 
         They are rendered with the model's chat template; the template's own stops count besides `stop`.
-        `template_options` are the template's own variables. Raises TemplateError where there is no template, or it does
-        not take these messages.
+        `template_options` are the template's own variables. Raises what generate does, and TemplateError where there is
+        no template, or it does not take these messages.
         """
         options = {"stop": stop, "logprobs": logprobs, "trace": trace}
         return self._answer(messages, max_new_tokens, tools, template_options, options, settings).completion()
@@ -214,25 +238,52 @@ class LanguageModel:
         return self._pooling
 
     def embed(self, texts: Sequence[str], truncate: bool = False) -> Tensor:
-        """One vector per text: (texts, width) float32, pooled as `pooling` says. Too long a text is refused, or cut if
-        `truncate`."""
+        """One vector per text: (texts, width) float32 on the CPU, wherever the model is, pooled as `pooling` says.
+
+        Raises ContextLengthError for too long a text unless `truncate` cuts it, UsageError for what is no list of
+        texts, UnsupportedError for encoder-decoders and pooling that Paddock does not run, TokenizerError for text that
+        cannot be encoded or a model without tokenizer, ResourceError where the memory does not suffice.
+        """
         return encoders.embed(self.model, self.tokenizer, texts, self.pooling, truncate)
 
     def fill(self, text: str, count: int = 5) -> list[list[encoders.Candidate]]:
-        """The `count` likeliest tokens behind each mask ([MASK]) of `text`, likeliest first."""
+        """The `count` likeliest tokens behind each mask ([MASK]) of `text`, likeliest first.
+
+        Raises UnsupportedError for a model that fills no masks, UsageError for a text without one or a senseless count,
+        ContextLengthError, TokenizerError and ResourceError as embed does.
+        """
         return encoders.fill(self.model, self.tokenizer, text, count)
 
     def classify(self, text: str) -> list[encoders.Label]:
-        """The classes the model was fine-tuned for with their probabilities, likeliest first."""
+        """The classes the model was fine-tuned for with their probabilities, likeliest first.
+
+        Raises UnsupportedError for a model without classes, ContextLengthError, TokenizerError and ResourceError as
+        embed does.
+        """
         return encoders.classify(self.model, self.tokenizer, text, self.checkpoint.config)
 
     def save(self, path: str | Path) -> None:
-        """Writes a Hugging Face folder: weights, config, generation defaults, tokenizer, and the published template."""
+        """Writes a Hugging Face folder: weights, config, generation defaults, and `side_files()`, over whatever model,
+        tokenizer, template and pooling were there.
+
+        Raises ResourceError when the disk is full, PaddockError for any other refusal of the file system, and what
+        `side_files` raises.
+        """
+        beside = self.side_files()
         folder.write(path, self.model, dict(self.checkpoint.config), dict(self.checkpoint.generation))
-        if isinstance(self._tokenizer, Tokenizer):
-            self._tokenizer.save(path)
+        write_side_files(Path(path), beside)
+
+    def side_files(self) -> dict[str, bytes]:
+        """What belongs beside the weights, by its path in a model's folder: the tokenizer, the chat template in use
+        (the one given to `load`, if one was), and how vectors are pooled.
+
+        Raises UsageError for a vocabulary that no file format can hold, UnsupportedError for pooling that Paddock does
+        not run and so cannot vouch for.
+        """
+        files = self._tokenizer.files() if isinstance(self._tokenizer, Tokenizer) else {}
         if self.template is not None:
-            write_text(Path(path) / "chat_template.jinja", self.template.source)
+            files[TEMPLATE] = self.template.source.encode("utf-8")
+        return files | self.pooling.files()
 
     def _answer(
         self,
@@ -245,9 +296,10 @@ class LanguageModel:
     ) -> Generation | BeamSearch:
         if self.template is None:
             raise no_template(self.checkpoint.path.name)
-        ids = encode_chat(self.tokenizer, self.template, messages, tools=tools, **(template_options or {}))
+        variables = _variables(template_options)
+        ids = encode_chat(self.tokenizer, self.template, messages, tools=tools, **variables)
         ends = stops(self.tokenizer, self.template)
-        options |= {"stop": (*stop_strings(options["stop"]), *ends.strings), "ends": ends.ids}
+        options |= {"ends": ends.ids, "template_stops": ends.strings}
         return self._start(self._planner.ids(ids), limit, options, settings)
 
     def _start(
@@ -273,8 +325,12 @@ class LanguageModel:
         return torch.tensor(rows, dtype=torch.long, device=self.device)
 
 
-def _device(device: str | torch.device) -> torch.device:
-    try:
-        return torch.device(device)
-    except (RuntimeError, TypeError):
-        raise UsageError(f"unknown device {device!r}", expected="auto, cpu, cuda or cuda:N") from None
+def _variables(options: Any) -> dict[str, Any]:
+    """The template's own variables, checked to be none of those that chat sets."""
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+        raise UsageError(f"template_options is {shown(options)}", expected="a dictionary from names to values")
+    if taken := sorted(OURS & options.keys()):
+        raise UsageError(f"template_options names {taken[0]!r}, which chat sets itself", fix=f"leave out {taken[0]!r}")
+    return dict(options)

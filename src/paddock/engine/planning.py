@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from paddock.engine.constraints import Constraints
-from paddock.engine.defaults import FILE, Resolved, ids_of, resolve
+from paddock.engine.defaults import FILE, Resolved, heeded, ids_of, resolve
 from paddock.engine.request import DEFAULT_NEW_TOKENS, Request, planned_length, stop_strings, token_ids
+from paddock.engine.sampling import shown
 from paddock.errors import CheckpointError, ContextLengthError, TokenizerError, UnsupportedError, UsageError
 from paddock.model.spec import Architecture
 from paddock.tokenizer import Tokenizer
@@ -17,8 +18,8 @@ from paddock.tokenizer import Tokenizer
 class Planner:
     """What all requests to one model share: its architecture, tokenizer and published defaults.
 
-    `published` are the keys of generation_config.json, `config` those of config.json; `ignore` names published keys
-    to pass over.
+    `published` are the keys of generation_config.json, `config` those of config.json; `ignore` names keys of either to
+    pass over.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class Planner:
         ignore: Collection[str] = (),
     ) -> None:
         self.architecture, self.tokenizer = architecture, tokenizer
-        self.published, self.config, self.ignore = published, config, ignore
+        self.published, self.config = heeded(published, ignore), heeded(config, ignore)
         self._ends: tuple[int, ...] | None = None
         self._holes: tuple[int, ...] | None = None
 
@@ -46,7 +47,7 @@ class Planner:
 
     def resolve(self, requested: Mapping[str, Any]) -> Resolved:
         """Every setting with its origin; the model's padding rows are banned."""
-        found = resolve(requested, self.published, self.ignore)
+        found = resolve(requested, self.published)
         return replace(found, constraints=self._bounded(found.constraints))
 
     def ids(self, prompt: str | Sequence[int]) -> tuple[int, ...]:
@@ -82,10 +83,12 @@ class Planner:
         echo: bool = False,
         trace: bool = False,
         ends: Sequence[int] = (),
+        template_stops: Sequence[str] = (),
     ) -> Request:
-        """A request for `prompt` ids under resolved `settings`; `ends` are ids that end it besides the model's own.
+        """A request for `prompt` ids under resolved `settings`.
 
-        Raises ContextLengthError where it does not fit.
+        `ends` are ids that end it besides the model's own; `template_stops` are strings that do, whether `stop` or the
+        published stop_strings count otherwise. Raises ContextLengthError where it does not fit.
         """
         settings.check()
         self._check_vocabulary(settings)
@@ -96,12 +99,15 @@ class Planner:
         shortest = max(settings.constraints.min_new_tokens, self.published.get("min_length", 0) - before)
         if shortest > limit:
             raise UsageError(f"min_new_tokens is {shortest}", expected=f"at most max_new_tokens, {limit}")
+        stops = stop_strings(self.published.get("stop_strings") if stop is None else stop)
+        if settings.search.num_beams > 1:
+            _check_beam_stops(stops, stop is None, template_stops)
         return Request(
             prompt=tuple(prompt),
             max_new_tokens=limit,
             sampling=settings.sampling,
             constraints=replace(settings.constraints, min_new_tokens=shortest),
-            stop=stop_strings(self.published.get("stop_strings") if stop is None else stop),
+            stop=tuple(dict.fromkeys((*stops, *template_stops))),
             ends=tuple(dict.fromkeys((*self.ends, *ends))),
             logprobs=logprobs,
             echo=echo,
@@ -148,7 +154,7 @@ class Planner:
         if self._holes is None:
             self._holes = _holes(self.tokenizer)
         limit = len(self.tokenizer) if len(self.tokenizer) < self.architecture.vocabulary else None
-        return replace(constraints, vocabulary=limit, banned=(*constraints.banned, *self._holes))
+        return replace(constraints, vocabulary=limit, holes=self._holes)
 
 
 def _holes(tokenizer: Tokenizer) -> tuple[int, ...]:
@@ -160,6 +166,22 @@ def _holes(tokenizer: Tokenizer) -> tuple[int, ...]:
         except TokenizerError:
             found.append(id)
     return tuple(found)
+
+
+def _check_beam_stops(stops: Sequence[str], published: bool, template_stops: Sequence[str]) -> None:
+    """A beam search ends at tokens only; whoever put stop strings into the request is named."""
+    if template_stops:
+        raise UsageError(
+            f"beam search knows no stop strings, and the chat template ends at {shown(template_stops[0])}",
+            fix="use num_beams=1, or a template that ends with a token",
+        )
+    if stops and published:
+        raise UsageError(
+            f"beam search knows no stop strings, and {FILE} sets stop_strings",
+            fix="use num_beams=1, or stop=[] to go on without them",
+        )
+    if stops:
+        raise UsageError("beam search knows no stop strings", fix="use num_beams=1, or cut the text yourself")
 
 
 def check_generates(architecture: Architecture) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,12 +24,14 @@ FLAGS: dict[str, Mode] = {
 }
 WORDS: dict[str, Mode] = {"mean": "mean", "cls": "cls", "max": "max", "lasttoken": "last"}
 MODULES, MAX_MODULES = "modules.json", 2**16
+PROMPTS, LIMITS = "config_sentence_transformers.json", "sentence_bert_config.json"
 
 
 @dataclass(frozen=True)
 class Pooling:
     """mode: over a text's real tokens, [CLS] and [SEP] included. normalise: to length 1. limit: most tokens of a text
-    it was made for, None for the model's context. prefix: text put before each text. origin: where this was read."""
+    it was made for, None for the model's context. prefix: text put before each text. origin: where this was read.
+    stored: the files it was read from, by their path in the folder."""
 
     mode: Mode = "mean"
     normalise: bool = True
@@ -36,6 +39,11 @@ class Pooling:
     prefix: str = ""
     lower: bool = False
     origin: str = "default"
+    stored: Mapping[str, bytes] = field(default_factory=dict, compare=False, repr=False)
+
+    def files(self) -> dict[str, bytes]:
+        """The files, by name, that make a folder this pooling is read from again; none for the default."""
+        return dict(self.stored)
 
     def __call__(self, hidden: Tensor, real: Tensor) -> Tensor:
         """(texts, tokens, width) with `real` (texts, tokens) bool to (texts, width) float32."""
@@ -71,8 +79,7 @@ def read_pooling(folder: Path) -> Pooling:
     if not place or "/" in place or "\\" in place or place.startswith("."):
         raise CheckpointError(f"{MODULES} puts Pooling in {place[:80]!r}", expected="a folder beside it")
     config = jsonfile.read(folder / place / "config.json")
-    texts = _optional(folder / "config_sentence_transformers.json")
-    sentence = _optional(folder / "sentence_bert_config.json")
+    texts, sentence = _optional(folder / PROMPTS), _optional(folder / LIMITS)
     return Pooling(
         mode=_mode(config),
         normalise="Normalize" in names,
@@ -80,7 +87,16 @@ def read_pooling(folder: Path) -> Pooling:
         prefix=_prefix(texts),
         lower=sentence.get("do_lower_case") is True,
         origin=MODULES,
+        stored=_stored(folder, (MODULES, f"{place}/config.json", PROMPTS, LIMITS)),
     )
+
+
+def _stored(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
+    """As they are: they may say more than is used here, such as prompts that are not the default."""
+    try:
+        return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read: {error.strerror}") from None
 
 
 def _modules(path: Path) -> list[dict[str, Any]]:
@@ -112,7 +128,7 @@ def _mode(config: dict[str, Any]) -> Mode:
 
 def _limit(value: Any) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise CheckpointError(f"sentence_bert_config.json: max_seq_length is {value!r}", expected="a whole number")
+        raise CheckpointError(f"{LIMITS}: max_seq_length is {value!r}", expected="a whole number")
     return value
 
 
@@ -121,5 +137,5 @@ def _prefix(config: dict[str, Any]) -> str:
     if name is None:
         return ""
     if not isinstance(prompts, dict) or not isinstance(prompts.get(name), str):
-        raise CheckpointError(f"config_sentence_transformers.json has no prompt {str(name)[:80]!r}")
+        raise CheckpointError(f"{PROMPTS} has no prompt {str(name)[:80]!r}")
     return str(prompts[name])

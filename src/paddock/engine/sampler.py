@@ -116,10 +116,11 @@ def choose(
     """Picks the next token from the model's `logits` (vocabulary,).
 
     `uniform` is used once, and not at all if greedy. `alternatives` asks for that many of the likeliest tokens.
-    Raises UsageError where constraints leave nothing to choose, PaddockError for logits that are not numbers.
+    Raises UsageError where constraints leave nothing to choose, PaddockError for logits that are not numbers
+    (NaN, or plus infinity).
     """
     raw = logits.detach().float().cpu()
-    if torch.isnan(raw).any():
+    if not raw.max() < float("inf"):  # the maximum of a row with a NaN is NaN
         raise PaddockError("the model computed logits that are not numbers", fix="load it with dtype='float32'")
     scores = adjust(raw.clone(), history, sampling, constraints or Constraints())
     stages = [_stage("raw", _ranked(raw))] if trace else None
@@ -165,11 +166,12 @@ def top_of(logprobs: Tensor, count: int) -> tuple[tuple[int, float], ...]:
 def _likeliest(scores: Tensor) -> int:
     highest = scores.max()
     if highest == float("-inf"):
-        raise _nothing_left()
+        raise nothing_left()
     return int((scores == highest).nonzero()[0])  # of equals the lowest id, on every device
 
 
-def _nothing_left() -> UsageError:
+def nothing_left() -> UsageError:
+    """The refusal of a step at which no token may be chosen."""
     return UsageError(
         "every token is forbidden at this step",
         fix="loosen logit_bias, bad_words_ids, suppress_tokens or no_repeat_ngram_size",
@@ -183,7 +185,7 @@ def _ranked(scores: Tensor, highest: int = 0) -> Candidates:
         mask &= scores >= scores.topk(min(highest, len(scores))).values[-1]
     ids = mask.nonzero().squeeze(1)
     if not len(ids):
-        raise _nothing_left()
+        raise nothing_left()
     logits, order = scores[ids].sort(descending=True, stable=True)
     return Candidates(ids[order], logits.double())
 
