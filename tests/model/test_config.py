@@ -182,7 +182,6 @@ def test_unknown_keys_are_refused_and_can_be_excused(key: str) -> None:
     with pytest.raises(UnsupportedError, match="keys this family does not know") as caught:
         understand(LLAMA | {key: 1})
     assert repr(key) in str(caught.value)
-    assert understand(LLAMA | {key: 1}, ignore_config=[key]) == understand(LLAMA)
 
 
 def test_a_misspelt_key_is_answered_with_the_right_one() -> None:

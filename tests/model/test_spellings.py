@@ -16,7 +16,7 @@ from oracle_table import ORACLE_ROWS
 from safetensors.torch import load_file, save_file
 
 from paddock.checkpoint.checkpoint import open_checkpoint
-from paddock.errors import CheckpointError, UnsupportedError
+from paddock.errors import CheckpointError, UnsupportedError, UsageError
 from paddock.model.families import describe
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -211,7 +211,11 @@ def test_a_key_may_be_passed_over_by_name(subjects: Callable[[str], Subject], tm
     folder = respelt(subjects("llama grouped"), tmp_path, lambda tensors: tensors, quantum_layers=True)
     with pytest.raises(UnsupportedError, match="quantum_layers"):
         open_checkpoint(folder)
-    assert open_checkpoint(folder, ignore_config=["quantum_layers"]).architecture.family == "llama"
+    found = open_checkpoint(folder, ignore_config=["quantum_layers"])
+    assert found.architecture.family == "llama" and "quantum_layers" not in found.config
+    for wrong, said in ((["quantum_layer"], "did you mean 'quantum_layers'"), ("quantum_layers", "a list of keys")):
+        with pytest.raises(UsageError, match=said):
+            open_checkpoint(folder, ignore_config=wrong)
 
 
 def test_types_may_be_mixed_as_in_the_first_chatglm(subjects: Callable[[str], Subject], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from paddock.checkpoint import folder as hf
 from paddock.checkpoint import gguf_families, llama2c
 from paddock.checkpoint.stored import Stored
 from paddock.checkpoint.weights import build, native_dtype
-from paddock.errors import CheckpointError, UsageError
+from paddock.errors import CheckpointError, UsageError, did_you_mean
 from paddock.model.families import describe, family
 from paddock.model.spec import Architecture
 from paddock.model.transformer import Transformer
@@ -80,8 +80,9 @@ class Checkpoint:
 def open_checkpoint(path: str | Path, ignore_config: Collection[str] = ()) -> Checkpoint:
     """Opens a model folder, a `.gguf` file or a llama2.c `.bin`. Reads descriptions only.
 
-    Raises CheckpointError for what is corrupt, UnsupportedError for what Paddock does not run. `ignore_config` names
-    configuration keys to be passed over.
+    `ignore_config` names keys of config.json or generation_config.json to be passed over: they are as if not there, and
+    what is saved later lacks them. Raises CheckpointError for what is corrupt, UnsupportedError for what Paddock does
+    not run, UsageError for a key to ignore that no file holds.
     """
     generation: dict[str, Any] = {}
     try:
@@ -94,16 +95,27 @@ def open_checkpoint(path: str | Path, ignore_config: Collection[str] = ()) -> Ch
     except (OSError, RuntimeError, ValueError) as error:  # a name too long, a home nobody has, a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else error
         raise CheckpointError(f"{str(path)[:300]!r} cannot be opened: {reason}") from None
-    architecture = understand(config, tensors.keys(), ignore_config)
-    return Checkpoint(path, kind, config, tensors, architecture, generation)
+    _check_ignored(ignore_config, config.keys() | generation.keys())
+    config, generation = (_without(table, ignore_config) for table in (config, generation))
+    return Checkpoint(path, kind, config, tensors, understand(config, tensors.keys()), generation)
 
 
-def understand(
-    config: Mapping[str, Any], tensors: Collection[str] | None = None, ignore_config: Collection[str] = ()
-) -> Architecture:
+def _check_ignored(keys: Collection[str], known: Collection[str]) -> None:
+    if isinstance(keys, str):  # a string is a collection too, of its letters
+        raise UsageError(f"ignore_config is the text {keys[:80]!r}", expected="a list of keys")
+    for key in keys:
+        if key not in known:
+            raise UsageError(f"there is no configuration key {key!r} to ignore", fix=did_you_mean(key, known))
+
+
+def _without(table: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in table.items() if name not in keys}
+
+
+def understand(config: Mapping[str, Any], tensors: Collection[str] | None = None) -> Architecture:
     """The architecture that a configuration describes. Raises CheckpointError, whatever it holds."""
     try:
-        return describe(config, tensors, ignore_config)
+        return describe(config, tensors)
     except (TypeError, ValueError, OverflowError) as error:  # a list where a family expects a word, and the like
         raise CheckpointError(
             f"config.json cannot be understood: {str(error)[:120]}", fix="copy the model's own config.json again"

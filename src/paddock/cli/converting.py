@@ -34,6 +34,8 @@ STEPS = 16
 TOLERANCE = 1e-4  # of logits, where nothing was rounded
 OURS = {"config.json", "generation_config.json", "chat_template.jinja", "README.md", *LICENCE_FILES}
 OURS_ALSO = (".safetensors", ".safetensors.index.json")
+POOLING = {"modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"}
+POOLING_FOLDER = "1_Pooling"
 
 
 @dataclass(frozen=True)
@@ -106,12 +108,16 @@ def _foreign(folder: Path) -> list[str]:
     """What lies at the target and is none of a model's files."""
     if not folder.is_dir():
         return [folder.name]
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() or not _is_ours(path.name))
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if (path.name != POOLING_FOLDER if path.is_dir() else not _is_ours(path.name))
+    )
 
 
 def _is_ours(name: str) -> bool:
     vocabulary = name.startswith(("tokenizer", "special_tokens_map", "added_tokens", "vocab", "merges", "spiece"))
-    return name in OURS or name.endswith(OURS_ALSO) or vocabulary
+    return name in OURS | POOLING or name.endswith(OURS_ALSO) or vocabulary
 
 
 def _write_llama2c(model: LanguageModel, new: Path, version: int, group_size: int | None) -> None:

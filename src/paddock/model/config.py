@@ -43,15 +43,13 @@ class Config:
     """A config dictionary that remembers which keys were asked for.
 
     `tensors` are the names stored beside it, for the few questions only they can answer (is there a pooler?); None
-    where only the configuration is known. `finish()` refuses the keys nobody asked for, except those in `allow`.
+    where only the configuration is known. `finish()` refuses the keys nobody asked for.
     """
 
-    def __init__(
-        self, values: Mapping[str, Any], tensors: Collection[str] | None = None, allow: Collection[str] = ()
-    ) -> None:
+    def __init__(self, values: Mapping[str, Any], tensors: Collection[str] | None = None) -> None:
         self.values = values
         self.tensors = tensors
-        self._read = set(HARMLESS) | set(allow)
+        self._read = set(HARMLESS)
 
     def get(self, *names: str, default: Any = REQUIRED) -> Any:
         """The value under the first of `names` that is there (published spellings differ); null counts as absent."""

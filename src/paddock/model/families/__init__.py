@@ -76,13 +76,11 @@ def _refuse_quantised(given: Any) -> None:
     )
 
 
-def describe(
-    values: Mapping[str, Any], tensors: Collection[str] | None = None, allow: Collection[str] = ()
-) -> Architecture:
+def describe(values: Mapping[str, Any], tensors: Collection[str] | None = None) -> Architecture:
     """config.json, and the names of the tensors beside it, as an Architecture. Unknown keys are refused."""
     chosen = family(values)
     _refuse_quantised(values.get("quantization_config"))
-    config = Config(values, tensors, allow)
+    config = Config(values, tensors)
     architecture = chosen.architecture(config)
     config.finish()
     return architecture
