@@ -196,3 +196,23 @@ def test_hostile_models_are_refused_in_a_line_or_two(paddock: Callable, tmp_path
             run = paddock(*verb, tmp_path / name)
             assert run.code == 3 and run.out == "", (verb, name, run)
             assert run.err.startswith("error: ") and len(run.err.splitlines()) <= 2, (verb, name, run)
+
+
+@pytest.mark.parametrize("option", ["--special", "--no-bos"])
+def test_ids_are_taken_as_they_are(paddock: Callable, option: str) -> None:
+    run = paddock("generate", "5 6", "--ids", option)
+    assert run.code == 2 and "takes the ids as they are" in run.err
+
+
+@pytest.mark.parametrize("words", ["1_0", "\u0665", "-1", "5.0"])
+def test_ids_are_plain_digits(paddock: Callable, words: str) -> None:
+    run = paddock("generate", "--ids", "--", words)
+    assert run.code == 2 and "whole numbers" in run.err
+
+
+@pytest.mark.parametrize("option", ["-v", "--explain"])
+def test_a_drawn_seed_is_said(paddock: Callable, option: str) -> None:
+    run = paddock("generate", "Once", "--temp", 0.9, "-n", 4, option)
+    seed = run.err.split("--seed ")[1].split()[0]
+    again = paddock("generate", "Once", "--temp", 0.9, "-n", 4, option, "--seed", seed)
+    assert again.out == run.out

@@ -354,3 +354,11 @@ def test_ids_without_a_piece_are_not_a_setting(bundled: Any, monkeypatch: pytest
     assert found.constraints.holes == (3, 7)
     assert found.values()["suppress_tokens"] == ((9,), "request")
     assert model.settings().values()["suppress_tokens"] == ((), "default")
+
+
+@pytest.mark.parametrize(
+    "setting", [{"bad_words_ids": [[5], [99999]]}, {"begin_suppress_tokens": [99999]}, {"suppress_tokens": [99999]}]
+)
+def test_settings_name_ids_of_the_vocabulary(bundled: Any, setting: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="names token 99999"):
+        bundled.generate([1], 2, **setting)

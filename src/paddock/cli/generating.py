@@ -67,6 +67,8 @@ def generate(asked: Asked) -> None:
         output.note(f"(stopped after {completion.completion_tokens} tokens, the limit; -n N allows more)")
     if asked.verbose:
         output.note(rates(completion, seconds))
+    if completion.seed is not None and (asked.verbose or asked.explain):
+        output.note(f"--seed {completion.seed} draws the same again")
 
 
 def _answer(model: LanguageModel, prompt: str | list[int], asked: Asked) -> Completion:
@@ -109,10 +111,12 @@ def _prompt(given: str | None) -> str:
 def _ids(model: LanguageModel, text: str, asked: Asked) -> str | list[int]:
     """The prompt as the engine takes it: text to be encoded as usual, or ids where something else was asked."""
     if asked.ids:
-        try:
-            return [int(word) for word in text.replace(",", " ").split()]
-        except ValueError:
-            raise UsageError(f"--ids with the prompt {text[:60]!r}", expected="whole numbers, blanks between") from None
+        if asked.special or asked.bare:
+            raise UsageError("--ids takes the ids as they are", fix="leave out --special and --no-bos")
+        words = text.replace(",", " ").split()
+        if not all(word.isascii() and word.isdigit() for word in words):
+            raise UsageError(f"--ids with the prompt {text[:60]!r}", expected="whole numbers, blanks between")
+        return [int(word) for word in words]
     if asked.bare:
         return model.tokenizer.encode(text, "parse" if asked.special else "plain", add_special=False)
     if asked.special:

@@ -92,6 +92,8 @@ class Planner:
         """
         settings.check()
         self._check_vocabulary(settings)
+        if echo and self.architecture.encoder is not None:
+            raise UsageError("echo puts the prompt before its continuation, and this model writes another text")
         start = self._start() if self.architecture.encoder is not None else ()
         before = len(start) or len(prompt)
         self._check_source(prompt)
@@ -143,7 +145,8 @@ class Planner:
         size = self.architecture.vocabulary
         rules = settings.constraints
         forced = [id for id in (rules.forced_bos_token_id, rules.forced_eos_token_id) if id is not None]
-        for id in (*settings.sampling.logit_bias, *rules.banned, *forced):
+        words = [id for word in rules.bad_words for id in word]
+        for id in (*settings.sampling.logit_bias, *rules.banned, *rules.begin_suppress_tokens, *words, *forced):
             if id >= size:
                 raise UsageError(f"a setting names token {id}", expected=f"ids below {size}, the vocabulary's size")
 
