@@ -92,7 +92,7 @@ def test_what_paddock_does_not_do_stops_generation_unless_ignored(published: dic
     with pytest.raises(UnsupportedError, match=name) as refusal:
         resolve({}, published).check()
     assert "ignore_config" in str(refusal.value.fix)
-    resolve({}, heeded(published, [name])).check()
+    resolve({}, heeded({key: value for key, value in published.items() if key != name})).check()
 
 
 def test_keys_that_change_nothing_pass() -> None:

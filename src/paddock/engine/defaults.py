@@ -6,7 +6,7 @@ Nothing published with a model is dropped unseen. A key is either resolved here,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -115,9 +115,9 @@ class Resolved:
         return {name: (value, self.origins.get(name, "default")) for name, value in found.items()}
 
 
-def heeded(published: Mapping[str, Any], ignore: Collection[str]) -> dict[str, Any]:
-    """What of `published` counts: null says nothing, and keys in `ignore` are passed over."""
-    return {name: value for name, value in published.items() if value is not None and name not in ignore}
+def heeded(published: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `published` counts: null says nothing."""
+    return {name: value for name, value in published.items() if value is not None}
 
 
 def resolve(requested: Mapping[str, Any], generation: Mapping[str, Any]) -> Resolved:
@@ -127,7 +127,7 @@ def resolve(requested: Mapping[str, Any], generation: Mapping[str, Any]) -> Reso
     beam search never samples.
     Raises UsageError for what a request cannot mean, CheckpointError for what generation_config.json cannot.
     """
-    published = heeded(generation, ())
+    published = heeded(generation)
     asked = {k: v for k, v in requested.items() if v is not None}
     _check_names(asked)
     for name, value in published.items():

@@ -69,7 +69,7 @@ def load(
     found, chat = beside.tokenizer(tokenizer), beside.template(template)
     with memory_for("for the weights of this model"):
         model = checkpoint.model(dtype, where)
-    return LanguageModel(checkpoint, model, found, chat, ignore_config)
+    return LanguageModel(checkpoint, model, found, chat)
 
 
 class LanguageModel:
@@ -88,7 +88,6 @@ class LanguageModel:
         model: Transformer,
         tokenizer: Tokenizer | TokenizerError,
         template: Template | None = None,
-        ignore_config: Collection[str] = (),
     ) -> None:
         self.checkpoint = checkpoint
         self.model = model
@@ -97,7 +96,7 @@ class LanguageModel:
         self._pooling: Pooling | None = None
         self._tokenizer = tokenizer
         known = tokenizer if isinstance(tokenizer, Tokenizer) else None
-        self._planner = Planner(self.architecture, known, self.generation, checkpoint.config, ignore_config)
+        self._planner = Planner(self.architecture, known, self.generation, checkpoint.config)
 
     def __repr__(self) -> str:
         weight = self.model.embedding.tokens.weight

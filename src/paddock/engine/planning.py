@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +18,7 @@ from paddock.tokenizer import Tokenizer
 class Planner:
     """What all requests to one model share: its architecture, tokenizer and published defaults.
 
-    `published` are the keys of generation_config.json, `config` those of config.json; `ignore` names keys of either to
-    pass over.
+    `published` are the keys of generation_config.json, `config` those of config.json.
     """
 
     def __init__(
@@ -28,10 +27,9 @@ class Planner:
         tokenizer: Tokenizer | None,
         published: Mapping[str, Any],
         config: Mapping[str, Any],
-        ignore: Collection[str] = (),
     ) -> None:
         self.architecture, self.tokenizer = architecture, tokenizer
-        self.published, self.config = heeded(published, ignore), heeded(config, ignore)
+        self.published, self.config = heeded(published), heeded(config)
         self._ends: tuple[int, ...] | None = None
         self._holes: tuple[int, ...] | None = None
 
