@@ -1,0 +1,313 @@
+// Python's side of recording and running programs. Everything a caller can get wrong is refused here.
+#include "bind_program.h"
+
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+#include <stdexcept>
+
+#include "program.h"
+
+namespace nb = nanobind;
+
+namespace paddock {
+
+namespace {
+
+using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Spans = nb::ndarray<const int64_t, nb::shape<-1, 4>, nb::c_contig, nb::device::cpu>;
+using Tables = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Out = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+void require(bool right, const char* what) {
+    if (!right) throw std::invalid_argument(what);
+}
+
+std::vector<float> copied(const Floats& values) { return {values.data(), values.data() + values.size()}; }
+
+Activation activation_named(const std::string& name) {
+    if (name == "relu") return Activation::ReLU;
+    if (name == "silu") return Activation::SiLU;
+    if (name == "gelu") return Activation::GELU;
+    if (name == "gelu_tanh") return Activation::GELUTanh;
+    if (name == "tanh") return Activation::Tanh;
+    throw std::invalid_argument("unknown activation " + name);
+}
+
+CacheType cache_type_named(const std::string& name) {
+    if (name == "float32") return CacheType::F32;
+    if (name == "float16") return CacheType::F16;
+    if (name == "bfloat16") return CacheType::BF16;
+    if (name == "int8") return CacheType::INT8;
+    throw std::invalid_argument("unknown cache type " + name);
+}
+
+Format plain_format(const std::string& name) {
+    if (name == "float32") return Format::F32;
+    if (name == "float16") return Format::F16;
+    if (name == "bfloat16") return Format::BF16;
+    throw std::invalid_argument("unknown number type " + name);
+}
+
+int checked(const Program& program, int reg) {
+    require(!program.finished(), "the program is finished");
+    require(reg >= 0 && reg < static_cast<int>(program.widths.size()), "no such register");
+    return reg;
+}
+
+RowKind kind_of(const Program& program, int reg) { return program.kinds[static_cast<size_t>(checked(program, reg))]; }
+int64_t width_of(const Program& program, int reg) { return program.widths[static_cast<size_t>(checked(program, reg))]; }
+
+// A new register for what `op` gives, of the same kind of rows as its input.
+int emit(Program& program, Instruction op, int64_t width) {
+    op.out = program.make_register(width, kind_of(program, op.a));
+    program.instructions.push_back(std::move(op));
+    return program.instructions.back().out;
+}
+
+Instruction unary(Op kind, int a) {
+    Instruction op{};
+    op.op = kind;
+    op.a = a;
+    return op;
+}
+
+int binary(Program& program, Op kind, int a, int b, Activation activation = Activation::SiLU) {
+    require(width_of(program, a) == width_of(program, b) && kind_of(program, a) == kind_of(program, b), "two values of different shapes");
+    Instruction op = unary(kind, a);
+    op.b = b;
+    op.activation = activation;
+    return emit(program, std::move(op), width_of(program, a));
+}
+
+int linear(Program& program, int a, std::shared_ptr<PackedWeight> weight, const std::optional<Floats>& bias) {
+    require(width_of(program, a) == weight->columns, "a matrix of other columns than its input's width");
+    require(!bias || static_cast<int64_t>(bias->size()) == weight->rows, "a bias of another length than the matrix has rows");
+    Instruction op = unary(Op::Linear, a);
+    if (bias) op.vector = copied(*bias);
+    const int64_t rows = weight->rows;
+    op.weight = std::move(weight);
+    return emit(program, std::move(op), rows);
+}
+
+int norm(Program& program, int a, const Floats& weight, const std::optional<Floats>& bias, float eps, bool rms) {
+    const size_t width = static_cast<size_t>(width_of(program, a));
+    require(weight.size() == width && (!bias || bias->size() == width), "a norm of another width than its input");
+    Instruction op = unary(Op::Norm, a);
+    op.vector = copied(weight);
+    if (bias) op.vector2 = copied(*bias);
+    op.x = eps;
+    op.flag = rms;
+    return emit(program, std::move(op), static_cast<int64_t>(width));
+}
+
+int embed(Program& program, Table table, bool by_position) {
+    require(!program.finished(), "the program is finished");
+    Instruction op = unary(Op::Embed, -1);
+    op.flag = by_position;
+    op.table = static_cast<int>(program.tables.size());
+    op.out = program.make_register(table.columns, RowKind::Tokens);
+    program.tables.push_back(std::move(table));
+    program.instructions.push_back(std::move(op));
+    return program.instructions.back().out;
+}
+
+int rotate(Program& program, int a, int angles, int64_t heads, int64_t head_dim, bool interleaved) {
+    require(kind_of(program, a) == RowKind::Tokens && width_of(program, a) == heads * head_dim, "heads that do not fill their register");
+    require(angles >= 0 && angles < static_cast<int>(program.angles.size()), "no such angles");
+    const int64_t turned = 2 * static_cast<int64_t>(program.angles[static_cast<size_t>(angles)].frequencies.size());
+    require(turned <= head_dim, "more features turn than a head has");
+    Instruction op = unary(Op::Rotate, a);
+    op.table = angles;
+    op.heads = heads;
+    op.head_dim = head_dim;
+    op.flag = interleaved;
+    return emit(program, std::move(op), heads * head_dim);
+}
+
+const CacheLayer& layer_of(const Program& program, int64_t layer) {
+    require(program.cache != nullptr, "the program has no cache");
+    require(layer >= 0 && layer < program.cache->layers(), "no such layer");
+    return program.cache->layer(layer);
+}
+
+void store(Program& program, int k, int v, int64_t layer) {
+    const CacheLayer& into = layer_of(program, layer);
+    const int64_t width = into.kv_heads * into.head_dim;
+    require(width_of(program, k) == width && width_of(program, v) == width, "keys or values of another width than the cache's");
+    require(kind_of(program, k) == RowKind::Tokens && kind_of(program, v) == RowKind::Tokens, "keys of selected rows");
+    Instruction op = unary(Op::Store, k);
+    op.b = v;
+    op.layer = layer;
+    program.instructions.push_back(std::move(op));
+}
+
+int attend(Program& program, int q, int64_t layer, int64_t heads, float scale, bool causal, int64_t window, const std::optional<Floats>& slopes) {
+    const CacheLayer& from = layer_of(program, layer);
+    require(heads > 0 && heads % from.kv_heads == 0, "query heads that cannot share the cache's heads");
+    require(width_of(program, q) == heads * from.head_dim && kind_of(program, q) == RowKind::Tokens, "queries of another width than their heads");
+    require(window >= 0, "a window below 0");
+    require(!slopes || static_cast<int64_t>(slopes->size()) == heads, "slopes for another number of heads");
+    Instruction op = unary(Op::Attend, q);
+    op.layer = layer;
+    op.heads = heads;
+    op.head_dim = from.head_dim;
+    op.x = scale;
+    op.flag = causal;
+    op.window = window;
+    if (slopes) op.vector = copied(*slopes);
+    return emit(program, std::move(op), heads * from.head_dim);
+}
+
+int mixture(Program& program, int x, int scores, int active, std::vector<std::shared_ptr<Program>> experts) {
+    require(kind_of(program, x) == kind_of(program, scores), "scores of other rows");
+    require(width_of(program, scores) == static_cast<int64_t>(experts.size()), "another number of experts than scores");
+    require(active > 0 && active <= static_cast<int>(experts.size()), "more active experts than there are");
+    for (const auto& expert : experts) {
+        require(expert && expert->finished() && expert->input >= 0, "an expert that is not finished");
+        require(expert->widths[static_cast<size_t>(expert->input)] == width_of(program, x), "an expert of another width");
+        require(expert->widths[static_cast<size_t>(expert->output)] == width_of(program, x), "an expert of another width");
+    }
+    Instruction op = unary(Op::Mixture, x);
+    op.b = scores;
+    op.active = active;
+    op.experts = std::move(experts);
+    return emit(program, std::move(op), width_of(program, x));
+}
+
+int64_t tables_least(const Program& program, bool by_position) {
+    int64_t least = INT32_MAX;
+    for (const Instruction& op : program.instructions) {
+        if (op.op == Op::Embed && op.flag == by_position) least = std::min(least, program.tables[static_cast<size_t>(op.table)].rows);
+    }
+    return least;
+}
+
+// Every number that the run will index with is checked; a wrong one would read or write outside of the cache.
+void check_batch(const Program& program, const Ints& ids, const Ints& positions, const Spans& spans, const Tables& tables, const Ints& wanted, const Out& out) {
+    require(program.finished() && program.input < 0, "the program is not finished");
+    const int64_t rows = static_cast<int64_t>(ids.size());
+    require(rows > 0 && static_cast<int64_t>(positions.size()) == rows, "as many positions as ids are needed");
+    const int64_t vocabulary = tables_least(program, false), places = tables_least(program, true);
+    for (int64_t row = 0; row < rows; ++row) {
+        require(ids.data()[row] >= 0 && ids.data()[row] < vocabulary, "an id outside of the vocabulary");
+        require(positions.data()[row] >= 0 && positions.data()[row] < std::min<int64_t>(places, 1 << 24), "a position outside of the table");
+    }
+    require(spans.shape(0) == tables.shape(0), "as many block tables as sequences are needed");
+    const int64_t blocks = program.cache ? program.cache->blocks() : 0;
+    int64_t next = 0;
+    for (size_t sequence = 0; sequence < spans.shape(0); ++sequence) {
+        const int64_t* span = spans.data() + 4 * sequence;
+        require(span[0] == next && span[1] > 0, "sequences whose rows do not follow each other");
+        next += span[1];
+        require(span[2] >= 0 && span[2] < (int64_t{1} << 31) && span[3] >= 0 && span[3] <= span[2] + span[1], "slots outside of the sequence");
+        const int64_t used = (span[2] + span[1] + LANES - 1) / LANES;
+        require(!program.cache || used <= static_cast<int64_t>(tables.shape(1)), "a block table too short for its sequence");
+        for (int64_t block = 0; program.cache && block < used; ++block) {
+            const int32_t number = tables.data()[sequence * tables.shape(1) + static_cast<size_t>(block)];
+            require(number >= 0 && number < blocks, "a block outside of the cache");
+        }
+    }
+    require(next == rows, "rows of no sequence");
+    const bool selected = program.kinds[static_cast<size_t>(program.output)] == RowKind::Wanted;
+    for (size_t i = 0; i < wanted.size(); ++i) require(wanted.data()[i] >= 0 && wanted.data()[i] < rows, "a wanted row that is not there");
+    require(static_cast<int64_t>(out.shape(0)) == (selected ? static_cast<int64_t>(wanted.size()) : rows), "an output of other rows");
+    require(static_cast<int64_t>(out.shape(1)) == program.widths[static_cast<size_t>(program.output)], "an output of another width");
+}
+
+void run(Program& program, const Ints& ids, const Ints& positions, const Spans& spans, const Tables& tables, const Ints& wanted, const Out& out) {
+    check_batch(program, ids, positions, spans, tables, wanted, out);
+    const BatchView batch{static_cast<int64_t>(ids.size()), ids.data(), positions.data(), static_cast<int64_t>(spans.shape(0)), spans.data(),
+                          tables.data(), static_cast<int64_t>(tables.shape(1)), static_cast<int64_t>(wanted.size()), wanted.data()};
+    nb::gil_scoped_release released;
+    program.run(batch, out.data());
+}
+
+}  // namespace
+
+void bind_program(nb::module_& module) {
+    nb::class_<Cache>(module, "Cache")
+        .def("__init__", [](Cache* self, const std::string& type, int64_t blocks, const std::vector<std::pair<int64_t, int64_t>>& shapes) {
+            require(blocks > 0 && blocks < (int64_t{1} << 31), "a cache needs blocks");
+            for (const auto& [heads, dim] : shapes) require(heads > 0 && dim > 0 && heads * dim < (1 << 24), "a layer without heads");
+            new (self) Cache(cache_type_named(type), blocks, shapes);
+        }, nb::arg("type"), nb::arg("blocks"), nb::arg("heads_and_dims"))
+        .def_prop_ro("blocks", &Cache::blocks)
+        .def_prop_ro("nbytes", &Cache::bytes);
+
+    nb::class_<Program>(module, "Program")
+        .def("__init__", [](Program* self, std::shared_ptr<Cache> cache) {
+            new (self) Program();
+            self->cache = std::move(cache);
+        }, nb::arg("cache").none())
+        .def("enter", [](Program& self, int64_t width) {
+            require(!self.finished() && self.input < 0 && width > 0, "a program has one input");
+            return self.input = self.make_register(width, RowKind::Expert);
+        }, nb::arg("width"))
+        .def("embed_plain", [](Program& self, const std::string& type, int64_t rows, int64_t columns, uintptr_t data, bool by_position) {
+            require(rows > 0 && columns > 0 && data != 0, "an empty table");
+            return embed(self, {plain_format(type), rows, columns, reinterpret_cast<const uint8_t*>(data), nullptr}, by_position);
+        })
+        .def("embed_packed", [](Program& self, std::shared_ptr<PackedWeight> table, bool by_position) {
+            const Table whole{table->format, table->rows, table->columns, nullptr, table};
+            return embed(self, whole, by_position);
+        })
+        .def("linear", &linear, nb::arg("x"), nb::arg("weight"), nb::arg("bias").none())
+        .def("norm", &norm, nb::arg("x"), nb::arg("weight"), nb::arg("bias").none(), nb::arg("eps"), nb::arg("rms"))
+        .def("activate", [](Program& self, const std::string& kind, int a) {
+            Instruction op = unary(Op::Activate, a);
+            op.activation = activation_named(kind);
+            return emit(self, std::move(op), width_of(self, a));
+        })
+        .def("gate", [](Program& self, const std::string& kind, int gate, int up) { return binary(self, Op::Gate, gate, up, activation_named(kind)); })
+        .def("multiply", [](Program& self, int a, int b) { return binary(self, Op::Multiply, a, b); })
+        .def("add", [](Program& self, int a, int b) { return binary(self, Op::Add, a, b); })
+        .def("add_vector", [](Program& self, int a, const Floats& vector) {
+            require(static_cast<int64_t>(vector.size()) == width_of(self, a), "a vector of another width");
+            Instruction op = unary(Op::AddVector, a);
+            op.vector = copied(vector);
+            return emit(self, std::move(op), width_of(self, a));
+        })
+        .def("scale", [](Program& self, int a, float factor) {
+            Instruction op = unary(Op::Scale, a);
+            op.x = factor;
+            return emit(self, std::move(op), width_of(self, a));
+        })
+        .def("clamp", [](Program& self, int a, float low, float high) {
+            Instruction op = unary(Op::Clamp, a);
+            op.x = low;
+            op.y = high;
+            return emit(self, std::move(op), width_of(self, a));
+        })
+        .def("angles", [](Program& self, const Floats& frequencies, float gain) {
+            require(!self.finished() && frequencies.size() > 0, "no frequencies");
+            self.angles.push_back({copied(frequencies), gain, 0, {}, {}});
+            return static_cast<int>(self.angles.size()) - 1;
+        })
+        .def("rotate", &rotate, nb::arg("x"), nb::arg("angles"), nb::arg("heads"), nb::arg("head_dim"), nb::arg("interleaved"))
+        .def("store", &store, nb::arg("k"), nb::arg("v"), nb::arg("layer"))
+        .def("attend", &attend, nb::arg("q"), nb::arg("layer"), nb::arg("heads"), nb::arg("scale"), nb::arg("causal"), nb::arg("window"), nb::arg("slopes").none())
+        .def("select", [](Program& self, int a) {
+            require(kind_of(self, a) == RowKind::Tokens, "rows are selected once");
+            Instruction op = unary(Op::Select, a);
+            op.out = self.make_register(width_of(self, a), RowKind::Wanted);
+            self.instructions.push_back(op);
+            return op.out;
+        })
+        .def("mixture", &mixture, nb::arg("x"), nb::arg("scores"), nb::arg("active"), nb::arg("experts"))
+        .def("finish", [](Program& self, int output) {
+            require(!self.instructions.empty(), "an empty program");
+            self.finish(checked(self, output));
+        })
+        .def("width", &width_of)
+        .def_prop_ro("operations", [](const Program& self) { return self.instructions.size(); })
+        .def("run", &run, nb::arg("ids"), nb::arg("positions"), nb::arg("spans"), nb::arg("tables"), nb::arg("wanted"), nb::arg("out"));
+}
+
+}  // namespace paddock

@@ -1,0 +1,6 @@
+#pragma once
+#include <nanobind/nanobind.h>
+
+namespace paddock {
+void bind_program(nanobind::module_& module);
+}
