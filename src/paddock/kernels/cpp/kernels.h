@@ -116,6 +116,7 @@ void pack_nf4(const uint8_t* codes, const float* scales, int64_t rows, int64_t c
 const Kernels* kernels_portable();
 const Kernels* kernels_avx2();
 const Kernels* kernels_avx512();
+const Kernels* kernels_avx512bf16();
 const Kernels* kernels_neon();
 
 }  // namespace paddock

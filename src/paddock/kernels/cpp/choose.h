@@ -1,0 +1,15 @@
+// Which of the built variants runs on this machine, and which is in use.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+
+namespace paddock {
+
+std::vector<std::string> built_variants();           // in this build, whether or not the machine can run them; best last
+std::vector<const Kernels*> usable_variants();       // those it can run, best last
+const Kernels& kernels();                            // the one in use; at first the best
+bool use_variant(const std::string& name);           // false where the machine or the build has none of that name
+
+}  // namespace paddock

@@ -1,0 +1,6 @@
+// How many cores this process may keep busy.
+#pragma once
+
+namespace paddock {
+int physical_cores();
+}

@@ -1,0 +1,91 @@
+#include "weight.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <stdexcept>
+#include <string>
+
+#include "pool.h"
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace paddock {
+
+// Order of Format. Block sizes are those of ggml's published layouts.
+const FormatFacts FORMATS[] = {
+    {"f32", Format::F32, 1, 4},          {"f16", Format::F16, 1, 2},          {"bf16", Format::BF16, 1, 2},
+    {"q8_0", Format::Q8_0, 32, 34},      {"q4_0", Format::Q4_0, 32, 18},      {"q4_1", Format::Q4_1, 32, 20},
+    {"q5_0", Format::Q5_0, 32, 22},      {"q5_1", Format::Q5_1, 32, 24},      {"iq4_nl", Format::IQ4_NL, 32, 18},
+    {"q2_k", Format::Q2_K, 256, 84},     {"q3_k", Format::Q3_K, 256, 110},    {"q4_k", Format::Q4_K, 256, 144},
+    {"q5_k", Format::Q5_K, 256, 176},    {"q6_k", Format::Q6_K, 256, 210},    {"int4", Format::INT4, 32, 0},
+    {"int8", Format::INT8, 32, 0},       {"nf4", Format::NF4, 64, 0},
+};
+const int FORMAT_COUNT = sizeof FORMATS / sizeof *FORMATS;
+
+const FormatFacts& facts(Format format) { return FORMATS[static_cast<int>(format)]; }
+
+const FormatFacts* format_named(const char* name) {
+    for (const FormatFacts& each : FORMATS) {
+        if (std::strcmp(each.name, name) == 0) return &each;
+    }
+    return nullptr;
+}
+
+namespace {
+
+constexpr int64_t TILE_ALIGNMENT = 64, HUGE = 2 << 20;
+
+int64_t round_up(int64_t bytes, int64_t to) { return (bytes + to - 1) / to * to; }
+
+uint8_t* allocate(int64_t bytes) {
+    void* memory = std::aligned_alloc(bytes >= HUGE ? HUGE : TILE_ALIGNMENT, static_cast<size_t>(bytes));
+    if (!memory) throw std::bad_alloc();
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    // Fewer address translations while a matrix streams by; refused where the system has huge pages switched off.
+    if (bytes >= HUGE) madvise(memory, static_cast<size_t>(bytes), MADV_HUGEPAGE);
+#endif
+    return static_cast<uint8_t*>(memory);
+}
+
+}  // namespace
+
+PackedWeight::PackedWeight(Format kind, int64_t height, int64_t width) : Weight{kind, height, width, 0, nullptr}, held_(0) {
+    int64_t bytes = height > 0 && width > 0 ? packed_bytes(kind, height, width) : 0;
+    if (bytes <= 0) {
+        throw std::invalid_argument("a matrix of " + std::to_string(height) + " rows and " + std::to_string(width) +
+                                    " columns does not fit " + facts(kind).name + ", whose blocks hold " +
+                                    std::to_string(facts(kind).block) + " columns");
+    }
+    tile_bytes = bytes / tiles();
+    held_ = round_up(bytes, bytes >= HUGE ? HUGE : TILE_ALIGNMENT);
+    data = allocate(held_);
+}
+
+PackedWeight::~PackedWeight() { std::free(room()); }
+
+std::shared_ptr<PackedWeight> pack_weight(Format format, const uint8_t* blocks, int64_t row_bytes, int64_t rows, int64_t columns) {
+    auto weight = std::make_shared<PackedWeight>(format, rows, columns);
+    if (row_bytes < columns / facts(format).block * facts(format).block_bytes) {
+        throw std::invalid_argument(std::string("rows of ") + std::to_string(row_bytes) + " bytes are too short for " +
+                                    std::to_string(columns) + " columns of " + facts(format).name);
+    }
+    parallel(weight->tiles(), [&](int64_t tile, int) { pack(format, blocks, row_bytes, rows, columns, tile, tile + 1, weight->room()); });
+    return weight;
+}
+
+std::shared_ptr<PackedWeight> pack_weight_affine(Format format, const uint8_t* codes, const uint16_t* scales, const uint8_t* zeros, int64_t rows, int64_t columns) {
+    auto weight = std::make_shared<PackedWeight>(format, rows, columns);
+    parallel(weight->tiles(), [&](int64_t tile, int) { pack_affine(format, codes, scales, zeros, rows, columns, tile, tile + 1, weight->room()); });
+    return weight;
+}
+
+std::shared_ptr<PackedWeight> pack_weight_nf4(const uint8_t* codes, const float* scales, int64_t rows, int64_t columns) {
+    auto weight = std::make_shared<PackedWeight>(Format::NF4, rows, columns);
+    parallel(weight->tiles(), [&](int64_t tile, int) { pack_nf4(codes, scales, rows, columns, tile, tile + 1, weight->room()); });
+    return weight;
+}
+
+}  // namespace paddock
