@@ -29,6 +29,11 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
         Listed("template", "template", "chat templates: list, render, check", "paddock template ls"),
     ),
     "Change": (Listed("convert", "convert", "from one format into another", "paddock convert model.gguf folder/"),),
+    "Measure": (
+        Listed(
+            "perplexity", "measure", "how well a model predicts a text", "paddock perplexity text.txt -m model.gguf"
+        ),
+    ),
     "This machine": (Listed("doctor", "inspect", "what works here, and how to mend the rest", "paddock doctor"),),
 }
 VERBS: dict[str, Listed] = {verb.name: verb for verbs in GROUPS.values() for verb in verbs}
