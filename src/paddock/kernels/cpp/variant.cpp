@@ -2,12 +2,6 @@
 // (CMakeLists.txt); everything in here lies in namespace paddock::PADDOCK_VARIANT.
 #include "kernels.h"
 
-#if __has_include("simd_float.h")
-#include "simd_float.h"
-#endif
-#if __has_include("simd_int.h")
-#include "simd_int.h"
-#endif
 #if __has_include("quantised.h")
 #include "quantised.h"
 #define HAVE_QUANTISED 1
