@@ -1,0 +1,50 @@
+"""What the engine asks of whatever computes: rows of tokens in, logits out. The cache's storage lies behind this door."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+
+class Rows(NamedTuple):
+    """Some tokens of one sequence, to be read in one step.
+
+    key: the sequence, until `forget`. ids: the tokens, in the slots from `start` on. table: its blocks of BLOCK slots
+    in order, enough for all up to here. prompt: how many of the sequence's first tokens are its prompt; what lies
+    behind was written, and is always computed as when one token is decoded, however many come at once. logits: of how
+    many of the last ids the logits are wanted. length: how long the whole text may become (dynamic rotary scaling).
+    source: the encoder's text (encoder-decoders only).
+    """
+
+    key: int
+    ids: Sequence[int]
+    start: int
+    table: Sequence[int]
+    prompt: int
+    logits: int
+    length: int
+    source: Sequence[int] = ()
+
+
+class Runner(Protocol):
+    """Computes steps. A block is written only through a table that holds it alone; shared ones are only read.
+
+    blocks: how many there are. chunk: prompts are cut at its multiples only, or results would differ in rounding;
+    None where they may be cut anywhere. Running the same rows again (after a step that broke off) changes nothing.
+    """
+
+    blocks: int
+    chunk: int | None
+
+    def run(self, batch: Sequence[Rows]) -> Tensor:
+        """Logits (sum of `logits`, vocabulary), float32, in the order of the batch.
+
+        Raises ResourceError where memory runs out.
+        """
+        ...
+
+    def forget(self, key: int) -> None:
+        """The sequence is over, or begins again at slot 0: drop what was kept for it outside the blocks."""
+        ...
