@@ -17,7 +17,8 @@ import paddock
 from paddock import kernels
 from paddock.cli import output
 from paddock.engine.locate import bundled, home
-from paddock.errors import PaddockError
+from paddock.errors import PaddockError, UsageError
+from paddock.kernels import native
 from paddock.tokenizer.template_check import Finding
 
 STORY = "Once upon a time, there was a little girl named Lily."  # the bundled model's own greedy beginning
@@ -31,6 +32,8 @@ OPTIONAL = {
 }
 VARIABLES = (
     "PADDOCK_HOME",
+    "PADDOCK_KERNELS",
+    "PADDOCK_THREADS",
     "CUDA_VISIBLE_DEVICES",
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -155,7 +158,21 @@ def _enough(enough: bool, about: str, text: str, fix: str) -> Finding:
 
 
 def _kernels() -> Iterator[Finding]:
-    yield Finding("ok", "kernels", kernels.chosen())
+    """What runs the operations; what else could on this machine; and where that is not native, why and what helps."""
+    try:
+        chosen = kernels.chosen()
+    except UsageError as error:
+        fix = error.fix or f"unset {native.KERNELS} and {native.THREADS}"
+        yield Finding("fail", "kernels", f"{error.what}; expected {error.expected}", fix)
+        return
+    missing = native.absence()
+    if missing:
+        yield Finding("warn", "kernels", chosen, native.FIX)
+        return
+    usable = native.available()
+    others = ", ".join(name for name in native.built() if name not in usable)
+    wider = f"; this processor cannot run {others}" if others else ""
+    yield Finding("ok", "kernels", f"{chosen} ({native.KERNELS} may say {', '.join(usable)}{wider})")
 
 
 def _model() -> Iterator[Finding]:

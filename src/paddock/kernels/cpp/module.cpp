@@ -45,6 +45,7 @@ NB_MODULE(_native, module) {
     module.def("use", &use, nb::arg("name"), "Uses that variant from now on.");
     module.def("current", [] { return kernels().name; }, "Name of the variant in use.");
     module.def("threads", &threads, "Threads that share one operation, the caller's included.");
+    module.def("default_threads", &default_threads, "Physical cores that this process may use.");
     module.def("set_threads", &check_threads, nb::arg("count"));
     bind_weight(module);
 #if __has_include("bind_program.h")
