@@ -91,12 +91,15 @@ TestBlocks.settings = settings(
 )
 
 
+@pytest.mark.slow
 class TestBlocksLong(Blocks.TestCase):  # type: ignore[misc, name-defined]
     settings = settings(
-        max_examples=2000, stateful_step_count=80, derandomize=True, deadline=None,
+        max_examples=2000,
+        stateful_step_count=80,
+        derandomize=True,
+        deadline=None,
         suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
-    pytestmark = [pytest.mark.slow]
+    )
 
 
 def filled(manager: BlockManager, tokens: list[int], salt: str | None = "") -> Table:

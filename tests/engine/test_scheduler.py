@@ -38,7 +38,7 @@ class Load:
     def rows(self, part: Slice) -> Rows:
         s = part.sequence
         assert s.table is not None
-        stop = s.computed + part.count
+        stop = s.computed + part.size
         ids = [*s.tokens[s.computed : stop], *s.proposed[: part.proposed]]
         logits = 1 + part.proposed if stop == len(s.tokens) else 0
         return Rows(s.key, ids, s.computed, tuple(s.table.blocks), s.prompt, logits, s.limit)
@@ -57,12 +57,12 @@ class Load:
     def take(self, part: Slice, chosen: list[int]) -> None:
         s = part.sequence
         if not chosen:
-            self.scheduler.commit(s, part.count)
+            self.scheduler.commit(s, part.size)
             return
         right = 0
         while right < part.proposed and s.proposed[right] == chosen[right]:
             right += 1
-        self.scheduler.commit(s, part.count + right)
+        self.scheduler.commit(s, part.size + right)
         s.proposed = ()
         s.tokens += chosen[: right + 1]
         if len(s.tokens) > s.limit:
@@ -78,7 +78,7 @@ class Load:
         assert blocks.holders == [held[block] for block in range(blocks.total)]
         assert len(scheduler.running) <= scheduler.most
         assert len({part.sequence.key for part in parts}) == len(parts)
-        assert all(part.sequence in scheduler.running and part.count > 0 for part in parts)
+        assert all(part.sequence in scheduler.running and part.size > 0 for part in parts)
         assert scheduler.waiting == sorted(scheduler.waiting, key=lambda s: s.rank)
         where = Counter([*scheduler.running, *scheduler.waiting, *scheduler.parked])
         assert where == Counter(self.alive.values())
@@ -170,7 +170,7 @@ def test_a_step_keeps_to_its_budget_and_uses_it() -> None:
         load.add([i] * (10 + 37 * i), 20)
     sizes = []
     while load.alive:
-        sizes.append(sum(part.count for part in load.step()))
+        sizes.append(sum(part.size for part in load.step()))
         assert sizes[-1] <= 64
     assert sizes[:20] == [64] * 20
 
@@ -196,9 +196,10 @@ def test_nobody_starves_behind_a_stream_of_the_important() -> None:
         load.add([2, i], 8)
     low = load.add([1] * 8, 2, priority=-3)
     for i in range(4 * AGE):
-        load.add([2, i % 50], 8)
+        if len(load.alive) < 6:
+            load.add([2, i % 50], 8)
         load.step()
-    assert low.key in load.done and len(load.alive) > 100
+    assert 3 * AGE / 4 < load.order.index(low.key) < 3 * AGE  # a step gives 2 tokens, a request takes 8
 
 
 def test_prompts_are_cut_only_where_they_may_be() -> None:
@@ -261,7 +262,7 @@ def test_what_can_never_fit_is_refused_at_once() -> None:
         load.add([1] * 60, 6)
     load.add([1] * 60, 5)
     load.run()
-    with pytest.raises(UsageError, match="budget|tokens of a step"):
+    with pytest.raises(UsageError, match="tokens of a step"):
         Load(4, budget=8, most=8)
 
 

@@ -1,4 +1,4 @@
-"""What the engine asks of whatever computes: rows of tokens in, logits out. The cache's storage lies behind this door."""
+"""What the engine asks of whatever computes: rows of tokens in, logits out. The cache's storage lies behind it."""
 
 from __future__ import annotations
 

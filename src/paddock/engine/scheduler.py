@@ -55,10 +55,10 @@ class Sequence:
 
 
 class Slice(NamedTuple):
-    """What one step reads of a sequence: `count` of its tokens from `computed` on, then `proposed` guesses."""
+    """What one step reads of a sequence: `size` of its tokens from `computed` on, then `proposed` guesses."""
 
     sequence: Sequence
-    count: int
+    size: int
     proposed: int
 
 
@@ -122,7 +122,7 @@ class Scheduler:
         self.clock += 1
         before = self.preemptions
         slices = self._writing()
-        left = self.budget - sum(part.count + part.proposed for part in slices)
+        left = self.budget - sum(part.size + part.proposed for part in slices)
         self._reading(slices, left, admit=self.preemptions == before)
         return slices
 
