@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from paddock.checkpoint import kencoding
-from paddock.checkpoint.blocks import CHUNK, TensorType
+from paddock.checkpoint.blocks import TensorType
 from paddock.checkpoint.fitting import affine, bytes_of, levels, pack, scale_only
 from paddock.errors import CheckpointError
+
+CHUNK = 1 << 17  # weights encoded at a time: what a search keeps of them stays in a core's cache
 
 Encoder = Callable[[Tensor, Tensor | None], Tensor]
 

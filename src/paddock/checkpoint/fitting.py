@@ -48,9 +48,7 @@ def scale_only(x: Tensor, weights: Tensor | None, half: int, trials: int = 9) ->
     return best
 
 
-def affine(
-    x: Tensor, weights: Tensor | None, most: int, below_zero: bool, trials: int = 16
-) -> tuple[Tensor, Tensor]:
+def affine(x: Tensor, weights: Tensor | None, most: int, below_zero: bool, trials: int = 16) -> tuple[Tensor, Tensor]:
     """(n, 1) scales s and lows m for x ≈ s × level + m, level from 0 to `most`.
 
     `below_zero`: m may not be above 0, as the K-quants store -m without a sign. Trials stretch the range that the

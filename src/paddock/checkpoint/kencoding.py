@@ -57,7 +57,7 @@ def _weights(x: Tensor, importance: Tensor | None) -> Tensor:
     mean = square.mean(1, keepdim=True)
     if importance is None:
         return mean.sqrt() + x.abs()
-    weights = importance * (mean + square).sqrt()
+    weights = importance * (2 * mean + square).sqrt()
     return torch.where(weights.amax(1, keepdim=True) > 0, weights, torch.ones_like(weights))
 
 
