@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from paddock.checkpoint import folder as hf
-from paddock.checkpoint import gguf_families, llama2c
+from paddock.checkpoint import gguf_families, llama2c, quantised_folder
 from paddock.checkpoint.stored import Stored
 from paddock.checkpoint.weights import build, native_dtype
 from paddock.errors import CheckpointError, UsageError, did_you_mean
@@ -28,7 +28,8 @@ class Checkpoint:
     """A model at rest: what it is, where its numbers lie, what was published beside them. Nothing is read yet.
 
     `config` is a Hugging Face configuration whatever the file was; `tensors` are under Hugging Face names;
-    `generation` are the sampling defaults published with the model.
+    `generation` are the sampling defaults published with the model. `quantization` is the quantization_config of a
+    folder whose matrices were packed by GPTQ, AWQ or bitsandbytes; `config` and `tensors` are as if they were plain.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class Checkpoint:
     tensors: Mapping[str, Stored]
     architecture: Architecture
     generation: Mapping[str, Any] = field(default_factory=dict)
+    quantization: Mapping[str, Any] | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -51,6 +53,11 @@ class Checkpoint:
             name for name, stored in self.tensors.items() if stored.dtype.is_floating_point and stored.dtype != chosen
         ]
 
+    @property
+    def quantised(self) -> bool:
+        """Whether some matrices were published quantised, in a form that the native kernels compute with."""
+        return any(stored.codes is not None for stored in self.tensors.values())
+
     def _dtype(self, asked: str | torch.dtype) -> torch.dtype:
         if isinstance(asked, torch.dtype) and asked in COMPUTED:
             return asked
@@ -64,9 +71,16 @@ class Checkpoint:
         return sum(math.prod(stored.shape) * stored.dtype.itemsize for stored in self.tensors.values())
 
     def model(
-        self, dtype: str | torch.dtype = "auto", device: torch.device | str = "cpu", check_finite: bool = True
+        self,
+        dtype: str | torch.dtype = "auto",
+        device: torch.device | str = "cpu",
+        check_finite: bool = True,
+        packed: bool = False,
     ) -> Transformer:
-        """The Transformer with its weights, all in one type; "auto" is `self.dtype`. Raises CheckpointError."""
+        """The Transformer with its weights, all in one type; "auto" is `self.dtype`. Raises CheckpointError.
+
+        With `packed`, matrices that were published quantised stay so, for the native kernels.
+        """
         return build(
             self.architecture,
             self.tensors,
@@ -74,6 +88,7 @@ class Checkpoint:
             dtype=self._dtype(dtype),
             device=device,
             check_finite=check_finite,
+            packed=packed,
         )
 
 
@@ -97,7 +112,14 @@ def open_checkpoint(path: str | Path, ignore_config: Collection[str] = ()) -> Ch
         raise CheckpointError(f"{str(path)[:300]!r} cannot be opened: {reason}") from None
     _check_ignored(ignore_config, config.keys() | generation.keys())
     config, generation = (_without(table, ignore_config) for table in (config, generation))
-    return Checkpoint(path, kind, config, tensors, understand(config, tensors.keys()), generation)
+    packing = hf.read_quantization(path, config, tensors) if kind == "folder" else None
+    if packing is None:
+        return Checkpoint(path, kind, config, tensors, understand(config, tensors.keys()), generation)
+    config, rules = _without(config, ["quantization_config"]), family(config).RULES
+    plain = quantised_folder.read(packing, tensors, rules)
+    architecture = understand(config, plain.keys())
+    plain = quantised_folder.without_idle_biases(plain, tensors, architecture, rules)
+    return Checkpoint(path, kind, config, plain, architecture, generation, packing)
 
 
 def _check_ignored(keys: Collection[str], known: Collection[str]) -> None:

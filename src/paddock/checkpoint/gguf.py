@@ -27,8 +27,9 @@ from torch import Tensor
 
 from paddock.checkpoint.blocks import TYPES, TensorType, dequantise
 from paddock.checkpoint.mapped import MappedFile
-from paddock.checkpoint.stored import Stored
+from paddock.checkpoint.stored import Codes, Stored
 from paddock.errors import CheckpointError, UnsupportedError
+from paddock.kernels.packed import BLOCKS
 
 Value = int | float | bool | str | list[str] | np.ndarray
 
@@ -112,7 +113,14 @@ class GGUFFile:
             )
         dtype = info.type.dtype or torch.float32
         release = partial(self.file.forget, info.offset, info.nbytes)
-        return Stored(info.shape, dtype, partial(self._load, info, dtype), release)
+        codes = None
+        if info.type.name in BLOCKS and len(info.shape) == 2:
+            codes = Codes(info.type.name, partial(self._blocks, info))
+        return Stored(info.shape, dtype, partial(self._load, info, dtype), release, codes)
+
+    def _blocks(self, info: TensorInfo) -> tuple[Tensor]:
+        shape = (info.shape[0], info.nbytes // info.shape[0])
+        return (self.file.tensor(info.offset, torch.uint8, shape, f"tensor {info.name!r}"),)
 
     def _load(self, info: TensorInfo, dtype: torch.dtype) -> Tensor:
         self.stored(info)

@@ -20,3 +20,7 @@ def grouped(weight: Tensor, heads: int, kv_heads: int, head_width: int) -> Tenso
     sizes = (heads * head_width, kv_heads * head_width, kv_heads * head_width)
     parts = [part.unflatten(0, (kv_heads, -1, head_width)) for part in weight.split(sizes)]
     return cat(parts, dim=1).flatten(0, 2)
+
+
+# Each moves whole rows and looks at nothing in them, so it does for quantised rows what it does for numbers.
+ROW_ORDERS = (half_rotation, interleaved_rotation, grouped)

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from paddock.checkpoint.stored import Stored
+from paddock.checkpoint.stored import Codes, Stored
 from paddock.errors import CheckpointError, UnsupportedError, nearest
-from paddock.model.rules import Drop, Rule, attention_at
+from paddock.kernels.packed import Packed
+from paddock.model.linear import Linear, Table, hold, weights_of
+from paddock.model.rules import Drop, Row, Rule, attention_at
 from paddock.model.spec import Architecture, Experts
-from paddock.model.transformer import Transformer
+from paddock.model.transformer import Head, Transformer
 
 # A tied tensor has no parameter of its own; where a file stores it all the same, it must equal what it is tied to.
 TIED = {"head.weight": "embedding.tokens.weight", "encoder.embedding.tokens.weight": "embedding.tokens.weight"}
@@ -40,8 +42,11 @@ def build(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     check_finite: bool = True,
+    packed: bool = False,
 ) -> Transformer:
     """A Transformer with these weights, for inference; all in `dtype`, which None leaves to `native_dtype`.
+
+    With `packed`, matrices that were published quantised stay so, in the native kernels' layout (`kernels.packed`).
 
     Tensors that need no change stay views of the file's memory map; others are converted one at a time, so that memory
     peaks near the size of the result. Raises CheckpointError naming every missing, unknown or misshapen tensor, and the
@@ -53,13 +58,49 @@ def build(
     rules = [rule for rule in rules if rule.when(architecture)]
     placed = [place(name, stored, rules, architecture, expected) for name, stored in tensors.items()]
     _check_complete(expected, placed)
-    done: dict[str, Tensor] = {}
+    done: dict[str, Tensor | Packed] = {}
     for item in placed:
-        if item.ours:
+        if not item.ours:
+            continue
+        codes = item.stored.codes if packed and _by_rows(item.rule) else None
+        if codes is not None and all(own in expected and _packs(model, own) for own in item.ours):
+            _pack(item, codes, architecture, expected, done)
+        else:
             _load(item, architecture, expected, done, dtype, torch.device(device), check_finite)
     for name, tensor in done.items():
         _assign(model, name, tensor)
     return model.eval()
+
+
+def _by_rows(rule: Rule) -> bool:
+    """Whether a rule only takes rows apart, which codes of rows allow as numbers do."""
+    return not getattr(rule, "transpose", False) and not isinstance(rule, Row)
+
+
+def _packs(model: Transformer, name: str) -> bool:
+    """Whether the parameter is a matrix that the model uses through kernels alone."""
+    path, _, leaf = name.rpartition(".")
+    module = model.get_submodule(path)
+    return leaf == "weight" and path != "relative_bias" and isinstance(module, Linear | Table | Head)
+
+
+def _pack(
+    item: Placed,
+    codes: Codes,
+    architecture: Architecture,
+    expected: Mapping[str, tuple[int, ...]],
+    done: dict[str, Tensor | Packed],
+) -> None:
+    attention = attention_at(architecture, item.ours[0])
+    parts = [item.rule.split(part, attention) for part in codes.load()]
+    for own, *mine in zip(item.ours, *parts, strict=True):
+        done[own] = Packed.of(codes.format, mine, expected[own][1])
+        if not done[own].native.finite:  # type: ignore[union-attr]
+            raise CheckpointError(
+                f"tensor {item.name[:120]!r} holds scales that are not numbers (NaN or infinite)",
+                fix="the file is corrupt or its training diverged; get another copy",
+            )
+    item.stored.release()
 
 
 def native_dtype(tensors: Mapping[str, Stored], preferred: torch.dtype | None = None) -> torch.dtype:
@@ -168,7 +209,7 @@ def _load(
     item: Placed,
     architecture: Architecture,
     expected: Mapping[str, tuple[int, ...]],
-    done: dict[str, Tensor],
+    done: dict[str, Tensor | Packed],
     dtype: torch.dtype,
     device: torch.device,
     check_finite: bool,
@@ -183,7 +224,8 @@ def _load(
         tensor = part.to(device=device, dtype=dtype).contiguous()
         copied &= tensor.untyped_storage().data_ptr() != file_pages  # a rule may have copied already
         if home in done:
-            if not torch.equal(done[home], tensor):
+            held = done[home]
+            if not torch.equal(held.dequantise().to(dtype) if isinstance(held, Packed) else held, tensor):
                 raise CheckpointError(
                     f"tensor {item.name[:120]!r} differs from the one config.json says it is tied to",
                     fix='set "tie_word_embeddings": false in config.json if the stored tensor is meant',
@@ -213,9 +255,12 @@ def _check_range(tensor: Tensor, name: str, dtype: torch.dtype) -> None:
         )
 
 
-def _assign(model: nn.Module, name: str, tensor: Tensor) -> None:
+def _assign(model: nn.Module, name: str, tensor: Tensor | Packed) -> None:
     path, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(path), leaf, nn.Parameter(tensor, requires_grad=False))
+    if isinstance(tensor, Packed):
+        hold(model.get_submodule(path), leaf, tensor)
+    else:
+        setattr(model.get_submodule(path), leaf, nn.Parameter(tensor, requires_grad=False))
 
 
 @dataclass(frozen=True)
@@ -224,7 +269,7 @@ class Published:
 
     name: str
     rule: Rule
-    parts: tuple[Tensor, ...]
+    parts: tuple[Tensor | Packed, ...]
     model: Transformer
     ours: tuple[str, ...]
 
@@ -238,16 +283,18 @@ class Published:
 
     @property
     def nbytes(self) -> int:
-        return sum(part.nbytes for part in self.parts)
+        return sum(part.numel() * part.dtype.itemsize for part in self.parts)
 
     def tensor(self) -> Tensor:
-        return self.rule.join(self.parts, attention_at(self.model.architecture, self.ours[0])).detach()
+        """The numbers; those of packed matrices as float32."""
+        parts = [part.dequantise() if isinstance(part, Packed) else part for part in self.parts]
+        return self.rule.join(parts, attention_at(self.model.architecture, self.ours[0])).detach()
 
 
 def published(model: Transformer, rules: Iterable[Rule]) -> list[Published]:
     """The model's weights as they will be written, in the model's order: the inverse of `build`, not yet joined."""
     rules = [rule for rule in rules if rule.when(model.architecture)]
-    own = dict(model.named_parameters())
+    own = weights_of(model)
     result: list[Published] = []
     written: set[str] = set()
     for name in own:

@@ -1,12 +1,31 @@
-"""The operations below the models: one set so far, and `chosen()` says which."""
+"""The operations below the models: PyTorch's, and native kernels where they were built; `chosen()` says which."""
 
 from __future__ import annotations
 
-from paddock.kernels.reference import ACTIVATIONS, attend, layer_norm, linear, rms_norm, rotate
+from paddock.kernels.native import chosen
+from paddock.kernels.operations import (
+    activate,
+    attend,
+    embed,
+    gate,
+    layer_norm,
+    linear,
+    mixture,
+    rms_norm,
+    rotate,
+)
+from paddock.kernels.reference import ACTIVATIONS
 
-__all__ = ["ACTIVATIONS", "attend", "chosen", "layer_norm", "linear", "rms_norm", "rotate"]
-
-
-def chosen() -> str:
-    """What runs the operations, for `paddock doctor` and benchmark records."""
-    return "reference (PyTorch)"
+__all__ = [
+    "ACTIVATIONS",
+    "activate",
+    "attend",
+    "chosen",
+    "embed",
+    "gate",
+    "layer_norm",
+    "linear",
+    "mixture",
+    "rms_norm",
+    "rotate",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,11 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
 }
+
+
+def embed(ids: Tensor, table: Tensor) -> Tensor:
+    """Ids (...) and a table (rows, width) to rows (..., width)."""
+    return F.embedding(ids, table)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -60,3 +65,18 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool, s
     """
     grouped = q.shape[1] != k.shape[1]
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=causal, scale=scale, enable_gqa=grouped)
+
+
+def mixture(x: Tensor, scores: Tensor, active: int, experts: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:
+    """Sparse experts (Mixtral, arXiv 2401.04088): x (..., width), scores (..., experts) to x's shape.
+
+    The softmax is over all experts in float32; the weights of the `active` highest are then divided by their sum.
+    """
+    flat = x.flatten(0, -2)
+    weights, chosen = scores.flatten(0, -2).float().softmax(-1).topk(active, dim=-1)
+    weights = (weights / weights.sum(-1, keepdim=True)).to(x.dtype)
+    result = torch.zeros_like(flat)
+    for number in chosen.unique().tolist():
+        rows, rank = (chosen == number).nonzero(as_tuple=True)
+        result.index_add_(0, rows, experts[number](flat[rows]) * weights[rows, rank, None])
+    return result.view_as(x)

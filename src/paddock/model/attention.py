@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from paddock import kernels
 from paddock.model import spec
+from paddock.model.linear import Linear
 from paddock.model.position import rotation
 from paddock.model.step import Step
 from paddock.model.visibility import memory_visibility, self_visibility
@@ -22,10 +23,10 @@ class SelfAttention(nn.Module):
     def __init__(self, part: spec.Attention, width: int, mask: spec.Mask, layer: int) -> None:
         super().__init__()
         self.part, self.mask, self.layer = part, mask, layer
-        self.q = nn.Linear(width, part.heads * part.head_dim, bias=part.qkv_bias)
-        self.k = nn.Linear(width, part.kv_heads * part.head_dim, bias=part.qkv_bias)
-        self.v = nn.Linear(width, part.kv_heads * part.head_dim, bias=part.qkv_bias)
-        self.out = nn.Linear(part.heads * part.head_dim, width, bias=part.out_bias)
+        self.q = Linear(width, part.heads * part.head_dim, bias=part.qkv_bias)
+        self.k = Linear(width, part.kv_heads * part.head_dim, bias=part.qkv_bias)
+        self.v = Linear(width, part.kv_heads * part.head_dim, bias=part.qkv_bias)
+        self.out = Linear(part.heads * part.head_dim, width, bias=part.out_bias)
 
     def forward(self, x: Tensor, step: Step) -> Tensor:
         q, k, v = (
@@ -51,10 +52,10 @@ class CrossAttention(nn.Module):
     def __init__(self, part: spec.Attention, width: int, memory_width: int, layer: int) -> None:
         super().__init__()
         self.part, self.layer = part, layer
-        self.q = nn.Linear(width, part.heads * part.head_dim, bias=part.qkv_bias)
-        self.k = nn.Linear(memory_width, part.kv_heads * part.head_dim, bias=part.qkv_bias)
-        self.v = nn.Linear(memory_width, part.kv_heads * part.head_dim, bias=part.qkv_bias)
-        self.out = nn.Linear(part.heads * part.head_dim, width, bias=part.out_bias)
+        self.q = Linear(width, part.heads * part.head_dim, bias=part.qkv_bias)
+        self.k = Linear(memory_width, part.kv_heads * part.head_dim, bias=part.qkv_bias)
+        self.v = Linear(memory_width, part.kv_heads * part.head_dim, bias=part.qkv_bias)
+        self.out = Linear(part.heads * part.head_dim, width, bias=part.out_bias)
 
     def forward(self, x: Tensor, step: Step) -> Tensor:
         q = split_heads(self.q(x), self.part)

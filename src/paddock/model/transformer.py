@@ -24,6 +24,7 @@ from paddock import kernels
 from paddock.model import spec
 from paddock.model.attention import CrossAttention, SelfAttention
 from paddock.model.feedforward import feedforward
+from paddock.model.linear import Linear, Table, weights_of
 from paddock.model.position import sinusoids
 from paddock.model.step import Step
 from paddock.model.wiring import WIRINGS
@@ -50,10 +51,10 @@ class Embedding(nn.Module):
     def __init__(self, part: spec.Embedding, vocabulary: int, width: int) -> None:
         super().__init__()
         self.part, self.width = part, width
-        self.tokens = nn.Embedding(vocabulary, width)
+        self.tokens = Table(vocabulary, width)
         table = part.positions
-        self.positions = nn.Embedding(table.count, width) if isinstance(table, spec.Learned) else None
-        self.segments = nn.Embedding(part.segments, width) if part.segments else None
+        self.positions = Table(table.count, width) if isinstance(table, spec.Learned) else None
+        self.segments = Table(part.segments, width) if part.segments else None
         self.norm = Norm(part.norm, width) if part.norm else None
 
     def forward(self, ids: Tensor, step: Step) -> Tensor:
@@ -101,14 +102,14 @@ class Head(nn.Module):
         super().__init__()
         self.part = part
         if part.transform is not None:
-            self.transform = nn.Linear(width, width)
+            self.transform = Linear(width, width)
             self.norm = Norm(part.transform.norm, width)
         self.weight = None if part.tied else nn.Parameter(torch.empty(vocabulary, width))
         self.bias = nn.Parameter(torch.zeros(vocabulary)) if part.bias else None
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         if self.part.transform is not None:
-            x = self.norm(kernels.ACTIVATIONS[self.part.transform.activation](self.transform(x)))
+            x = self.norm(kernels.activate(self.part.transform.activation, self.transform(x)))
         if self.part.scale != 1.0:
             x = x * self.part.scale
         return kernels.linear(x, embedding if self.weight is None else self.weight, self.bias)
@@ -119,9 +120,9 @@ class Pooler(nn.Module):
 
     def __init__(self, part: spec.Pooler, width: int) -> None:
         super().__init__()
-        self.dense = nn.Linear(width, width)
-        self.classes = nn.Linear(width, part.labels) if part.labels else None
-        self.next_sentence = nn.Linear(width, 2) if part.next_sentence else None
+        self.dense = Linear(width, width)
+        self.classes = Linear(width, part.labels) if part.labels else None
+        self.next_sentence = Linear(width, 2) if part.next_sentence else None
 
     def forward(self, hidden: Tensor) -> Tensor:
         return self.dense(hidden[:, 0]).tanh()
@@ -149,7 +150,7 @@ class Transformer(nn.Module):
     @cached_property
     def weight_bytes(self) -> int:
         """What the weights take in memory; asked once they are all in place."""
-        return sum(parameter.nbytes for parameter in self.parameters())
+        return sum(weight.nbytes for weight in weights_of(self).values())
 
     def hidden(self, ids: Tensor, step: Step) -> Tensor:
         """(batch, tokens) ids to (batch, tokens, width), after the last norm. Advances the step's cache."""

@@ -16,7 +16,8 @@ from torch import Tensor
 from paddock.checkpoint.gguf import GGUFFile, TensorInfo
 from paddock.checkpoint.gguf_families import bert, bloom, chatglm, falcon, gpt2, gpt_neox, llama, mpt, t5
 from paddock.checkpoint.gguf_families.metadata import MAX_BLOCKS, Change, Family, Metadata
-from paddock.checkpoint.stored import Stored
+from paddock.checkpoint.rows import ROW_ORDERS
+from paddock.checkpoint.stored import Codes, Stored
 from paddock.errors import CheckpointError, UnsupportedError, did_you_mean
 
 FAMILIES: dict[str, Family] = {
@@ -136,4 +137,8 @@ def _changed(stored: Stored, change: Change, metadata: Metadata, name: str) -> S
             stored.release()
         return result
 
-    return Stored(tuple(shape), stored.dtype, load, stored.release)
+    codes, ordered = stored.codes, stored.codes
+    if codes is not None:
+        by_rows = getattr(change, "func", change) in ROW_ORDERS
+        ordered = Codes(codes.format, lambda: tuple(change(part) for part in codes.load())) if by_rows else None
+    return Stored(tuple(shape), stored.dtype, load, stored.release, ordered)

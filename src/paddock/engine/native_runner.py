@@ -1,0 +1,91 @@
+"""Steps of the engine on the native kernels: a recorded program over a native paged cache, one call per step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from paddock.engine.memory import memory_for
+from paddock.engine.runner import Rows
+from paddock.kernels.native import library
+from paddock.kernels.packed import Packed
+from paddock.kernels.record import Tape
+from paddock.model.linear import weights_of
+from paddock.model.recording import cache_shapes, recordable, recorded
+from paddock.model.transformer import Transformer
+
+CACHE_TYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
+
+
+class NativeRunner:
+    """Runs any mixture of rows in one native call. No row's bits depend on what stands beside it, or on how a prompt
+    was cut.
+
+    The cache has the type that the model's numbers were published in, float16 for quantised ones; its memory is taken
+    when it is first written.
+    """
+
+    chunk = None
+
+    def __init__(self, model: Transformer, blocks: int, cache_type: str | None = None) -> None:
+        module = library()
+        assert module is not None, "native kernels"
+        self.blocks = blocks
+        self.vocabulary = model.architecture.vocabulary
+        self.cache_type = cache_type or default_cache_type(model)
+        self.cache = module.Cache(self.cache_type, blocks, cache_shapes(model.architecture))
+        self._weights: dict[int, Packed] = {}  # by the address of what they were packed from
+        self.program = recorded(model, Tape(self.cache, self._weights))
+        self._model = model  # tables of embeddings are read where they lie
+
+    @memory_for("for this step")
+    def run(self, batch: Sequence[Rows]) -> Tensor:
+        if len(batch) == 1 and len(batch[0].ids) == 1:
+            return self._decode(batch[0])
+        ids: list[int] = []
+        positions: list[int] = []
+        wanted: list[int] = []
+        spans = np.empty((len(batch), 4), np.int64)
+        tables = np.zeros((len(batch), max(len(rows.table) for rows in batch)), np.int32)
+        for number, rows in enumerate(batch):
+            count = len(rows.ids)
+            spans[number] = len(ids), count, rows.start, 0
+            tables[number, : len(rows.table)] = rows.table
+            ids += rows.ids
+            positions += range(rows.start, rows.start + count)
+            wanted += range(len(ids) - rows.logits, len(ids))
+        return self._run(np.array(ids, np.int32), np.array(positions, np.int32), spans, tables, wanted)
+
+    def forget(self, key: int) -> None:
+        """Nothing is kept outside of the blocks."""
+
+    def _decode(self, rows: Rows) -> Tensor:
+        spans = np.array([(0, 1, rows.start, 0)], np.int64)
+        tables = np.array([rows.table], np.int32)
+        return self._run(
+            np.array(rows.ids, np.int32), np.array([rows.start], np.int32), spans, tables, [0] * rows.logits
+        )
+
+    def _run(
+        self, ids: np.ndarray, positions: np.ndarray, spans: np.ndarray, tables: np.ndarray, wanted: Sequence[int]
+    ) -> Tensor:
+        out = np.empty((len(wanted), self.vocabulary), np.float32)
+        self.program.run(ids, positions, spans, tables, np.array(wanted, np.int32), out)
+        return torch.from_numpy(out)
+
+
+def runs(model: Transformer) -> bool:
+    """Whether the native kernels are there and cover all that this model does."""
+    on_cpu = model.embedding.tokens.weight.device.type == "cpu"
+    return library() is not None and on_cpu and model.architecture.generates and recordable(model)
+
+
+def default_cache_type(model: Transformer) -> str:
+    """What keys and values are kept in: the type of the model's numbers, float16 where they are quantised."""
+    weights = weights_of(model).values()
+    if any(isinstance(weight, Packed) for weight in weights):
+        return "float16"
+    return CACHE_TYPES[model.embedding.tokens.weight.dtype]

@@ -1,0 +1,79 @@
+"""Every operation a model is made of. Each runs at once in PyTorch, runs natively on packed matrices, or is recorded.
+
+x is            the matrix is     what happens
+a Tensor        a Tensor          reference.py
+a Tensor        Packed            the native kernel, at once
+Recorded        either            noted in the recording's program
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from paddock.kernels import reference
+from paddock.kernels.packed import Packed
+from paddock.kernels.record import Ids, Recorded, Zeros
+
+
+def embed(ids: Tensor, table: Tensor | Packed) -> Tensor:
+    """Ids (...) and a table (rows, width) to rows (..., width)."""
+    if isinstance(ids, Ids | Zeros):
+        return ids.tape.embed(ids, table)  # type: ignore[return-value]
+    return table.take(ids) if isinstance(table, Packed) else reference.embed(ids, table)
+
+
+def linear(x: Tensor, weight: Tensor | Packed, bias: Tensor | None) -> Tensor:
+    """(..., in) and (out, in) to (..., out)."""
+    if isinstance(x, Recorded):
+        return x.tape.linear(x, weight, bias)
+    return weight.linear(x, bias) if isinstance(weight, Packed) else reference.linear(x, weight, bias)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """RMSNorm over the last axis."""
+    if isinstance(x, Recorded):
+        return x.tape.norm(x, weight, None, eps, rms=True)
+    return reference.rms_norm(x, weight, eps)
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
+    """LayerNorm over the last axis; weight and bias are of its length."""
+    if isinstance(x, Recorded):
+        return x.tape.norm(x, weight, bias, eps, rms=False)
+    return reference.layer_norm(x, weight, bias, eps)
+
+
+def activate(kind: str, x: Tensor) -> Tensor:
+    """One of ACTIVATIONS, number by number."""
+    return x.tape.activate(kind, x) if isinstance(x, Recorded) else reference.ACTIVATIONS[kind](x)
+
+
+def gate(kind: str, gate: Tensor, up: Tensor) -> Tensor:
+    """activation(gate) * up."""
+    if isinstance(gate, Recorded):
+        return gate.tape.gate(kind, gate, up)
+    return reference.ACTIVATIONS[kind](gate) * up
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
+    """Turns pairs of features by the angles of each token; shapes in `reference.rotate`."""
+    if isinstance(x, Recorded):
+        return x.tape.rotate(x, cos, interleaved)
+    return reference.rotate(x, cos, sin, interleaved)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Any, causal: bool, scale: float) -> Tensor:
+    """Softmax attention; shapes and what `bias` may be in `reference.attend`."""
+    if isinstance(q, Recorded):
+        return q.tape.attend(q, k, bias, scale)
+    return reference.attend(q, k, v, bias, causal, scale)
+
+
+def mixture(x: Tensor, scores: Tensor, active: int, experts: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:
+    """Each row of x (..., width) through the `active` experts that its scores (..., experts) are highest for."""
+    if isinstance(x, Recorded):
+        return x.tape.mixture(x, scores, active, experts)
+    return reference.mixture(x, scores, active, experts)
