@@ -193,8 +193,6 @@ def test_tensors_that_do_not_fit_are_named(
         ({"quantum_layers": True}, "does not know: 'quantum_layers'"),
         ({"model_type": "lama"}, "unknown model_type 'lama'; the nearest known is 'llama'"),
         ({"model_type": "mamba"}, "unknown model_type 'mamba'.*expected .*bert, bloom, "),
-        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "weights are quantised \\('gptq'\\).*GGUF"),
-        ({"quantization_config": []}, "weights are quantised in a form"),
         ({"rope_scaling": {"rope_type": "linear", "factor": 2.0, "fator": 1}}, "in rope_scaling: .*'fator'"),
     ],
 )

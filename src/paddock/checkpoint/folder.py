@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from paddock.model.families import family
 from paddock.model.transformer import Transformer
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
+# Where the first GPTQ and AWQ folders kept what is now config.json's quantization_config.
+_PACKING = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
 SHARD_BYTES = 5 * 10**9
 _READERS: list[tuple[str, Callable[[str | Path], dict[str, Stored]]]] = [
     ("model.safetensors", safetensors.read),
@@ -39,6 +41,16 @@ def read_generation(folder: Path) -> dict[str, Any]:
     """generation_config.json, or nothing where there is none."""
     path = folder / GENERATION
     return read_json(path) if path.exists() or path.is_symlink() else {}
+
+
+def read_quantization(folder: Path, config: Mapping[str, Any], tensors: Iterable[str]) -> Any:
+    """What the folder says about how its matrices are packed, unchecked; None where they are plain."""
+    if config.get("quantization_config") is not None or not any(name.endswith(".qweight") for name in tensors):
+        return config.get("quantization_config")
+    for name, method in _PACKING.items():
+        if (folder / name).exists():
+            return {"quant_method": method} | read_json(folder / name)
+    return None
 
 
 def read_tensors(folder: Path) -> dict[str, Stored]:

@@ -43,8 +43,15 @@ class Config:
     """A config dictionary that remembers which keys were asked for.
 
     `tensors` are the names stored beside it, for the few questions only they can answer (is there a pooler?); None
-    where only the configuration is known. `finish()` refuses the keys nobody asked for.
+    where only the configuration is known. `finish()` refuses the keys nobody asked for. `where`, `owner` and `way_out`
+    are words of its refusals.
     """
+
+    where, owner = "config.json", "this family"
+    way_out = (
+        "if they change nothing about the computation, name them in ignore_config=[...] "
+        "(--ignore-config KEY on the command line)"
+    )
 
     def __init__(self, values: Mapping[str, Any], tensors: Collection[str] | None = None) -> None:
         self.values = values
@@ -58,7 +65,7 @@ class Config:
             if self.values.get(name) is not None:
                 return self.values[name]
         if default is REQUIRED:
-            raise CheckpointError(f"config.json lacks {names[0]!r}", fix="copy the model's own config.json again")
+            raise CheckpointError(f"{self.where} lacks {names[0]!r}", fix="copy the model's own config.json again")
         return default
 
     def integer(self, *names: str, default: Any = REQUIRED, low: int = 1, high: int = 2**24) -> int:
@@ -75,21 +82,22 @@ class Config:
         """A word looked up among `options`; any other is refused."""
         value = self.get(*names, default=default)
         if not isinstance(value, str) or value not in options:
-            raise UnsupportedError(f"config.json: {names[0]} is {_short(value)}", expected=" or ".join(sorted(options)))
+            expected = " or ".join(sorted(options))
+            raise UnsupportedError(f"{self.where}: {names[0]} is {_short(value)}", expected=expected)
         return options[value]
 
     def table(self, *names: str) -> Config:
         """A dictionary inside this one, to be read and finished like it; empty if absent."""
         value = self.get(*names, default={})
         if not isinstance(value, dict):
-            raise CheckpointError(f"config.json: {names[0]} is {_short(value)}", expected="a dictionary")
+            raise CheckpointError(f"{self.where}: {names[0]} is {_short(value)}", expected="a dictionary")
         return Config(value)
 
     def insist(self, name: str, value: Any, why: str) -> None:
         """Refuses any other value of a key that Paddock knows but does not act on."""
         found = self.get(name, default=value)
         if found != value:
-            raise UnsupportedError(f"config.json: {name} is {_short(found)}: {why}", expected=repr(value))
+            raise UnsupportedError(f"{self.where}: {name} is {_short(found)}: {why}", expected=repr(value))
 
     def ignore(self, *names: str) -> None:
         """Excuses keys that say nothing about the computation of this family."""
@@ -107,10 +115,9 @@ class Config:
             key = unread[0]
             near = nearest(key, self._read - HARMLESS)
             raise UnsupportedError(
-                f"config.json has keys this family does not know: {', '.join(map(_short, unread[:8]))} ({key[:60]} is "
-                f"{_short(self.values[key])})" + (f"; did you mean {near!r}?" if near else ""),
-                fix="if they change nothing about the computation, name them in ignore_config=[...] "
-                "(--ignore-config KEY on the command line)",
+                f"{self.where} has keys {self.owner} does not know: {', '.join(map(_short, unread[:8]))} "
+                f"({key[:60]} is {_short(self.values[key])})" + (f"; did you mean {near!r}?" if near else ""),
+                fix=self.way_out,
             )
 
     def _checked(
@@ -127,7 +134,7 @@ class Config:
             return None
         inside = is_right(value) and (low is None or high is None or low <= value <= high)
         if not inside:
-            raise CheckpointError(f"config.json: {names[0]} is {_short(value)}", expected=expected)
+            raise CheckpointError(f"{self.where}: {names[0]} is {_short(value)}", expected=expected)
         return value
 
 

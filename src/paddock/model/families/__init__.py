@@ -65,22 +65,11 @@ def family(config: Mapping[str, Any]) -> Family:
     return known[name]
 
 
-def _refuse_quantised(given: Any) -> None:
-    if given is None:
-        return
-    method = given.get("quant_method") if isinstance(given, Mapping) else None
-    raise UnsupportedError(
-        f"config.json has a quantization_config: these weights are quantised{f' ({method!r})' if method else ''} in a "
-        "form that Paddock does not read",
-        fix="use the model's unquantised weights, or a GGUF file of it",
-    )
-
-
 def describe(values: Mapping[str, Any], tensors: Collection[str] | None = None) -> Architecture:
     """config.json, and the names of the tensors beside it, as an Architecture. Unknown keys are refused."""
     chosen = family(values)
-    _refuse_quantised(values.get("quantization_config"))
     config = Config(values, tensors)
+    config.ignore("quantization_config")  # how tensors are packed: the checkpoint room reads it
     architecture = chosen.architecture(config)
     config.finish()
     return architecture
