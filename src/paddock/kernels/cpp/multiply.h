@@ -1,0 +1,119 @@
+// The one inner loop of all dense products: R rows of inputs times T tiles of 16 outputs, sums in registers.
+//
+// Each output has one chain of fused multiply-adds over the inputs in order, whatever R and T are and wherever the loop
+// is cut (sums go out to memory and come back unchanged). So a row's bits never depend on how many rows run beside it.
+#pragma once
+#include "simd_float.h"
+
+namespace paddock {
+namespace PADDOCK_VARIANT {
+
+// What one step of the loop is: a vector of weights, and one or two inputs that meet all its lanes.
+struct StepF32 {
+    using Input = float;
+    static constexpr int64_t INPUTS = 1, BYTES = 4;  // inputs of a step; bytes of an element in memory
+    Floats weights;
+    static PADDOCK_FORCED StepF32 at(const uint8_t* p) { return {load(reinterpret_cast<const float*>(p))}; }
+    static PADDOCK_FORCED StepF32 at(const uint8_t* p, int64_t n) { return {load(reinterpret_cast<const float*>(p), n)}; }
+    PADDOCK_FORCED Floats onto(Floats sum, const float* x) const { return fma(weights, broadcast(*x), sum); }
+};
+
+struct StepF16 {
+    using Input = float;
+    static constexpr int64_t INPUTS = 1, BYTES = 2;
+    Floats weights;
+    static PADDOCK_FORCED StepF16 at(const uint8_t* p) { return {load_f16(reinterpret_cast<const uint16_t*>(p))}; }
+    static PADDOCK_FORCED StepF16 at(const uint8_t* p, int64_t n) { return {load_f16(reinterpret_cast<const uint16_t*>(p), n)}; }
+    PADDOCK_FORCED Floats onto(Floats sum, const float* x) const { return fma(weights, broadcast(*x), sum); }
+};
+
+struct StepBF16 {
+    using Input = float;
+    static constexpr int64_t INPUTS = 1, BYTES = 2;
+    Floats weights;
+    static PADDOCK_FORCED StepBF16 at(const uint8_t* p) { return {load_bf16(reinterpret_cast<const uint16_t*>(p))}; }
+    static PADDOCK_FORCED StepBF16 at(const uint8_t* p, int64_t n) { return {load_bf16(reinterpret_cast<const uint16_t*>(p), n)}; }
+    PADDOCK_FORCED Floats onto(Floats sum, const float* x) const { return fma(weights, broadcast(*x), sum); }
+};
+
+struct StepInt8 {
+    using Input = float;
+    static constexpr int64_t INPUTS = 1, BYTES = 1;
+    Floats weights;
+    static PADDOCK_FORCED StepInt8 at(const uint8_t* p) { return {load_int8(reinterpret_cast<const int8_t*>(p))}; }
+    static PADDOCK_FORCED StepInt8 at(const uint8_t* p, int64_t n) { return {load_int8(reinterpret_cast<const int8_t*>(p), n)}; }
+    PADDOCK_FORCED Floats onto(Floats sum, const float* x) const { return fma(weights, broadcast(*x), sum); }
+};
+
+// Pairs of bfloat16 weights, two inputs a step.
+#ifdef __AVX512BF16__
+struct StepPairs {
+    using Input = uint16_t;
+    static constexpr int64_t INPUTS = 2, BYTES = 4;
+    __m512bh weights;
+    static PADDOCK_FORCED StepPairs at(const uint8_t* p) { return {(__m512bh)_mm512_loadu_si512(p)}; }
+    PADDOCK_FORCED Floats onto(Floats sum, const uint16_t* x) const {
+        int32_t pair;
+        std::memcpy(&pair, x, 4);
+        return {_mm512_dpbf16_ps(sum.v, weights, (__m512bh)_mm512_set1_epi32(pair))};
+    }
+};
+#else
+struct StepPairs {
+    using Input = float;
+    static constexpr int64_t INPUTS = 2, BYTES = 4;
+    Floats even, odd;
+    static PADDOCK_FORCED StepPairs at(const uint8_t* p) {
+        const uint16_t* pairs = reinterpret_cast<const uint16_t*>(p);
+        return {firsts(pairs), seconds(pairs)};
+    }
+    PADDOCK_FORCED Floats onto(Floats sum, const float* x) const {
+        return fma(odd, broadcast(x[1]), fma(even, broadcast(x[0]), sum));
+    }
+};
+#endif
+
+// How many rows and tiles fill the registers; the one row of decoding takes more tiles, for
+// enough chains in flight.
+#if defined(PADDOCK_FLOATS_AVX512)
+constexpr int ROWS = 6, TILES = 4, TILES_OF_ONE = 4;
+#elif defined(PADDOCK_FLOATS_AVX2)
+constexpr int ROWS = 6, TILES = 1, TILES_OF_ONE = 4;
+#elif defined(__ARM_NEON)
+constexpr int ROWS = 6, TILES = 1, TILES_OF_ONE = 4;
+#else
+constexpr int ROWS = 2, TILES = 1, TILES_OF_ONE = 2;
+#endif
+
+// sums[r][t] += sum over steps of tile[t]'s vector (stride bytes apart) times x[r]'s inputs. AHEAD: bytes to fetch ahead.
+template <class Step, int R, int T, int AHEAD = 0>
+PADDOCK_INLINE void multiply(Floats (&sums)[R][T], const uint8_t* const (&tile)[T], int64_t stride,
+                             const typename Step::Input* const (&x)[R], int64_t steps) {
+    for (int64_t i = 0; i < steps; i++) {
+        Step step[T];
+        PADDOCK_UNROLL
+        for (int t = 0; t < T; t++) {
+            if (AHEAD > 0) __builtin_prefetch(tile[t] + i * stride + AHEAD);
+            step[t] = Step::at(tile[t] + i * stride);
+        }
+        PADDOCK_UNROLL
+        for (int r = 0; r < R; r++) {
+            PADDOCK_UNROLL
+            for (int t = 0; t < T; t++) sums[r][t] = step[t].onto(sums[r][t], x[r] + i * Step::INPUTS);
+        }
+    }
+}
+
+// The same for one tile of which only the first n lanes exist in memory.
+template <class Step, int R>
+PADDOCK_INLINE void multiply_part(Floats (&sums)[R][1], const uint8_t* tile, int64_t stride, int64_t n,
+                                  const typename Step::Input* const (&x)[R], int64_t steps) {
+    for (int64_t i = 0; i < steps; i++) {
+        const Step step = Step::at(tile + i * stride, n);
+        PADDOCK_UNROLL
+        for (int r = 0; r < R; r++) sums[r][0] = step.onto(sums[r][0], x[r] + i * Step::INPUTS);
+    }
+}
+
+}  // namespace PADDOCK_VARIANT
+}  // namespace paddock
