@@ -4,4 +4,7 @@
 
 namespace paddock {
 void bind_weight(nanobind::module_& module);
+void bind_ops(nanobind::module_& module);
+void bind_cache(nanobind::module_& module);
+void bind_measure(nanobind::module_& module);
 }  // namespace paddock

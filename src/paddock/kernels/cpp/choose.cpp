@@ -13,7 +13,7 @@
 
 namespace paddock {
 
-#define VARIANT(name) namespace name { extern const Kernels table; }
+#define VARIANT(name) namespace name { extern const Kernels table; extern const Peaks peaks; }
 VARIANT(portable)
 #ifdef PADDOCK_HAS_avx2
 VARIANT(avx2)
@@ -80,83 +80,85 @@ const Processor& processor() {
     return found;
 }
 
-std::atomic<const Kernels*> current{nullptr};
+// What this build holds, best last.
+struct Built {
+    const Kernels* kernels;
+    const Peaks* peaks;
+    bool runs;
+};
+
+const std::vector<Built>& built() {
+    static const std::vector<Built> all = {
+        {&portable::table, &portable::peaks, true},
+#ifdef PADDOCK_HAS_neon
+        {&neon::table, &neon::peaks, processor().dotprod},
+#endif
+#ifdef PADDOCK_HAS_avx2
+        {&avx2::table, &avx2::peaks, processor().avx2},
+#endif
+#ifdef PADDOCK_HAS_avx512
+        {&avx512::table, &avx512::peaks, processor().avx512},
+#endif
+#ifdef PADDOCK_HAS_avx512bf16
+        {&avx512bf16::table, &avx512bf16::peaks, processor().avx512bf16},
+#endif
+    };
+    return all;
+}
+
+const Built* named(const std::string& name) {
+    for (const Built& each : built()) {
+        if (each.runs && name == each.kernels->name) return &each;
+    }
+    return nullptr;
+}
+
+const Kernels* kernels_named(const char* name) {
+    const Built* found = named(name);
+    return found ? found->kernels : nullptr;
+}
+
+std::atomic<const Built*> current{nullptr};
+
+const Built& in_use() {
+    const Built* chosen = current.load(std::memory_order_acquire);
+    if (chosen) return *chosen;
+    for (const Built& each : built()) {
+        if (each.runs) chosen = &each;
+    }
+    current.store(chosen, std::memory_order_release);
+    return *chosen;
+}
 
 }  // namespace
 
-const Kernels* kernels_portable() { return &portable::table; }
-
-const Kernels* kernels_avx2() {
-#ifdef PADDOCK_HAS_avx2
-    if (processor().avx2) return &avx2::table;
-#endif
-    return nullptr;
-}
-
-const Kernels* kernels_avx512() {
-#ifdef PADDOCK_HAS_avx512
-    if (processor().avx512) return &avx512::table;
-#endif
-    return nullptr;
-}
-
-const Kernels* kernels_avx512bf16() {
-#ifdef PADDOCK_HAS_avx512bf16
-    if (processor().avx512bf16) return &avx512bf16::table;
-#endif
-    return nullptr;
-}
-
-const Kernels* kernels_neon() {
-#ifdef PADDOCK_HAS_neon
-    if (processor().dotprod) return &neon::table;
-#endif
-    return nullptr;
-}
+const Kernels* kernels_portable() { return kernels_named("portable"); }
+const Kernels* kernels_avx2() { return kernels_named("avx2"); }
+const Kernels* kernels_avx512() { return kernels_named("avx512"); }
+const Kernels* kernels_avx512bf16() { return kernels_named("avx512bf16"); }
+const Kernels* kernels_neon() { return kernels_named("neon"); }
 
 std::vector<std::string> built_variants() {
-    std::vector<std::string> names = {"portable"};
-#ifdef PADDOCK_HAS_neon
-    names.push_back("neon");
-#endif
-#ifdef PADDOCK_HAS_avx2
-    names.push_back("avx2");
-#endif
-#ifdef PADDOCK_HAS_avx512
-    names.push_back("avx512");
-#endif
-#ifdef PADDOCK_HAS_avx512bf16
-    names.push_back("avx512bf16");
-#endif
+    std::vector<std::string> names;
+    for (const Built& each : built()) names.emplace_back(each.kernels->name);
     return names;
 }
 
 std::vector<const Kernels*> usable_variants() {
     std::vector<const Kernels*> usable;
-    for (const Kernels* each :
-         {kernels_portable(), kernels_neon(), kernels_avx2(), kernels_avx512(), kernels_avx512bf16()}) {
-        if (each) usable.push_back(each);
+    for (const Built& each : built()) {
+        if (each.runs) usable.push_back(each.kernels);
     }
     return usable;
 }
 
-const Kernels& kernels() {
-    const Kernels* chosen = current.load(std::memory_order_acquire);
-    if (!chosen) {
-        chosen = usable_variants().back();
-        current.store(chosen, std::memory_order_release);
-    }
-    return *chosen;
-}
+const Kernels& kernels() { return *in_use().kernels; }
+const Peaks& peaks() { return *in_use().peaks; }
 
 bool use_variant(const std::string& name) {
-    for (const Kernels* each : usable_variants()) {
-        if (name == each->name) {
-            current.store(each, std::memory_order_release);
-            return true;
-        }
-    }
-    return false;
+    const Built* found = named(name);
+    if (found) current.store(found, std::memory_order_release);
+    return found != nullptr;
 }
 
 }  // namespace paddock

@@ -4,12 +4,14 @@
 #include <vector>
 
 #include "kernels.h"
+#include "peaks.h"
 
 namespace paddock {
 
 std::vector<std::string> built_variants();           // in this build, whether or not the machine can run them; best last
 std::vector<const Kernels*> usable_variants();       // those it can run, best last
 const Kernels& kernels();                            // the one in use; at first the best
+const Peaks& peaks();                                // of the one in use
 bool use_variant(const std::string& name);           // false where the machine or the build has none of that name
 
 }  // namespace paddock

@@ -48,6 +48,9 @@ NB_MODULE(_native, module) {
     module.def("default_threads", &default_threads, "Physical cores that this process may use.");
     module.def("set_threads", &check_threads, nb::arg("count"));
     bind_weight(module);
+    bind_ops(module);
+    bind_cache(module);
+    bind_measure(module);
 #if __has_include("bind_program.h")
     bind_program(module);
 #endif

@@ -1,8 +1,16 @@
 // One instruction set's kernels. Compiled once per variant with -DPADDOCK_VARIANT=name and that set's flags
 // (CMakeLists.txt); everything in here lies in namespace paddock::PADDOCK_VARIANT.
 #include "kernels.h"
+#include "peaks_variant.h"
 
-#if __has_include("quantised.h")
+#if defined(__AVX512F__)
+#define HAVE_INT 1
+#elif defined(__AVX2__)
+#define HAVE_INT __has_include("simd_int_avx2.h")
+#else
+#define HAVE_INT __has_include("simd_int_portable.h")
+#endif
+#if __has_include("quantised.h") && HAVE_INT
 #include "quantised.h"
 #define HAVE_QUANTISED 1
 #endif
