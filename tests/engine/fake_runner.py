@@ -34,7 +34,7 @@ class FakeRunner:
     """`fails` is raised by the next run. `batches` are the rows of every run."""
 
     def __init__(self, blocks: int, chunk: int | None = None) -> None:
-        self.blocks, self.chunk = blocks, chunk
+        self.blocks, self.block_bytes, self.chunk = blocks, 1024, chunk
         self.slots: list[int | None] = [None] * (blocks * BLOCK)
         self.batches: list[list[Rows]] = []
         self.forgotten: list[int] = []

@@ -141,7 +141,7 @@ def test_a_run_that_failed_fails_again(bundled: Any, monkeypatch: pytest.MonkeyP
         broken = bundled.stream("Once", 5, temperature=0)
         for _ in range(read):
             next(broken)
-        broken._running.close()
+        broken.close()
         with pytest.raises(PaddockError, match="broken off"):
             broken.completion()
 

@@ -136,6 +136,13 @@ class BlockManager:
                 heapq.heappush(self._free, block)
         table.blocks, table.known, table.tip = [], 0, None
 
+    def clear(self) -> None:
+        """Forgets every beginning: as of now nobody finds anything, and what runs goes on."""
+        while self._cached:
+            heapq.heappush(self._free, self._evict())
+        for block in tuple(self._keys):
+            self._unlist(block)
+
     def _hold(self, block: int) -> None:
         if not self.holders[block]:
             del self._cached[block]

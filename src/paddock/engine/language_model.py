@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,15 +18,19 @@ from paddock.engine.beam import BeamSearch
 from paddock.engine.continuation import Continuation
 from paddock.engine.defaults import Resolved, published_defaults
 from paddock.engine.device import chosen_device
+from paddock.engine.engine import Engine
 from paddock.engine.generate import Generation
+from paddock.engine.guessing import Guessers
 from paddock.engine.locate import locate
 from paddock.engine.memory import memory_for
 from paddock.engine.opening import Beside
 from paddock.engine.planning import Planner, check_generates
 from paddock.engine.pooling import Pooling, read_pooling
 from paddock.engine.request import Completion, id_rows, is_batch
+from paddock.engine.runners import engine_for
 from paddock.engine.sampling import shown
 from paddock.engine.saving import TEMPLATE, write_side_files
+from paddock.engine.speculative import COUNT, Speculator
 from paddock.errors import ContextLengthError, TokenizerError, UsageError
 from paddock.model.spec import Architecture
 from paddock.model.step import Step
@@ -95,8 +100,11 @@ class LanguageModel:
         self.template = template
         self._pooling: Pooling | None = None
         self._tokenizer = tokenizer
+        self._engine: Engine | None = None
+        self._making = threading.Lock()
         known = tokenizer if isinstance(tokenizer, Tokenizer) else None
         self._planner = Planner(self.architecture, known, self.generation, checkpoint.config)
+        self._guessers = Guessers(self.architecture, known)
 
     def __repr__(self) -> str:
         weight = self.model.embedding.tokens.weight
@@ -114,6 +122,14 @@ class LanguageModel:
         if isinstance(self._tokenizer, TokenizerError):
             raise self._tokenizer.with_traceback(None)  # one error raised again and again would collect tracebacks
         return self._tokenizer
+
+    @property
+    def engine(self) -> Engine:
+        """What answers all requests to this model, those of other threads too; `engine.stats` tells what it did."""
+        with self._making:
+            if self._engine is None:
+                self._engine = engine_for(self.model)
+            return self._engine
 
     @property
     def device(self) -> torch.device:
@@ -157,6 +173,8 @@ class LanguageModel:
         logprobs: int | None = None,
         echo: bool = False,
         trace: bool = False,
+        speculate: str | LanguageModel | None = None,
+        speculate_tokens: int = COUNT,
         **settings: Any,
     ) -> Completion:
         """Writes on after `prompt` (text, or token ids), or answers it with an encoder-decoder.
@@ -164,13 +182,16 @@ class LanguageModel:
         max_new_tokens: as asked or refused, never lowered; None is what the model publishes, else up to 256 as fits.
         stop: strings that end the text and are cut off it. logprobs: how many likely alternatives to report per token.
         echo: put the prompt before the text. trace: keep every stage of sampling (`paddock.engine.explain` reads it).
+        speculate: guess up to `speculate_tokens` ahead and check them together, which changes the speed, not the text:
+        "lookup" copies what followed the last words before, a smaller model of the same vocabulary writes ahead.
 
         Raises UsageError for settings that cannot be meant, ContextLengthError where the text does not fit the model,
         UnsupportedError for a model that does not write or publishes settings that Paddock does not do, TokenizerError
         for text that its tokenizer cannot encode, ResourceError where the memory does not suffice, PaddockError for
         logits that are not numbers.
         """
-        options = {"stop": stop, "logprobs": logprobs, "echo": echo, "trace": trace}
+        options: dict[str, Any] = {"stop": stop, "logprobs": logprobs, "echo": echo, "trace": trace}
+        options["speculator"] = self._guessers.choose(speculate, speculate_tokens)
         return self._start(self._planner.ids(prompt), max_new_tokens, options, settings).completion()
 
     def stream(
@@ -182,13 +203,16 @@ class LanguageModel:
         logprobs: int | None = None,
         echo: bool = False,
         trace: bool = False,
+        speculate: str | LanguageModel | None = None,
+        speculate_tokens: int = COUNT,
         **settings: Any,
     ) -> Generation | BeamSearch:
         """As generate, token by token: an iterator of events, each with its `text`; `.completion()` is the whole.
 
         Raises what generate does: requests are checked here, running out of memory and broken logits show as it runs.
         """
-        options = {"stop": stop, "logprobs": logprobs, "echo": echo, "trace": trace}
+        options: dict[str, Any] = {"stop": stop, "logprobs": logprobs, "echo": echo, "trace": trace}
+        options["speculator"] = self._guessers.choose(speculate, speculate_tokens)
         return self._start(self._planner.ids(prompt), max_new_tokens, options, settings)
 
     def chat(
@@ -201,6 +225,8 @@ class LanguageModel:
         stop: str | Sequence[str] | None = None,
         logprobs: int | None = None,
         trace: bool = False,
+        speculate: str | LanguageModel | None = None,
+        speculate_tokens: int = COUNT,
         **settings: Any,
     ) -> Completion:
         """The model's answer to a conversation: `messages` of {"role": ..., "content": ...}, the last one a user's.
@@ -209,7 +235,8 @@ class LanguageModel:
         `template_options` are the template's own variables. Raises what generate does, and TemplateError where there is
         no template, or it does not take these messages.
         """
-        options = {"stop": stop, "logprobs": logprobs, "trace": trace}
+        options: dict[str, Any] = {"stop": stop, "logprobs": logprobs, "trace": trace}
+        options["speculator"] = self._guessers.choose(speculate, speculate_tokens)
         return self._answer(messages, max_new_tokens, tools, template_options, options, settings).completion()
 
     def stream_chat(
@@ -222,10 +249,13 @@ class LanguageModel:
         stop: str | Sequence[str] | None = None,
         logprobs: int | None = None,
         trace: bool = False,
+        speculate: str | LanguageModel | None = None,
+        speculate_tokens: int = COUNT,
         **settings: Any,
     ) -> Generation | BeamSearch:
         """As chat, token by token, like stream."""
-        options = {"stop": stop, "logprobs": logprobs, "trace": trace}
+        options: dict[str, Any] = {"stop": stop, "logprobs": logprobs, "trace": trace}
+        options["speculator"] = self._guessers.choose(speculate, speculate_tokens)
         return self._answer(messages, max_new_tokens, tools, template_options, options, settings)
 
     @property
@@ -306,13 +336,16 @@ class LanguageModel:
     ) -> Generation | BeamSearch:
         check_generates(self.architecture)
         chosen = self.settings(**settings)
+        speculator: Speculator | None = options.pop("speculator")
         request = self._planner.request(ids, chosen, max_new_tokens=limit, **options)
         decoder = None
         if isinstance(self._tokenizer, Tokenizer):
             decoder = partial(Continuation, self._tokenizer, () if self.architecture.encoder else ids)
         if chosen.search.num_beams > 1:
+            if speculator is not None:
+                raise UsageError("beam search takes no guesses", fix="use num_beams=1, or leave out speculate")
             return BeamSearch(self.model, request, chosen.search, decoder)
-        return Generation(self.model, request, decoder() if decoder else None)
+        return Generation(self.engine, request, decoder() if decoder else None, speculator)
 
     def _rows(self, ids: Ids, architecture: Architecture) -> Tensor:
         """(batch, tokens) ids on the model's device, checked."""

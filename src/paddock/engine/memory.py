@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
+from paddock.engine.blocks import BLOCK, blocks_for
 from paddock.errors import ResourceError
 from paddock.model.cache import Cache
 from paddock.model.transformer import Transformer
+
+PIECE = 512  # tokens of a prompt read at once: bounds the memory of activations
+SHARE = 0.5  # of the memory that is free when an engine begins, its cache may grow to this
 
 # How PyTorch says that an allocation failed, where it raises no class of its own for it.
 FAILED = ("not enough memory", "allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -31,18 +36,47 @@ def memory_for(what: str) -> Iterator[None]:
         ) from None
 
 
+def cache_place(model: Transformer) -> tuple[torch.dtype, torch.device]:
+    """The type and the device of the model's keys and values."""
+    weight = model.embedding.tokens.weight
+    return weight.dtype, weight.device
+
+
+def cache_blocks(model: Transformer, block_bytes: int, sequences: int) -> int:
+    """How many blocks an engine's cache may have: enough for `sequences` texts of the full context, but no more than
+    half of the memory that is free; where even one such text takes more, as much of it as the machine has."""
+    device = cache_place(model)[1]
+    context = model.architecture.context
+    share = int(_free_memory(device) * SHARE) // block_bytes
+    if context is None:
+        return max(share, 1)
+    one = blocks_for(context)
+    return max(min(one, _memory(device) // block_bytes), min(share, one * sequences), 1)
+
+
+def check_fits(tokens: int, blocks: int, block_bytes: int) -> None:
+    """Raises ResourceError, with the numbers, where a cache of so many blocks cannot hold a text of `tokens` tokens."""
+    if blocks_for(tokens) > blocks:
+        size, room = blocks_for(tokens) * block_bytes, blocks * block_bytes
+        raise ResourceError(
+            f"the cache for {tokens} tokens takes {size / 1e9:.1f} GB, more than the {room / 1e9:.1f} GB there are",
+            expected=f"at most {blocks * BLOCK} tokens",
+            fix="ask for fewer new tokens (max_new_tokens)",
+        )
+
+
 def new_cache(model: Transformer, capacity: int, rows: int = 1) -> Cache:
     """A cache of `capacity` tokens for one text that may become `rows` later, in the model's type and on its device.
 
     Raises ResourceError when it cannot fit the machine, with the numbers.
     """
-    weight = model.embedding.tokens.weight
-    size = rows * capacity * model.architecture.cache_values_per_token() * weight.dtype.itemsize
-    available = _memory(weight.device)
+    dtype, device = cache_place(model)
+    size = rows * capacity * model.architecture.cache_values_per_token() * dtype.itemsize
+    available = _memory(device)
     if size > available:
         raise _does_not_fit(capacity, rows, size, available)
     try:
-        return Cache(model.architecture, 1, capacity, weight.dtype, weight.device)
+        return Cache(model.architecture, 1, capacity, dtype, device)
     except (RuntimeError, MemoryError):  # torch reports an allocation that failed as either
         raise _does_not_fit(capacity, rows, size, available) from None
 
@@ -53,6 +87,16 @@ def _memory(device: torch.device) -> int:
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch's own, not in use
         return int(torch.cuda.mem_get_info(device)[0]) + kept
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes that nobody uses now, what the system keeps of files included; all of it where that is not told."""
+    if device.type == "cpu":
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            for line in Path("/proc/meminfo").read_text().splitlines():
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    return _memory(device)
 
 
 def _does_not_fit(capacity: int, rows: int, size: int, available: int) -> ResourceError:

@@ -15,6 +15,7 @@ from paddock.errors import ContextLengthError, UsageError
 MAX_STOPS, MAX_STOP_LENGTH, MAX_LOGPROBS = 16, 1024, 20
 MAX_NEW_TOKENS = 2**31
 DEFAULT_NEW_TOKENS = 256
+MAX_PRIORITY = 100
 
 FinishReason = Literal["stop", "length"]
 
@@ -26,7 +27,8 @@ class Request:
     prompt: token ids; an encoder-decoder's source text. max_new_tokens: the limit, end token included. stop: strings
     that end the text and are cut off it. ends: ids that end it. logprobs: how many likely alternatives to report per
     token, None for no log-probabilities. echo: the prompt's text is put before the completion's. trace: record every
-    stage of sampling. start: the decoder's first ids (encoder-decoders only).
+    stage of sampling. start: the decoder's first ids (encoder-decoders only). priority: higher goes first where not all
+    can run at once. salt: only requests of equal salt share what the cache knows of their beginnings; None shares none.
     """
 
     prompt: tuple[int, ...]
@@ -39,11 +41,14 @@ class Request:
     echo: bool = False
     trace: bool = False
     start: tuple[int, ...] = ()
+    priority: int = 0
+    salt: str | None = ""
 
     def __post_init__(self) -> None:
         if not self.prompt:
             raise UsageError("the prompt is empty", fix="give at least one token of text")
         check_number("max_new_tokens", self.max_new_tokens, Bound(1, MAX_NEW_TOKENS, whole=True))
+        check_number("priority", self.priority, Bound(-MAX_PRIORITY, MAX_PRIORITY, whole=True))
         if self.logprobs is not None:
             check_number("logprobs", self.logprobs, Bound(0, MAX_LOGPROBS, whole=True))
 
@@ -71,7 +76,9 @@ class Completion:
 
     text: without the stop string and the end token. ids: every token the model chose, the end token included.
     finish_reason: "stop" (an end token or a stop string, which `stop_reason` holds) or "length". seed: what repeats it.
-    score: beam search only, the summed log-probability over length ** length_penalty.
+    score: beam search only, the summed log-probability over length ** length_penalty. cached_tokens: how many of the
+    prompt's were not computed, because an earlier request began alike. proposed_tokens, accepted_tokens: guesses of
+    speculative decoding, and how many of them were right.
     """
 
     text: str
@@ -84,6 +91,9 @@ class Completion:
     traces: tuple[Trace, ...] = ()
     seed: int | None = None
     score: float | None = None
+    cached_tokens: int = 0
+    proposed_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def completion_tokens(self) -> int:

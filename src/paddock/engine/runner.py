@@ -7,6 +7,8 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from paddock.model.spec import Architecture, DynamicScaling, Rope
+
 
 class Rows(NamedTuple):
     """Some tokens of one sequence, to be read in one step.
@@ -31,11 +33,13 @@ class Rows(NamedTuple):
 class Runner(Protocol):
     """Computes steps. A block is written only through a table that holds it alone; shared ones are only read.
 
-    blocks: how many there are. chunk: prompts are cut at its multiples only, or results would differ in rounding;
-    None where they may be cut anywhere. Running the same rows again (after a step that broke off) changes nothing.
+    blocks: how many there are, of block_bytes each. chunk: prompts are cut at its multiples only, or results would
+    differ in rounding; None where they may be cut anywhere. Running the same rows again, after a step that broke off,
+    changes nothing.
     """
 
     blocks: int
+    block_bytes: int
     chunk: int | None
 
     def run(self, batch: Sequence[Rows]) -> Tensor:
@@ -48,3 +52,9 @@ class Runner(Protocol):
     def forget(self, key: int) -> None:
         """The sequence is over, or begins again at slot 0: drop what was kept for it outside the blocks."""
         ...
+
+
+def scales_with_length(architecture: Architecture) -> bool:
+    """Whether keys depend on how long the text is planned to become."""
+    places = [layer.attention.position for layer in architecture.layers]
+    return any(isinstance(place, Rope) and isinstance(place.scaling, DynamicScaling) for place in places)

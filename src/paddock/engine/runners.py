@@ -1,0 +1,31 @@
+"""Which runner computes a model, and the engine around it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from paddock.engine.blocks import BLOCK
+from paddock.engine.engine import Engine
+from paddock.engine.memory import cache_blocks, cache_place
+from paddock.engine.runner import Runner
+from paddock.engine.torch_runner import TorchRunner
+from paddock.model.transformer import Transformer
+
+SEQUENCES = 64  # requests that run at once
+
+
+def runner_for(model: Transformer, sequences: int = SEQUENCES, blocks: int | None = None) -> Runner:
+    """The fastest runner there is for this model on its device.
+
+    blocks: the cache's capacity; by default as many as `sequences` texts of the full context need, within half of the
+    memory that is free.
+    """
+    if blocks is None:
+        width = model.architecture.cache_values_per_token() * cache_place(model)[0].itemsize
+        blocks = cache_blocks(model, BLOCK * width, sequences)
+    return TorchRunner(model, blocks)
+
+
+def engine_for(model: Transformer, *, blocks: int | None = None, sequences: int = SEQUENCES, **options: Any) -> Engine:
+    """An engine of its own for `model`. `options` are those of Engine."""
+    return Engine(runner_for(model, sequences, blocks), model.architecture, sequences=sequences, **options)
