@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup test check test-slow test-gpu test-families clean
+.PHONY: help demo setup native test check test-slow test-gpu test-families test-kernels test-sanitizers clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
-# A stamp file per set of packages: a second run finds it newer than pyproject.toml and starts at once.
+# A stamp file per set of packages: a second run finds it newer than what it was made from and starts at once.
 $(VENV)/.made:
 	@command -v $(PYTHON) >/dev/null || { echo "make: '$(PYTHON)' not found; install Python 3.11 or newer, or say PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is older than Python 3.11; say PYTHON=/path/to/python3.11"; exit 1; }
@@ -19,21 +19,36 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
-	@echo "installing Paddock into $(VENV) (once; a minute or two)"
+	@echo "installing Paddock into $(VENV) and compiling its kernels (once; a few minutes)"
 	@$(PIP) install -c constraints.txt -e .
+	@touch $@ $(VENV)/.compiled
+
+# The native kernels beside the Python sources. An installation touches this stamp last, so that only a later change of C++
+# comes here. A module older than its sources is worse than none, so none is left where they do not compile.
+MODULE := src/paddock/kernels/_native.*.so
+COMPILE = if $(BIN)/python -c 'import nanobind, scikit_build_core' 2>/dev/null; then isolation=--no-build-isolation; fi; \
+	PADDOCK_NATIVE=1 $(PIP) install --no-deps $$isolation -e .
+$(VENV)/.compiled: $(VENV)/.installed CMakeLists.txt $(wildcard src/paddock/kernels/cpp/*)
+	@echo "compiling the kernels"
+	@{ $(COMPILE); } >/dev/null 2>&1 || { rm -f $(MODULE); echo "they do not compile, so PyTorch does the work (why: make native)"; }
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "installing the test tools and the independent implementations the tests compare with (once)"
 	@$(PIP) install -c constraints.txt -e '.[dev,oracles]'
-	@touch $@
+	@touch $@ $(VENV)/.compiled
 
-setup: $(VENV)/.installed   ## install Paddock into .venv
+setup: $(VENV)/.compiled    ## install Paddock into .venv
 
-demo: $(VENV)/.installed    ## tell a story from the bundled model
+native: $(VENV)/.installed  ## compile the kernels again, and say why where they do not compile
+	@$(COMPILE)
+	@$(BIN)/python -c 'import paddock.kernels._native'
+	@touch $(VENV)/.compiled
+
+demo: $(VENV)/.compiled     ## tell a story from the bundled model
 	@$(BIN)/paddock demo
 
-check: $(VENV)/.installed-dev   ## style, lint, types
+check: $(VENV)/.installed-dev $(VENV)/.compiled   ## style, lint, types
 	@$(BIN)/ruff check src tests
 	@$(BIN)/ruff format --check src tests
 	@$(BIN)/mypy
@@ -41,15 +56,23 @@ check: $(VENV)/.installed-dev   ## style, lint, types
 test: check                 ## everything quick: style, types, tests
 	@$(BIN)/python -m pytest
 
-test-slow: $(VENV)/.installed-dev   ## the long tier: fuzzing, memory limits, llama.cpp as an oracle
+test-slow: $(VENV)/.installed-dev $(VENV)/.compiled   ## the long tier: fuzzing, memory limits, llama.cpp as an oracle
 	@$(PIP) install -c constraints.txt -e '.[slow-oracles]'
 	@$(BIN)/python -m pytest -m slow
 
-test-gpu: $(VENV)/.installed-dev    ## what needs an accelerator
+test-gpu: $(VENV)/.installed-dev $(VENV)/.compiled    ## what needs an accelerator
 	@$(BIN)/python -m pytest -m gpu
 
-test-families: $(VENV)/.installed-dev   ## every family beside its oracle, with the figures
+test-families: $(VENV)/.installed-dev $(VENV)/.compiled   ## every family beside its oracle, with the figures
 	@PADDOCK_TABLE=1 $(BIN)/python -m pytest -q tests/model/test_families.py
 
-clean:           ## remove .venv and caches
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+# Variants that this build or this processor lacks are not in the list that Python gives.
+test-kernels: $(VENV)/.installed-dev $(VENV)/.compiled   ## the kernels' tests, once for each variant of this machine
+	@for name in $$($(BIN)/python -c 'from paddock.kernels import native; print(*native.available())'); do \
+	echo "PADDOCK_KERNELS=$$name"; PADDOCK_KERNELS=$$name $(BIN)/python -m pytest -q tests/kernels || exit 1; done
+
+test-sanitizers: $(VENV)/.installed-dev $(VENV)/.compiled   ## the kernels under address and undefined-behaviour sanitizers
+	@$(BIN)/python tests/kernels/sanitize.py
+
+clean:           ## remove .venv, caches and what was compiled
+	rm -rf $(VENV) build $(MODULE) .pytest_cache .ruff_cache .mypy_cache .hypothesis
