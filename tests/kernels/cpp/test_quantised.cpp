@@ -278,38 +278,49 @@ static void print_hash() {
     printf("bits %016llx\n", static_cast<unsigned long long>(hash));
 }
 
-static double seconds_of(int threads, int64_t tiles, const std::function<void(int64_t, int64_t)>& work) {
-    double best = 1e9;
-    for (int repeat = 0; repeat < 7; repeat++) {
-        const auto start = std::chrono::steady_clock::now();
-        std::vector<std::thread> others;
-        for (int t = 1; t < threads; t++) others.emplace_back([&, t] { work(tiles * t / threads, tiles * (t + 1) / threads); });
-        work(0, tiles / threads);
-        for (auto& other : others) other.join();
-        best = std::fmin(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-    }
-    return best;
+static double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+// Best seconds of a piece of `piece` tiles out of `tiles`, over all pieces: other programs take the processor meanwhile.
+static double piece_seconds(int threads, int64_t tiles, int64_t piece, const std::function<void(int64_t, int64_t)>& work) {
+    std::vector<double> best(size_t(threads), 1e9);
+    const auto pieces = [&](int thread) {
+        const int64_t end = tiles * (thread + 1) / threads;
+        for (int repeat = 0; repeat < 3; repeat++)
+            for (int64_t at = tiles * thread / threads; at + piece <= end; at += piece) {
+                const double start = now();
+                work(at, at + piece);
+                best[size_t(thread)] = std::fmin(best[size_t(thread)], now() - start);
+            }
+    };
+    std::vector<std::thread> others;
+    for (int t = 1; t < threads; t++) others.emplace_back(pieces, t);
+    pieces(0);
+    for (auto& other : others) other.join();
+    double sum = 0;
+    for (double seconds : best) sum += 1 / seconds;
+    return 1 / sum;
 }
 
 static void bench(int threads, const std::string& only) {
-    const int64_t columns = 2048;
+    const int64_t columns = 2048, outputs = 100000, piece = 64;  // beyond the last-level cache
     for (const Named& f : FORMATS) {
         if (!only.empty() && only != f.name) continue;
-        const int64_t outputs = 180000;  // beyond the last-level cache
-        const int64_t size = packed_bytes(f.format, outputs, columns);
-        Matrix small = random_matrix(f, 4096, columns);
-        Matrix m = {{f.format, outputs, columns, small.w.tile_bytes, nullptr}, Aligned<uint8_t>(size_t(size))};
-        for (int64_t t = 0; t < m.w.tiles(); t++) memcpy(m.bytes.get() + t * m.w.tile_bytes, small.w.data + t % 256 * m.w.tile_bytes, size_t(m.w.tile_bytes));
+        Matrix small = random_matrix(f, 1024, columns);
+        Matrix m = {{f.format, outputs, columns, small.w.tile_bytes, nullptr}, Aligned<uint8_t>(size_t(packed_bytes(f.format, outputs, columns)))};
+        for (int64_t t = 0; t < m.w.tiles(); t++) memcpy(m.bytes.get() + t * m.w.tile_bytes, small.w.data + t % 64 * m.w.tile_bytes, size_t(m.w.tile_bytes));
         m.w.data = m.bytes.get();
         Activations a(96, columns);
-        std::vector<float> y(size_t(16 * outputs));
-        const auto time = [&](const Weight& w, int64_t rows) {
-            return seconds_of(threads, w.tiles(), [&](int64_t first, int64_t last) { run_linear(w, a.view(0), rows, first, last, nullptr, false, y.data(), w.rows); });
-        };
-        const double one = time(m.w, 1), four = time(m.w, 4), sixteen = time(m.w, 16), many = time(small.w, 96);
-        printf("%-7s one row %5.1f GB/s | 4 rows %5.1f GB/s | 16 rows %5.1f GB/s %6.1f G/s | 96 rows %6.1f G multiply-adds/s\n", f.name, double(size) / one * 1e-9, double(size) / four * 1e-9,
-               double(size) / sixteen * 1e-9, double(outputs * columns) * 16 / sixteen * 1e-9, 4096.0 * double(columns) * 96 / many * 1e-9);
-        fflush(stdout);
+        std::vector<float> y(size_t(96 * outputs));
+        printf("%-7s", f.name);
+        for (int64_t rows : {1, 4, 16, 96}) {
+            Weight w = m.w;
+            w.rows = rows >= 16 ? 4096 : w.rows;
+            const double seconds = piece_seconds(threads, w.tiles(), rows >= 16 ? 16 : piece, [&](int64_t first, int64_t last) { run_linear(w, a.view(0), rows, first, last, nullptr, false, y.data(), w.rows); });
+            const double tiles = rows >= 16 ? 16 : double(piece);
+            printf(" | %2d rows %5.1f GB/s %6.1f G multiply-adds/s", int(rows), tiles * double(w.tile_bytes) / seconds * 1e-9, tiles * 16 * double(columns * rows) / seconds * 1e-9);
+            fflush(stdout);
+        }
+        printf("\n");
     }
 }
 

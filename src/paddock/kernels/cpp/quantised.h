@@ -10,19 +10,28 @@
 namespace paddock {
 namespace PADDOCK_VARIANT {
 
-constexpr int64_t PREFETCH_AHEAD = 4096;          // bytes, for a single row: memory is all it waits for
-constexpr int64_t ROWS_CACHE_BYTES = 256 * 1024;  // codes of rows that stay in the second-level cache over many tiles
+constexpr int64_t PREFETCH_AHEAD = 4096;      // bytes, for few rows: memory is all they wait for
+constexpr int64_t PANEL_BYTES = 40 * 1024;    // of the stack, about what the first-level cache holds
+constexpr int64_t BAND_BYTES = 384 * 1024;    // of weights that stay in the second-level cache while rows pass by
+constexpr int64_t BAND_TILES = 32;
+constexpr int FEW_ROWS = 2;
 
-// What a span needs of R rows beside their codes.
-template <Format FORMAT, int R> struct Terms {
+// A piece of R rows as the micro-kernel reads it: everything at fixed distances from one pointer, rows side by side (rows
+// that lie a power of two apart would fall into the same few sets of the cache).
+template <Format FORMAT, int R> struct Panel {
     using F = Of<FORMAT>;
     static constexpr int SHIFT = F::ZERO ? 0 : F::LAYOUT.offset - Dot<F::BITS>::BIAS;
-    static constexpr int64_t PARTS = SPAN_GROUPS * F::SUBS;
-    float scale[R][SPAN_GROUPS];
-    int32_t start[SHIFT != 0 ? R : 1][PARTS];   // -SHIFT * sum
-    float sum[F::MINIMUM || F::ZERO ? R : 1][PARTS];  // scale * sum; for zero points -sum
+    static constexpr bool SUM = F::MINIMUM || F::ZERO;
+    static constexpr int64_t ROW_BYTES = GROUP + 4 + F::SUBS * (4 * (SHIFT != 0) + 4 * SUM);  // of a group
+    static constexpr int64_t GROUPS = PANEL_BYTES / (R * ROW_BYTES) / SPAN_GROUPS * SPAN_GROUPS;
+    static constexpr int64_t PARTS = GROUPS * F::SUBS;
+    int8_t codes[GROUPS][R][GROUP];
+    float scale[R][GROUPS];
+    int32_t start[SHIFT != 0 ? R : 1][SHIFT != 0 ? PARTS : 1];  // -SHIFT * sum
+    float sum[SUM ? R : 1][SUM ? PARTS : 1];                    // scale * sum; for zero points -sum
 
-    PADDOCK_MEMBER void take_row(int r, const float* scales, const int32_t* sums, int64_t groups) {
+    void take_row(int r, const int8_t* from, const float* scales, const int32_t* sums, int64_t groups) {
+        for (int64_t g = 0; g < groups; g++) memcpy(codes[g][r], from + g * GROUP, GROUP);
         for (int64_t g = 0; g < groups; g++) scale[r][g] = scales[g];
         for (int64_t p = 0; p < groups * F::SUBS; p++) {
             const int32_t total = F::SUBS == 2 ? sums[p] : sums[2 * p] + sums[2 * p + 1];
@@ -31,12 +40,10 @@ template <Format FORMAT, int R> struct Terms {
             if constexpr (F::ZERO) sum[r][p] = -float(total);
         }
     }
-    PADDOCK_MEMBER void take(const Rows& x, int64_t row, int64_t first_group, int64_t groups) {
+    void take(const Rows& x, int64_t row, int64_t first_group, int64_t groups) {
         for (int r = 0; r < R; r++) {
-            const float* scales = x.scales + (row + r) * (x.padded / GROUP) + first_group;
-            const int32_t* sums = x.sums + ((row + r) * (x.padded / GROUP) + first_group) * 2;
-            if (groups == SPAN_GROUPS) take_row(r, scales, sums, SPAN_GROUPS);
-            else take_row(r, scales, sums, groups);
+            const int64_t at = (row + r) * (x.padded / GROUP) + first_group;
+            take_row(r, x.codes + at * GROUP, x.scales + at, x.sums + at * 2, groups);
         }
     }
 };
@@ -47,28 +54,28 @@ template <Format FORMAT, int R> struct Micro {
     static constexpr Layout L = F::LAYOUT;
     static constexpr int STEPS = 8 / F::SUBS;
 
-    template <int STEP> static PADDOCK_MEMBER void step(const uint8_t* lines, const int8_t* codes, int64_t stride, Dot<F::BITS> (&dots)[R]) {
+    template <int STEP> static PADDOCK_MEMBER void step(const uint8_t* lines, const int8_t (&codes)[R][GROUP], Dot<F::BITS> (&dots)[R]) {
         const auto weights = Dot<F::BITS>::operand(F::template step<STEP>(lines));
 #pragma GCC unroll 16
-        for (int r = 0; r < R; r++) dots[r].add(weights, codes + r * stride + 4 * STEP);
+        for (int r = 0; r < R; r++) dots[r].add(weights, codes[r] + 4 * STEP);
     }
 
-    template <int SUB> static PADDOCK_MEMBER void part(const uint8_t* lines, const uint8_t* beside, const SpanScales& span, const Terms<FORMAT, R>& terms, int64_t g,
-                                                       const int8_t* codes, int64_t stride, Floats (&y)[R]) {
+    template <int SUB> static PADDOCK_MEMBER void part(const uint8_t* lines, const uint8_t* beside, const SpanScales& span, const Panel<FORMAT, R>& panel, int64_t g,
+                                    Floats (&y)[R]) {
         const int64_t p = g * F::SUBS + SUB;
         Dot<F::BITS> dots[R];
 #pragma GCC unroll 16
-        for (int r = 0; r < R; r++) dots[r].start(Terms<FORMAT, R>::SHIFT != 0 ? terms.start[r][p] : 0);
+        for (int r = 0; r < R; r++) dots[r].start(Panel<FORMAT, R>::SHIFT != 0 ? panel.start[r][p] : 0);
         constexpr int BASE = SUB * STEPS;
-        step<BASE + 0>(lines, codes, stride, dots);
-        step<BASE + 1>(lines, codes, stride, dots);
-        step<BASE + 2>(lines, codes, stride, dots);
-        step<BASE + 3>(lines, codes, stride, dots);
+        step<BASE + 0>(lines, panel.codes[g], dots);
+        step<BASE + 1>(lines, panel.codes[g], dots);
+        step<BASE + 2>(lines, panel.codes[g], dots);
+        step<BASE + 3>(lines, panel.codes[g], dots);
         if constexpr (F::SUBS == 1) {
-            step<4>(lines, codes, stride, dots);
-            step<5>(lines, codes, stride, dots);
-            step<6>(lines, codes, stride, dots);
-            step<7>(lines, codes, stride, dots);
+            step<4>(lines, panel.codes[g], dots);
+            step<5>(lines, panel.codes[g], dots);
+            step<6>(lines, panel.codes[g], dots);
+            step<7>(lines, panel.codes[g], dots);
         }
         const Floats scale = F::template scale<SUB>(beside, span);
         Floats zero = zeros();
@@ -77,13 +84,13 @@ template <Format FORMAT, int R> struct Micro {
         for (int r = 0; r < R; r++) {
             Floats sum = floats(dots[r].total());
             // Below 2^24, so floats are exact.
-            if constexpr (F::ZERO) sum = fma(zero, broadcast(terms.sum[r][p]), sum);
-            y[r] = fma(sum, mul(scale, broadcast(terms.scale[r][g])), y[r]);
+            if constexpr (F::ZERO) sum = fma(zero, broadcast(panel.sum[r][p]), sum);
+            y[r] = fma(sum, mul(scale, broadcast(panel.scale[r][g])), y[r]);
         }
         if constexpr (F::MINIMUM) {
             const Floats minimum = F::template minimum<SUB>(beside, span);
 #pragma GCC unroll 16
-            for (int r = 0; r < R; r++) y[r] = fma(minimum, broadcast(terms.sum[r][p]), y[r]);
+            for (int r = 0; r < R; r++) y[r] = fma(minimum, broadcast(panel.sum[r][p]), y[r]);
         }
     }
 
@@ -91,27 +98,24 @@ template <Format FORMAT, int R> struct Micro {
         for (int64_t at = 0; at < bytes; at += LINE) __builtin_prefetch(lines + PREFETCH_AHEAD + at);
     }
 
-    // out: (R, 16), 64-byte aligned.
-    static void run(const uint8_t* tile, const Rows& x, int64_t row, int64_t groups, float* out) {
+    // The `groups` groups in the panel, whose weights begin at `tile`; sums: (R, 16), 64-byte aligned, read and written.
+    static void run(const uint8_t* tile, const Panel<FORMAT, R>& panel, int64_t groups, float* sums) {
         Floats y[R];
-        for (int r = 0; r < R; r++) y[r] = zeros();
-        Terms<FORMAT, R> terms;
+        for (int r = 0; r < R; r++) y[r] = load(sums + r * LANES);
         for (int64_t first = 0; first < groups; first += SPAN_GROUPS) {
             const int64_t count = groups - first < SPAN_GROUPS ? groups - first : SPAN_GROUPS;
-            terms.take(x, row, first, count);
             const uint8_t* beside = tile + count * L.code_bytes();
             const SpanScales span = F::span_scales(beside + count * L.group_bytes());
-            const int8_t* codes = x.codes + row * x.padded + first * GROUP;
-            if (R == 1) prefetch(beside, span_size(L, count) - count * L.code_bytes());
+            if (R <= FEW_ROWS) prefetch(beside, span_size(L, count) - count * L.code_bytes());
             for (int64_t g = 0; g < count; g++) {
                 const uint8_t* lines = tile + g * L.code_bytes();
-                if (R == 1) prefetch(lines, L.code_bytes());
-                part<0>(lines, beside + g * L.group_bytes(), span, terms, g, codes + g * GROUP, x.padded, y);
-                if constexpr (F::SUBS == 2) part<1>(lines, beside + g * L.group_bytes(), span, terms, g, codes + g * GROUP, x.padded, y);
+                if (R <= FEW_ROWS) prefetch(lines, L.code_bytes());
+                part<0>(lines, beside + g * L.group_bytes(), span, panel, first + g, y);
+                if constexpr (F::SUBS == 2) part<1>(lines, beside + g * L.group_bytes(), span, panel, first + g, y);
             }
             tile += span_size(L, count);
         }
-        for (int r = 0; r < R; r++) store(out + r * LANES, y[r]);
+        for (int r = 0; r < R; r++) store(sums + r * LANES, y[r]);
     }
 };
 
@@ -141,46 +145,71 @@ static inline int rows_at_once(int64_t left) {
     return left >= 4 ? 4 : int(left);
 }
 
-template <Format FORMAT> static int tile_rows(const uint8_t* tile, const Rows& x, int64_t row, int64_t rows, int64_t groups, float* out) {
+// A linear's arguments, but for the rows and tiles of the moment.
+struct Linear {
+    const Weight& w;
+    const Rows& x;
+    const float* bias;
+    bool keep;
+    float* y;
+    int64_t stride;
+};
+
+// R rows by a band of tiles. The sums of a band wait in `sums` while a piece of the rows after the other is in the panel.
+template <Format FORMAT, int R> static void band(const Linear& task, int64_t row, int64_t first, int64_t last) {
+    using P = Panel<FORMAT, R>;
+    const Weight& w = task.w;
+    const int64_t groups = (w.columns + GROUP - 1) / GROUP;
+    P panel;
+    alignas(64) float sums[BAND_TILES][R][LANES];
+    for (int64_t tile = first; tile < last; tile += BAND_TILES) {
+        const int64_t count = last - tile < BAND_TILES ? last - tile : BAND_TILES;
+        memset(sums, 0, size_t(count) * sizeof sums[0]);
+        for (int64_t g = 0; g < groups; g += P::GROUPS) {
+            const int64_t piece = groups - g < P::GROUPS ? groups - g : P::GROUPS;
+            if (tile == first || groups > P::GROUPS) panel.take(task.x, row, g, piece);
+            const uint8_t* from = w.data + g / SPAN_GROUPS * span_size(layout_of(FORMAT), SPAN_GROUPS);
+            for (int64_t t = 0; t < count; t++) Micro<FORMAT, R>::run(from + (tile + t) * w.tile_bytes, panel, piece, sums[t][0]);
+        }
+        for (int64_t t = 0; t < count; t++) {
+            const int64_t o = (tile + t) * LANES, lanes = w.rows - o < LANES ? w.rows - o : LANES;
+            for (int r = 0; r < R; r++)
+                put(sums[t][r], lanes, task.bias ? task.bias + o : nullptr, task.keep, task.y + (row + r) * task.stride + o);
+        }
+    }
+}
+
+template <Format FORMAT> static int band_rows(const Linear& task, int64_t row, int64_t rows, int64_t first, int64_t last) {
     const int count = rows_at_once(rows);
     switch (count) {
-    case 1: Micro<FORMAT, 1>::run(tile, x, row, groups, out); break;
-    case 2: Micro<FORMAT, 2>::run(tile, x, row, groups, out); break;
-    case 3: Micro<FORMAT, 3>::run(tile, x, row, groups, out); break;
-    case 4: Micro<FORMAT, 4>::run(tile, x, row, groups, out); break;
+    case 1: band<FORMAT, 1>(task, row, first, last); break;
+    case 2: band<FORMAT, 2>(task, row, first, last); break;
+    case 3: band<FORMAT, 3>(task, row, first, last); break;
+    case 4: band<FORMAT, 4>(task, row, first, last); break;
     default:
         if constexpr (MOST_ROWS >= 12) {
-            if (count == 6) Micro<FORMAT, 6>::run(tile, x, row, groups, out);
-            else if (count == 8) Micro<FORMAT, 8>::run(tile, x, row, groups, out);
-            else Micro<FORMAT, 12>::run(tile, x, row, groups, out);
+            if (count == 6) band<FORMAT, 6>(task, row, first, last);
+            else if (count == 8) band<FORMAT, 8>(task, row, first, last);
+            else band<FORMAT, 12>(task, row, first, last);
         }
     }
     return count;
 }
 
-template <Format FORMAT> static void linear_format(const Weight& w, const Rows& x, int64_t rows, int64_t first, int64_t last, const float* bias, bool add, float* y, int64_t stride) {
-    const int64_t groups = (w.columns + GROUP - 1) / GROUP;
-    int64_t block = ROWS_CACHE_BYTES / (x.padded + 1) / 12 * 12;
-    block = block < 24 ? 24 : block;
-    alignas(64) float out[MOST_ROWS * LANES];
-    for (int64_t row = 0; row < rows; row += block) {
-        const int64_t end = rows - row < block ? rows : row + block;
-        for (int64_t tile = first; tile < last; tile++) {
-            const int64_t o = tile * LANES, lanes = w.rows - o < LANES ? w.rows - o : LANES;
-            for (int64_t r = row; r < end;) {
-                const int64_t count = tile_rows<FORMAT>(w.data + tile * w.tile_bytes, x, r, end - r, groups, out);
-                for (int64_t i = 0; i < count; i++)
-                    put(out + i * LANES, lanes, bias ? bias + o : nullptr, add, y + (r + i) * stride + o);
-                r += count;
-            }
-        }
+template <Format FORMAT> static void linear_format(const Linear& task, int64_t rows, int64_t first, int64_t last) {
+    int64_t tiles = rows <= MOST_ROWS ? last - first : BAND_BYTES / (task.w.tile_bytes + 1);
+    tiles = tiles < 4 ? 4 : tiles;
+    for (int64_t tile = first; tile < last; tile += tiles) {
+        const int64_t end = last - tile < tiles ? last : tile + tiles;
+        for (int64_t row = 0; row < rows;) row += band_rows<FORMAT>(task, row, rows - row, tile, end);
     }
 }
 
 // linear of every format whose input is Codes.
 static void linear_codes(const Weight& w, const Rows& x, int64_t rows, int64_t first, int64_t last, const float* bias, bool add, float* y, int64_t stride) {
+    const Linear task = {w, x, bias, add, y, stride};
 #define PADDOCK_FORMAT(NAME) \
-    case Format::NAME: return linear_format<Format::NAME>(w, x, rows, first, last, bias, add, y, stride);
+    case Format::NAME: return linear_format<Format::NAME>(task, rows, first, last);
     switch (w.format) {
         PADDOCK_FORMAT(Q8_0)
         PADDOCK_FORMAT(Q4_0)

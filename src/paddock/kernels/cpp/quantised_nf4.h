@@ -59,6 +59,8 @@ template <int R, int T> struct MicroNF4 {
     }
 };
 
+constexpr int64_t NF4_ROWS_BYTES = 256 * 1024;  // of activations that stay in the second-level cache over many tiles
+
 // Rows by tiles of one call: 1 x 4, 1 x 1, 4 x 1, or 12 x 1 where there are the registers.
 template <int R, int T> static void nf4_block(const Weight& w, const Rows& x, int64_t row, int64_t tile, const float* bias, bool add, float* y, int64_t stride) {
     alignas(64) float out[R * T * LANES];
@@ -70,7 +72,7 @@ template <int R, int T> static void nf4_block(const Weight& w, const Rows& x, in
 }
 
 static void linear_nf4(const Weight& w, const Rows& x, int64_t rows, int64_t first, int64_t last, const float* bias, bool add, float* y, int64_t stride) {
-    int64_t block = ROWS_CACHE_BYTES / 4 / (w.columns + 1) / 12 * 12;
+    int64_t block = NF4_ROWS_BYTES / 4 / (w.columns + 1) / 12 * 12;
     block = block < 24 ? 24 : block;
     for (int64_t start = 0; start < rows; start += block) {
         const int64_t end = rows - start < block ? rows : start + block;
