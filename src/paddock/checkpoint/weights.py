@@ -91,15 +91,16 @@ def _pack(
     expected: Mapping[str, tuple[int, ...]],
     done: dict[str, Tensor | Packed],
 ) -> None:
+    published = codes.load()
+    if not Packed.finite(codes.format, published):
+        raise CheckpointError(
+            f"tensor {item.name[:120]!r} holds scales that are not numbers (NaN or infinite)",
+            fix="the file is corrupt or its training diverged; get another copy",
+        )
     attention = attention_at(architecture, item.ours[0])
-    parts = [item.rule.split(part, attention) for part in codes.load()]
+    parts = [item.rule.split(part, attention) for part in published]
     for own, *mine in zip(item.ours, *parts, strict=True):
         done[own] = Packed.of(codes.format, mine, expected[own][1])
-        if not done[own].native.finite:  # type: ignore[union-attr]
-            raise CheckpointError(
-                f"tensor {item.name[:120]!r} holds scales that are not numbers (NaN or infinite)",
-                fix="the file is corrupt or its training diverged; get another copy",
-            )
     item.stored.release()
 
 

@@ -42,6 +42,13 @@ class Packed:
         return Packed(weight.pack_nf4(arrays[0], arrays[1]))
 
     @staticmethod
+    def finite(format: str, parts: Sequence[Tensor]) -> bool:
+        """Whether all scales of published codes are numbers; asked before they are packed."""
+        if format in BLOCKS:
+            return bool(_module().finite_scales(format.lower(), parts[0].contiguous().view(-1).numpy()))
+        return bool(parts[1].isfinite().all())
+
+    @staticmethod
     def plain(matrix: Tensor) -> Packed:
         """From a matrix (rows, columns) of float32, float16 or bfloat16 numbers."""
         rows, columns = matrix.shape

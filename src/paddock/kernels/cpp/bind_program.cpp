@@ -19,6 +19,7 @@ namespace paddock {
 
 namespace {
 
+using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Spans = nb::ndarray<const int64_t, nb::shape<-1, 4>, nb::c_contig, nb::device::cpu>;
@@ -232,6 +233,13 @@ void run(Program& program, const Ints& ids, const Ints& positions, const Spans& 
 }  // namespace
 
 void bind_program(nb::module_& module) {
+    module.def("finite_scales", [](const std::string& format, const Bytes& blocks) {
+        const FormatFacts* found = format_named(format.c_str());
+        require(found != nullptr, "no such format");
+        nb::gil_scoped_release released;
+        return finite_scales(found->format, blocks.data(), static_cast<int64_t>(blocks.size()));
+    });
+
     nb::class_<Cache>(module, "Cache")
         .def("__init__", [](Cache* self, const std::string& type, int64_t blocks, const std::vector<std::pair<int64_t, int64_t>>& shapes) {
             require(blocks > 0 && blocks < (int64_t{1} << 31), "a cache needs blocks");

@@ -24,6 +24,9 @@ struct Table {
     std::shared_ptr<PackedWeight> packed;
 };
 
+// Whether the float16 scales in published ggml blocks of `format` are all numbers.
+bool finite_scales(Format format, const uint8_t* blocks, int64_t bytes);
+
 // Keys and values of all layers, `blocks` blocks of 16 slots. Memory is reserved, and taken when first written.
 class Cache {
 public:
