@@ -258,10 +258,10 @@ class Engine:
         table = sequence.table.blocks
         return Rows(sequence.key, ids, start, table, sequence.prompt, logits, sequence.limit + 1, source)
 
+    @torch.inference_mode()
     def _take(self, parts: list[Slice], batch: list[Rows], logits: Tensor) -> None:
         """Every task's tokens from its logits."""
-        place = 0
-        logits = logits.cpu()
+        place, all_rows = 0, logits.cpu().unbind(0)
         self._steps += 1
         for part, rows in zip(parts, batch, strict=True):
             self._computed += len(rows.ids)
@@ -269,7 +269,7 @@ class Engine:
             reading, events = not task.answer.written, list[Event]()
             try:
                 if rows.logits:
-                    events = self._written(task, part, logits[place : place + rows.logits])
+                    events = self._written(task, part, all_rows[place : place + rows.logits])
                 else:
                     self.scheduler.commit(part.sequence, part.size)
                 self._brought.append(Taken(task, events, reading))
@@ -278,7 +278,7 @@ class Engine:
             place += rows.logits
         self._taking = None
 
-    def _written(self, task: Task, part: Slice, logits: Tensor) -> list[Event]:
+    def _written(self, task: Task, part: Slice, logits: Sequence[Tensor]) -> list[Event]:
         """The tokens chosen after one slice. A guess holds where the choice is equal to it: then the next row is the
         one that plain decoding would have computed, and the sampler goes on with it."""
         sequence, proposed = part.sequence, part.sequence.proposed[: part.proposed]

@@ -120,7 +120,7 @@ def choose(
     (NaN, or plus infinity).
     """
     raw = logits.detach().float().cpu()
-    if not raw.max() < float("inf"):  # the maximum of a row with a NaN is NaN
+    if not raw.numpy().max() < float("inf"):  # the maximum of a row with a NaN is NaN
         raise PaddockError("the model computed logits that are not numbers", fix="load it with dtype='float32'")
     scores = adjust(raw.clone(), history, sampling, constraints or Constraints())
     stages = [_stage("raw", _ranked(raw))] if trace else None
@@ -132,7 +132,7 @@ def choose(
         drawn = None if stages is None else Trace(tuple(stages), None, 0.0, 1.0, token)
     else:
         token, drawn = _draw(distribution(scores, sampling, stages), uniform.random(), stages)
-    logprobs = raw.double().log_softmax(0)
+    logprobs = raw.log_softmax(0)
     if drawn is not None:
         drawn = replace(drawn, raw=math.exp(logprobs[token]))
     return Choice(token, float(logprobs[token]), top_of(logprobs, alternatives), drawn)
@@ -164,10 +164,11 @@ def top_of(logprobs: Tensor, count: int) -> tuple[tuple[int, float], ...]:
 
 
 def _likeliest(scores: Tensor) -> int:
-    highest = scores.max()
-    if highest == float("-inf"):
+    values = scores.numpy()
+    token = int(values.argmax())  # of equals the lowest id
+    if values[token] == float("-inf"):
         raise nothing_left()
-    return int((scores == highest).nonzero()[0])  # of equals the lowest id, on every device
+    return token
 
 
 def nothing_left() -> UsageError:
