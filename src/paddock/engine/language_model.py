@@ -32,6 +32,7 @@ from paddock.engine.sampling import shown
 from paddock.engine.saving import TEMPLATE, write_side_files
 from paddock.engine.speculative import COUNT, Speculator
 from paddock.errors import ContextLengthError, TokenizerError, UsageError
+from paddock.kernels.native import library
 from paddock.model.spec import Architecture
 from paddock.model.step import Step
 from paddock.model.transformer import Transformer
@@ -57,11 +58,11 @@ def load(
 ) -> LanguageModel:
     """Opens a model folder, `.gguf` or llama2.c file, or a model by name; with no argument the bundled one.
 
-    dtype: "auto" keeps the stored type, else float32, bfloat16 or float16 (a name or a torch.dtype). device: "cpu",
-    "cuda" or "cuda:N"; "auto" is a CUDA device if there is one, else the CPU. quantize: None, the only value so far.
-    ignore_config: keys of config.json or generation_config.json to pass over. tokenizer: a file or folder to read it
-    from, where it does not lie beside the weights. template: a chat template to use instead of the model's own, a
-    bundled name or a file.
+    dtype: "auto" keeps the stored type, and on the CPU what was published quantised stays quantised; else float32,
+    bfloat16 or float16 (a name or a torch.dtype). device: "cpu", "cuda" or "cuda:N"; "auto" is a CUDA device if there
+    is one, else the CPU. quantize: None, the only value so far. ignore_config: keys of config.json or
+    generation_config.json to pass over. tokenizer: a file or folder to read it from, where it does not lie beside the
+    weights. template: a chat template to use instead of the model's own, a bundled name or a file.
 
     Raises UsageError for what cannot be meant, an InputError for files that are not what they should be, ResourceError
     where the weights do not fit the device.
@@ -73,7 +74,8 @@ def load(
     beside = Beside.of(checkpoint)
     found, chat = beside.tokenizer(tokenizer), beside.template(template)
     with memory_for("for the weights of this model"):
-        model = checkpoint.model(dtype, where)
+        packed = dtype == "auto" and where.type == "cpu" and checkpoint.quantised and library() is not None
+        model = checkpoint.model(dtype, where, packed=packed)
     return LanguageModel(checkpoint, model, found, chat)
 
 

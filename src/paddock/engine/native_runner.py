@@ -17,7 +17,7 @@ from paddock.model.linear import weights_of
 from paddock.model.recording import cache_shapes, recordable, recorded
 from paddock.model.transformer import Transformer
 
-CACHE_TYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
+TYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
 
 class NativeRunner:
@@ -32,11 +32,12 @@ class NativeRunner:
 
     def __init__(self, model: Transformer, blocks: int, cache_type: str | None = None) -> None:
         module = library()
-        assert module is not None, "native kernels"
+        assert module is not None, "the native kernels are there where `runs` says so"
         self.blocks = blocks
         self.vocabulary = model.architecture.vocabulary
-        self.cache_type = cache_type or default_cache_type(model)
+        self.cache_type = cache_type or TYPES[cache_dtype(model)]
         self.cache = module.Cache(self.cache_type, blocks, cache_shapes(model.architecture))
+        self.block_bytes = -(-self.cache.nbytes // blocks)
         self._weights: dict[int, Packed] = {}  # by the address of what they were packed from
         self.program = recorded(model, Tape(self.cache, self._weights))
         self._model = model  # tables of embeddings are read where they lie
@@ -83,9 +84,8 @@ def runs(model: Transformer) -> bool:
     return library() is not None and on_cpu and model.architecture.generates and recordable(model)
 
 
-def default_cache_type(model: Transformer) -> str:
+def cache_dtype(model: Transformer) -> torch.dtype:
     """What keys and values are kept in: the type of the model's numbers, float16 where they are quantised."""
-    weights = weights_of(model).values()
-    if any(isinstance(weight, Packed) for weight in weights):
-        return "float16"
-    return CACHE_TYPES[model.embedding.tokens.weight.dtype]
+    if any(isinstance(weight, Packed) for weight in weights_of(model).values()):
+        return torch.float16
+    return model.embedding.tokens.weight.dtype

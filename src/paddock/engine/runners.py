@@ -7,6 +7,7 @@ from typing import Any
 from paddock.engine.blocks import BLOCK
 from paddock.engine.engine import Engine
 from paddock.engine.memory import cache_blocks, cache_place
+from paddock.engine.native_runner import NativeRunner, cache_dtype, runs
 from paddock.engine.runner import Runner
 from paddock.engine.torch_runner import TorchRunner
 from paddock.model.transformer import Transformer
@@ -20,10 +21,12 @@ def runner_for(model: Transformer, sequences: int = SEQUENCES, blocks: int | Non
     blocks: the cache's capacity; by default as many as `sequences` texts of the full context need, within half of the
     memory that is free.
     """
+    native = runs(model)
     if blocks is None:
-        width = model.architecture.cache_values_per_token() * cache_place(model)[0].itemsize
-        blocks = cache_blocks(model, BLOCK * width, sequences)
-    return TorchRunner(model, blocks)
+        dtype = cache_dtype(model) if native else cache_place(model)[0]
+        block_bytes = BLOCK * model.architecture.cache_values_per_token() * dtype.itemsize
+        blocks = cache_blocks(model, block_bytes, sequences)
+    return NativeRunner(model, blocks) if native else TorchRunner(model, blocks)
 
 
 def engine_for(model: Transformer, *, blocks: int | None = None, sequences: int = SEQUENCES, **options: Any) -> Engine:
