@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 from collections import defaultdict
@@ -15,7 +16,7 @@ from paddock.checkpoint import safetensors, torchbin
 from paddock.checkpoint.jsonfile import read as read_json
 from paddock.checkpoint.safetensors import Planned
 from paddock.checkpoint.stored import Stored
-from paddock.checkpoint.weights import Published, published
+from paddock.checkpoint.weights import published
 from paddock.checkpoint.writing import atomic_write
 from paddock.errors import CheckpointError
 from paddock.model.families import family
@@ -98,21 +99,34 @@ def _read_shards(folder: Path, index: Path, reader: Callable[[str | Path], dict[
 def write(
     folder: str | Path, model: Transformer, config: dict[str, Any], generation: dict[str, Any] | None = None
 ) -> None:
-    """Writes config, weights (in shards where large) and generation defaults, over whatever model was there.
+    """Writes config, weights and generation defaults as `write_tensors` does. `model` may be mapped from the very files
+    it replaces."""
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    config = {**config, ("dtype" if "dtype" in config else "torch_dtype"): dtype}
+    tensors = {t.name: Planned(t.shape, t.dtype, t.tensor) for t in published(model, family(config).RULES)}
+    write_tensors(folder, config, tensors, generation)
+
+
+def write_tensors(
+    folder: str | Path,
+    config: dict[str, Any],
+    tensors: Mapping[str, Planned],
+    generation: dict[str, Any] | None = None,
+) -> None:
+    """Writes config, tensors (in shards where large) and generation defaults, over whatever model was there.
 
     Every file is written whole under a temporary name first, and only then are all renamed: an old model survives a
     full disk. Weights of the old model that the new one does not replace are removed, as a reader would prefer them.
     The old configuration goes before the first renaming and the new one comes last: a folder cut off between the two
-    has none, and is refused rather than read as a mixture. `model` may be mapped from the very files it replaces.
+    has none, and is refused rather than read as a mixture.
 
     Raises ResourceError when the disk is full, PaddockError for any other refusal of the file system.
     """
     folder = Path(folder)
-    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    files = {CONFIG: {**config, ("dtype" if "dtype" in config else "torch_dtype"): dtype}}
+    files = {CONFIG: config}
     if generation:
         files[GENERATION] = generation
-    shards = _shards(published(model, family(config).RULES))
+    shards = _shards(tensors)
     if len(shards) > 1:
         files["model.safetensors.index.json"] = _index(shards)
 
@@ -125,7 +139,7 @@ def write(
             _fill(renaming.enter_context(atomic_write(folder / name)), content)
         for name, shard in shards.items():
             part = renaming.enter_context(atomic_write(folder / name))
-            safetensors.save(part, {t.name: Planned(t.shape, t.dtype, t.tensor) for t in shard})
+            safetensors.save(part, shard)
         renaming.push(retire)
 
 
@@ -148,23 +162,27 @@ def _retire(folder: Path, new: set[str]) -> None:
         os.close(handle)
 
 
-def _index(shards: dict[str, list[Published]]) -> dict[str, Any]:
+def _index(shards: dict[str, dict[str, Planned]]) -> dict[str, Any]:
     return {
-        "metadata": {"total_size": sum(t.nbytes for shard in shards.values() for t in shard)},
-        "weight_map": {t.name: name for name, shard in shards.items() for t in shard},
+        "metadata": {"total_size": sum(_nbytes(t) for shard in shards.values() for t in shard.values())},
+        "weight_map": {tensor: name for name, shard in shards.items() for tensor in shard},
     }
 
 
-def _shards(tensors: Iterable[Published]) -> dict[str, list[Published]]:
+def _nbytes(tensor: Planned) -> int:
+    return math.prod(tensor.shape) * tensor.dtype.itemsize
+
+
+def _shards(tensors: Mapping[str, Planned]) -> dict[str, dict[str, Planned]]:
     """File names and what goes into each, in the model's order."""
-    shards: list[list[Published]] = [[]]
+    shards: list[dict[str, Planned]] = [{}]
     size = 0
-    for tensor in tensors:
-        if shards[-1] and size + tensor.nbytes > SHARD_BYTES:
-            shards.append([])
+    for name, tensor in tensors.items():
+        if shards[-1] and size + _nbytes(tensor) > SHARD_BYTES:
+            shards.append({})
             size = 0
-        shards[-1].append(tensor)
-        size += tensor.nbytes
+        shards[-1][name] = tensor
+        size += _nbytes(tensor)
     if len(shards) == 1:
         return {"model.safetensors": shards[0]}
     return {f"model-{i:05d}-of-{len(shards):05d}.safetensors": shard for i, shard in enumerate(shards, 1)}

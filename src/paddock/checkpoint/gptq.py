@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paddock.checkpoint.groups import Grouped, unpack
+from paddock.checkpoint.groups import Grouped, pack, unpack
 from paddock.checkpoint.pieces import FLOATS, Pieces, Settings
 from paddock.checkpoint.stored import Stored
 from paddock.errors import CheckpointError, UnsupportedError
@@ -131,3 +131,15 @@ def _order(module: str, pieces: Pieces, layout: Layout, inputs: int, group: int,
     if not 0 <= int(order.min()) <= int(order.max()) < groups:
         raise CheckpointError(f"tensor {name[:120]!r} names groups that are not there", expected=f"0 to {groups - 1}")
     return None if torch.equal(order, torch.arange(inputs) // group) else order
+
+
+def pieces_of(module: str, codes: Tensor, scales: Tensor, bits: int) -> dict[str, Tensor]:
+    """A matrix in format "gptq": codes (outputs, inputs) uint8 around 2^(bits - 1), scales (outputs, groups)."""
+    inputs, groups = codes.shape[1], scales.shape[1]
+    zero = codes.new_full((groups, len(codes)), 2 ** (bits - 1) - 1)
+    return {
+        f"{module}.qweight": pack(codes, bits).T.contiguous(),
+        f"{module}.qzeros": pack(zero, bits),
+        f"{module}.scales": scales.T.contiguous(),
+        f"{module}.g_idx": (torch.arange(inputs) // (inputs // groups)).int(),
+    }

@@ -22,6 +22,13 @@ def unpack(packed: Tensor, bits: int) -> Tensor:
     return fields(packed.contiguous().view(torch.uint8), bits, run=1)
 
 
+def pack(codes: Tensor, bits: int) -> Tensor:
+    """The inverse of `unpack`: (n, m) uint8 to (n, m × bits / 32) int32."""
+    if bits == 4:
+        codes = codes[:, 0::2] | codes[:, 1::2] << 4
+    return codes.contiguous().view(torch.int32)
+
+
 @dataclass(frozen=True)
 class Grouped:
     """The matrix of one linear layer: weight = (code - zero) × scale.
