@@ -1,0 +1,70 @@
+"""Every family as a native program: the recording of the one Transformer gives what the Transformer gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from family_harness import computed, distance
+from family_subjects import Subject, subject_of
+from family_table import ROWS
+from oracle_table import ORACLE_ROWS
+
+from paddock.engine.native_runner import NativeRunner
+from paddock.engine.runner import Rows
+from paddock.kernels.native import library
+from paddock.model.recording import recordable
+from paddock.model.spec import Alibi, Architecture, Causal, DynamicScaling, Rope
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # the oracle's own, about configurations smaller than any real one
+WRITERS = [row for row in ROWS + ORACLE_ROWS if not row.name.startswith("bert")]
+
+
+@pytest.fixture(scope="module", params=WRITERS, ids=lambda row: row.name)
+def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    return subject_of(request.param, tmp_path_factory.mktemp("model"))
+
+
+def covered(architecture: Architecture) -> bool:
+    """What the native operations are said to cover, in other words than the recording's own."""
+    position = architecture.layer(0).attention.position
+    dynamic = isinstance(position, Rope) and isinstance(position.scaling, DynamicScaling)
+    rounded = isinstance(position, Alibi) and position.rounded
+    return isinstance(architecture.mask, Causal) and architecture.encoder is None and not dynamic and not rounded
+
+
+def test_the_program_equals_the_model_in_any_pieces(subject: Subject) -> None:
+    assert recordable(subject.model) == covered(subject.architecture)
+    if not covered(subject.architecture):
+        return
+    if library() is None:
+        pytest.skip("no native kernels in this build")
+    runner = NativeRunner(subject.model, 64)
+    first, second = subject.inputs.ids.tolist()
+    count = len(first)
+    tables = [list(range(20)), list(range(40, 20, -1))]
+    whole = runner.run([
+        Rows(1, first, 0, tables[0], count, count, count),
+        Rows(2, second, 0, tables[1], count, count, count),
+    ])  # fmt: skip
+    assert distance([whole.view(2, count, -1)], computed(subject.model, subject.inputs)) <= 1e-5
+    for size in (1, 7):
+        pieces = [first[at : at + size] for at in range(0, count, size)]
+        parts = [
+            runner.run([Rows(1, piece, number * size, tables[1], count, len(piece), count)])
+            for number, piece in enumerate(pieces)
+        ]
+        assert torch.equal(torch.cat(parts), whole[:count]), f"pieces of {size}"
+
+
+def test_a_bfloat16_model_is_near_the_reference(tmp_path: Path) -> None:
+    if library() is None:
+        pytest.skip("no native kernels in this build")
+    row = next(row for row in WRITERS if row.name == "llama grouped")
+    subject = subject_of(row, tmp_path)
+    model = subject.opened(subject.folder, "bfloat16")
+    runner = NativeRunner(model, 8)
+    ids = subject.inputs.ids[0].tolist()
+    found = runner.run([Rows(1, ids, 0, list(range(8)), len(ids), len(ids), len(ids))])
+    assert distance([found], [subject.expected()[0][0]]) <= 2e-2
