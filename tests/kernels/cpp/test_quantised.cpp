@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "quantised.h"
-#include "pack.h"
+#include "pack_dense.h"
 
 namespace paddock {
 int64_t packed_bytes_dense(Format, int64_t, int64_t) { return 0; }

@@ -1,6 +1,6 @@
 // Published matrices into tiles (layout.h). Compiled once, for any machine.
 #define PADDOCK_VARIANT packing
-#include "pack.h"
+#include "pack_dense.h"
 
 #include "unpack_blocks.h"
 

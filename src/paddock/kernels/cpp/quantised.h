@@ -57,7 +57,7 @@ template <Format FORMAT, int R> struct Micro {
     template <int STEP> static PADDOCK_MEMBER void step(const uint8_t* lines, const int8_t (&codes)[R][GROUP], Dot<F::BITS> (&dots)[R]) {
         const auto weights = Dot<F::BITS>::operand(F::template step<STEP>(lines));
 #pragma GCC unroll 16
-        for (int r = 0; r < R; r++) dots[r].add(weights, codes[r] + 4 * STEP);
+        for (int r = 0; r < R; r++) dots[r].template add<STEP % STEPS, STEPS>(weights, codes[r] + 4 * STEP);
     }
 
     template <int SUB> static PADDOCK_MEMBER void part(const uint8_t* lines, const uint8_t* beside, const SpanScales& span, const Panel<FORMAT, R>& panel, int64_t g,
@@ -65,7 +65,7 @@ template <Format FORMAT, int R> struct Micro {
         const int64_t p = g * F::SUBS + SUB;
         Dot<F::BITS> dots[R];
 #pragma GCC unroll 16
-        for (int r = 0; r < R; r++) dots[r].start(Panel<FORMAT, R>::SHIFT != 0 ? panel.start[r][p] : 0);
+        for (int r = 0; r < R; r++) dots[r].start(Panel<FORMAT, R>::SHIFT != 0 ? &panel.start[r][p] : nullptr);
         constexpr int BASE = SUB * STEPS;
         step<BASE + 0>(lines, panel.codes[g], dots);
         step<BASE + 1>(lines, panel.codes[g], dots);

@@ -1,8 +1,8 @@
 // The few operations quantised kernels are made of, for each instruction set: 64 bytes of codes (16 lanes of 4), sums of
 // codes times activations in 16 int32, and 16 float32 to scale them.
 //
-// `Dot<BITS>` adds up codes (unsigned, below 2^BITS) times int8 activations. What it adds up is exact, and is that of
-// code - BIAS: some instruction sets can only multiply 8-bit codes when these are signed.
+// `Dot<BITS>` adds up codes (unsigned, below 2^BITS) times int8 activations, in STEPS steps, beginning with `*from`. The
+// sum is exact, and is that of code - BIAS: some instruction sets can only multiply 8-bit codes when these are signed.
 #pragma once
 #include <cstring>
 

@@ -52,8 +52,8 @@ template <int BITS> struct Dot {
         __m512i v;
     };
     static PADDOCK_MEMBER Operand operand(Codes codes) { return {codes.v}; }
-    PADDOCK_MEMBER void start(int32_t from) { sum = _mm512_set1_epi32(from); }
-    PADDOCK_MEMBER void add(Operand codes, const int8_t* four) {
+    PADDOCK_MEMBER void start(const int32_t* from) { sum = from ? _mm512_set1_epi32(*from) : _mm512_setzero_si512(); }
+    template <int STEP, int STEPS> PADDOCK_MEMBER void add(Operand codes, const int8_t* four) {
         int32_t x;
         memcpy(&x, four, 4);
         sum = _mm512_dpbusd_epi32(sum, codes.v, _mm512_set1_epi32(x));
