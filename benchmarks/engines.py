@@ -96,7 +96,8 @@ class Process:
             env=environment,
         )
         self._answers: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def ask(self, limit: float, **request: Any) -> dict[str, Any]:
         """Raises Failed for an error, for a process that ended, and after `limit` seconds."""
@@ -124,12 +125,14 @@ class Process:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+        self._listener.join()
         self._log.close()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._answers.put(line)
+        with self._process.stdout as lines:
+            for line in lines:
+                self._answers.put(line)
         self._answers.put("")
 
     def _ended(self) -> str:
