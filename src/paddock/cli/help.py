@@ -30,6 +30,7 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
     ),
     "Change": (Listed("convert", "convert", "from one format into another", "paddock convert model.gguf folder/"),),
     "Measure": (
+        Listed("bench", "measure", "how fast a model runs here", "paddock bench model.gguf -p 512 -n 128"),
         Listed(
             "perplexity", "measure", "how well a model predicts a text", "paddock perplexity text.txt -m model.gguf"
         ),
