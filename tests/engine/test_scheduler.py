@@ -75,7 +75,7 @@ class Load:
         scheduler, blocks = self.scheduler, self.scheduler.blocks
         assert blocks.free + blocks.used + blocks.cached == blocks.total
         held = Counter(block for s in scheduler.running for block in s.table.blocks)
-        assert blocks.holders == [held[block] for block in range(blocks.total)]
+        assert blocks.holders == [held[block] for block in range(len(blocks.holders))]
         assert len(scheduler.running) <= scheduler.most
         assert len({part.sequence.key for part in parts}) == len(parts)
         assert all(part.sequence in scheduler.running and part.size > 0 for part in parts)

@@ -45,8 +45,8 @@ class BlockManager:
     def __init__(self, blocks: int, granule: int = BLOCK) -> None:
         assert blocks > 0 and granule > 0 and granule % BLOCK == 0, f"{blocks} blocks, shared by {granule} tokens"
         self.total, self.granule = blocks, granule
-        self.holders = [0] * blocks
-        self._free = list(range(blocks))  # a heap: low numbers first keeps a lone sequence's blocks in a row
+        self.holders: list[int] = []  # of each block that was ever used: they are taken in order
+        self._free: list[int] = []  # a heap of those given back: low numbers first keeps a sequence's blocks in a row
         self._cached: OrderedDict[int, None] = OrderedDict()  # known and held by nobody, longest unused first
         self._known: dict[Hashable, tuple[int, int]] = {}  # (predecessor, tokens) -> block, its name as predecessor
         self._keys: dict[int, Hashable] = {}  # block -> its key in _known
@@ -54,7 +54,7 @@ class BlockManager:
 
     @property
     def free(self) -> int:
-        return len(self._free)
+        return self.total - len(self.holders) + len(self._free)
 
     @property
     def cached(self) -> int:
@@ -62,12 +62,12 @@ class BlockManager:
 
     @property
     def used(self) -> int:
-        return self.total - len(self._free) - len(self._cached)
+        return len(self.holders) - len(self._free) - len(self._cached)
 
     @property
     def available(self) -> int:
         """Blocks that can be had: free ones, and those kept in case somebody begins alike."""
-        return len(self._free) + len(self._cached)
+        return self.free + len(self._cached)
 
     def open(self, tokens: Sequence[int], most: int, salt: Hashable | None) -> Table:
         """A table that begins with what is known of `tokens`, at most the first `most` of them.
@@ -101,9 +101,7 @@ class BlockManager:
         if lacking > self.available:
             return False
         for _ in range(lacking):
-            block = heapq.heappop(self._free) if self._free else self._evict()
-            self.holders[block] = 1
-            table.blocks.append(block)
+            table.blocks.append(self._take())
         return True
 
     def publish(self, table: Table, tokens: Sequence[int], computed: int) -> None:
@@ -142,6 +140,17 @@ class BlockManager:
             heapq.heappush(self._free, self._evict())
         for block in tuple(self._keys):
             self._unlist(block)
+
+    def _take(self) -> int:
+        if self._free:
+            block = heapq.heappop(self._free)
+        elif len(self.holders) < self.total:
+            block = len(self.holders)
+            self.holders.append(0)
+        else:
+            block = self._evict()
+        self.holders[block] = 1
+        return block
 
     def _hold(self, block: int) -> None:
         if not self.holders[block]:
