@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from paddock.engine.planning import check_generates
 from paddock.engine.request import check_number
@@ -18,7 +18,6 @@ from paddock.tokenizer import Tokenizer
 TEXTS = 8  # that a draft model's cache has room for at full length
 
 
-@runtime_checkable
 class Opened(Protocol):
     """What is asked of a model that is open (`LanguageModel`)."""
 
@@ -49,7 +48,7 @@ class Guessers:
             return None
         if isinstance(wanted, str) and wanted == "lookup":
             return Lookup(count)
-        if not isinstance(wanted, Opened):
+        if not isinstance(getattr(wanted, "model", None), Transformer):
             raise UsageError(f"speculate is {shown(wanted)}", expected="'lookup', a smaller model, or None")
         self._check(wanted)
         with self._lock:
