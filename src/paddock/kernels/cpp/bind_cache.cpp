@@ -10,6 +10,7 @@
 #include "bind.h"
 #include "choose.h"
 #include "pool.h"
+#include "unlocked.h"
 
 namespace paddock {
 namespace {
@@ -78,7 +79,7 @@ void store(const TestedLayer& self, const Array& k, const Array& v, const Array&
     const float* value = data_of<float>(v, "v", {rows, layer.kv_heads, layer.head_dim});
     check_slot(first_slot);
     const int32_t* numbers = self.table_of(table, first_slot + rows);
-    nb::gil_scoped_release unlocked;
+    Unlocked unlocked;
     kernels().store(layer, key, stride, value, stride, rows, numbers, first_slot);
 }
 
@@ -113,7 +114,7 @@ nb::ndarray<nb::numpy, float> attend(const TestedLayer& self, const Array& q, co
     const int64_t sharing = heads / layer.kv_heads, stride = heads * layer.head_dim;
     const int64_t room = attend_scratch(rows, sharing, keys);
     Made<float> out({rows, heads, layer.head_dim});
-    nb::gil_scoped_release unlocked;
+    Unlocked unlocked;
     Bytes scratch(threads() * (room + 16) * 4);
     parallel(layer.kv_heads, [&](int64_t kv_head, int thread) {
         const int64_t start = kv_head * sharing * layer.head_dim;

@@ -15,6 +15,7 @@
 #include "bind.h"
 #include "choose.h"
 #include "pool.h"
+#include "unlocked.h"
 
 namespace paddock {
 namespace {
@@ -46,7 +47,7 @@ double read_bandwidth(int64_t bytes, int64_t count, double seconds) {
     check(count, seconds);
     if (bytes < count * STEP || bytes > MOST) refuse("bytes must be at least 1 MiB for each thread");
     const int64_t share = bytes / count / STEP * STEP;
-    nb::gil_scoped_release unlocked;
+    Unlocked unlocked;
     struct Free {
         void operator()(uint8_t* memory) const { ::operator delete[](memory, std::align_val_t{2 << 20}); }
     };
@@ -71,7 +72,7 @@ std::optional<double> peak(const std::string& kind, int64_t count, double second
     if (kind != "int8" && kind != "bf16" && kind != "f32") refuse("no rate of " + kind + "; there are int8, bf16, f32");
     const auto loop = kind == "int8" ? own.int8_dots : kind == "bf16" ? own.bfloat16_dots : own.float_fmas;
     if (!loop) return std::nullopt;
-    nb::gil_scoped_release unlocked;
+    Unlocked unlocked;
     return rate(static_cast<int>(count), seconds, [loop](int64_t) { return loop(10000); });
 }
 

@@ -15,6 +15,7 @@
 #include "bind.h"
 #include "choose.h"
 #include "pool.h"
+#include "unlocked.h"
 #include "weight.h"
 
 namespace paddock {
@@ -53,7 +54,7 @@ Floats32 linear(const Array& x, const PackedWeight& weight, const std::optional<
     const float* added = bias_of(bias, "bias", weight.rows);
     const float* held = onto ? data_of<float>(*onto, "onto", {rows, weight.rows}) : nullptr;
     Made<float> out({rows, weight.rows});
-    nb::gil_scoped_release unlocked;
+    Unlocked unlocked;
     const Kernels& native = kernels();
     const int64_t padded = padded_to(columns);
     const Input form = input_of(weight.format);
@@ -80,7 +81,7 @@ auto quantise(const Array& x) {
     Made<int8_t> codes({rows, padded});
     Made<float> scales({rows, padded / GROUP});
     Made<int32_t> sums({rows, padded / SUMMED});
-    nb::gil_scoped_release unlocked;
+    Unlocked unlocked;
     kernels().quantise(floats, columns, rows, columns, padded, codes.data, scales.data, sums.data);
     return std::make_tuple(codes.array, scales.array, sums.array);
 }
@@ -89,7 +90,7 @@ nb::ndarray<nb::numpy, uint16_t> to_bfloat16(const Array& x) {
     int64_t rows, columns;
     const float* floats = matrix<float>(x, "x", rows, columns);
     Made<uint16_t> out({rows, padded_to(columns)});
-    nb::gil_scoped_release unlocked;
+    Unlocked unlocked;
     kernels().to_bfloat16(floats, columns, rows, columns, padded_to(columns), out.data);
     return out.array;
 }
@@ -105,7 +106,7 @@ Floats32 rms_norm(const Array& x, const Array& weight, double eps) {
     const float* factors = data_of<float>(weight, "weight", {width});
     const float small = checked_eps(eps);
     Made<float> out({rows, width});
-    nb::gil_scoped_release unlocked;
+    Unlocked unlocked;
     for (int64_t row = 0; row < rows; ++row) kernels().rms_norm(floats + row * width, factors, small, width, out.data + row * width);
     return out.array;
 }
@@ -117,7 +118,7 @@ Floats32 layer_norm(const Array& x, const Array& weight, const std::optional<Arr
     const float* added = bias_of(bias, "bias", width);
     const float small = checked_eps(eps);
     Made<float> out({rows, width});
-    nb::gil_scoped_release unlocked;
+    Unlocked unlocked;
     for (int64_t row = 0; row < rows; ++row) {
         kernels().layer_norm(floats + row * width, factors, added, small, width, out.data + row * width);
     }
@@ -142,7 +143,7 @@ Floats32 activate(const std::string& kind, const Array& x) {
     int64_t rows, width;
     const float* floats = matrix<float>(x, "x", rows, width);
     Made<float> out({rows, width});
-    nb::gil_scoped_release unlocked;
+    Unlocked unlocked;
     kernels().activate(activation, floats, rows * width, out.data);
     return out.array;
 }
@@ -153,7 +154,7 @@ Floats32 gate(const std::string& kind, const Array& opened, const Array& up) {
     const float* gates = matrix<float>(opened, "gate", rows, width);
     const float* values = data_of<float>(up, "up", {rows, width});
     Made<float> out({rows, width});
-    nb::gil_scoped_release unlocked;
+    Unlocked unlocked;
     kernels().gate(activation, gates, values, rows * width, out.data);
     return out.array;
 }
@@ -169,7 +170,7 @@ Floats32 rotate(const Array& x, const Array& cos, const Array& sin, bool interle
         refuse("cannot turn " + std::to_string(2 * half) + " features of x " + shape_text(shape));
     }
     Made<float> out(shape);
-    nb::gil_scoped_release unlocked;
+    Unlocked unlocked;
     std::copy(floats, floats + tokens * heads * head_dim, out.data);
     for (int64_t token = 0; token < tokens; ++token) {
         kernels().rotate(out.data + token * heads * head_dim, heads, head_dim, 2 * half, cosines + token * half, sines + token * half, interleaved);
@@ -183,7 +184,7 @@ auto top_k(const Array& x, int64_t k) {
     if (k < 1 || k > count || count > INT32_MAX) refuse("cannot find the largest " + std::to_string(k) + " of " + std::to_string(count));
     Made<int32_t> indices({k});
     Made<float> values({k});
-    nb::gil_scoped_release unlocked;
+    Unlocked unlocked;
     kernels().top_k(floats, count, k, indices.data, values.data);
     return std::make_pair(indices.array, values.array);
 }

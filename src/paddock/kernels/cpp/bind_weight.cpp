@@ -7,6 +7,7 @@
 #include "bind.h"
 #include "choose.h"
 #include "pool.h"
+#include "unlocked.h"
 #include "weight.h"
 
 namespace paddock {
@@ -37,7 +38,7 @@ Shared pack_published(const std::string& name, int64_t rows, int64_t columns, co
     int64_t row_bytes = columns / facts(format).block * facts(format).block_bytes;
     if (row_bytes == 0) refuse(name + " has no published blocks; use " + (format == Format::NF4 ? "pack_nf4" : "pack_affine"));
     const uint8_t* data = data_of<uint8_t>(blocks, "blocks", {rows * row_bytes});
-    nb::gil_scoped_release unlocked;
+    Unlocked unlocked;
     return pack_weight(format, data, row_bytes, rows, columns);
 }
 
@@ -49,7 +50,7 @@ Shared pack_codes(const std::string& name, const Array& codes, const Array& scal
     check_size(format, rows, columns);
     const uint16_t* scale = data_of<uint16_t>(scales, "scales (float16 bits)", {rows, columns / GROUP});
     const uint8_t* zero = data_of<uint8_t>(zeros, "zeros", {rows, columns / GROUP});
-    nb::gil_scoped_release unlocked;
+    Unlocked unlocked;
     return pack_weight_affine(format, values, scale, zero, rows, columns);
 }
 
@@ -58,7 +59,7 @@ Shared pack_levels(const Array& codes, const Array& scales) {
     const uint8_t* values = matrix<uint8_t>(codes, "codes", rows, columns);
     check_size(Format::NF4, rows, columns);
     const float* scale = data_of<float>(scales, "scales", {rows, columns / facts(Format::NF4).block});
-    nb::gil_scoped_release unlocked;
+    Unlocked unlocked;
     return pack_weight_nf4(values, scale, rows, columns);
 }
 
@@ -70,7 +71,7 @@ void rows_of(const PackedWeight& weight, const int64_t* ids, int64_t count, floa
 
 nb::ndarray<nb::numpy, float> unpack(const PackedWeight& weight) {
     Made<float> out({weight.rows, weight.columns});
-    nb::gil_scoped_release unlocked;
+    Unlocked unlocked;
     rows_of(weight, nullptr, weight.rows, out.data);
     return out.array;
 }
@@ -84,7 +85,7 @@ nb::ndarray<nb::numpy, float> take(const PackedWeight& weight, const Array& ids)
         }
     }
     Made<float> out({count, weight.columns});
-    nb::gil_scoped_release unlocked;
+    Unlocked unlocked;
     rows_of(weight, rows, count, out.data);
     return out.array;
 }

@@ -6,6 +6,7 @@
 #include "bind.h"
 #include "choose.h"
 #include "pool.h"
+#include "unlocked.h"
 #if __has_include("bind_program.h")
 #include "bind_program.h"
 #endif
@@ -32,7 +33,7 @@ void check_threads(int64_t count) {
     if (count < 1 || count > MOST_THREADS) {
         throw nb::value_error(("threads must be 1 to " + std::to_string(MOST_THREADS) + ", not " + std::to_string(count)).c_str());
     }
-    nb::gil_scoped_release unlocked;
+    Unlocked unlocked;
     set_threads(static_cast<int>(count));
 }
 
