@@ -61,7 +61,7 @@ ENTRIES = (
     _llama("8-bit", "Q8_0"),
     _torch("8-bit", "openvino", "int8"),
     _torch("8-bit", "ctranslate2", "int8"),
-    _ours("16-bit", "bf16", "bf16"),
+    _ours("16-bit", "bf16", "bf16", options={"dtype": "bfloat16"}),
     _llama("16-bit", "F16"),
     _llama("16-bit", "BF16"),
     _torch("16-bit", "transformers", "bf16"),

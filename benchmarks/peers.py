@@ -21,6 +21,7 @@ from typing import Any
 import environments
 import reporting
 import shapes
+import subjects
 from engines import ENTRIES, GROUPS, Entry, Failed, Process, interpreter
 
 LIMIT = 900.0  # seconds for one answer
@@ -33,6 +34,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measures Paddock beside other engines, taking turns.")
     parser.add_argument("--work", type=Path, default=Path("bench-peers"), help="environments, models, results")
     parser.add_argument("--shape", choices=shapes.SHAPES, default="1.1b")
+    parser.add_argument("--model", type=Path, help="a real LLaMA folder instead of a shape")
     parser.add_argument("--peers", help="engines, commas between: " + ", ".join(_engines()))
     parser.add_argument("--formats", help="groups, commas between: " + ", ".join(GROUPS))
     parser.add_argument("-p", "--prompt", type=int, default=512, help="tokens read")
@@ -54,7 +56,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     asked.load = asked.load or asked.only_load
     asked.crowds = [int(word) for word in asked.concurrency.split(",") if word]
     asked.entries = _chosen(parser, asked)
+    asked.subject = _subject(parser, asked)
     return asked
+
+
+def _subject(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> subjects.Subject:
+    models = asked.work / "models"
+    if asked.model is None:
+        return subjects.Subject.random(asked.shape, models)
+    try:
+        return subjects.Subject.real(asked.model, models)
+    except (OSError, ValueError, KeyError) as error:
+        parser.error(f"{asked.model} is no model folder: {error}")
 
 
 def _engines() -> list[str]:
@@ -75,7 +88,7 @@ class Run:
 
     def __init__(self, asked: argparse.Namespace) -> None:
         self.asked = asked
-        self.shape = shapes.SHAPES[asked.shape]
+        self.subject = asked.subject
         self.samples: dict[Entry, dict[str, list[float]]] = {entry: {} for entry in asked.entries}
         self.facts: dict[Entry, dict[str, Any]] = {}
         self.failed: dict[Entry, str] = {}
@@ -92,9 +105,8 @@ class Run:
                 if entry.environment and entry.environment not in self.pythons:
                     self.pythons[entry.environment] = environments.python_of(entry.environment, self.asked.work)
                 if entry.file not in self.files:
-                    made = shapes.make(self.asked.shape, self.asked.work / "models", [entry.file])
-                    self.files[entry.file] = made[entry.file].resolve()
-            except (environments.NotInstalled, OSError, ValueError) as error:
+                    self.files[entry.file] = self.subject.file(entry.file)
+            except (environments.NotInstalled, subjects.NotMade, OSError, ValueError) as error:
                 self.fail(entry, str(error))
 
     def fail(self, entry: Entry, why: str) -> None:
@@ -190,14 +202,14 @@ class Run:
         ids = answer["ids"]
         if [len(row) for row in ids] != [new] * len(prompts):
             raise Failed(f"wrote {[len(row) for row in ids]} tokens, asked for {len(prompts)} x {new}")
-        if any(not isinstance(id, int) or not 0 <= id < self.shape.vocabulary for row in ids for id in row):
+        if any(not isinstance(id, int) or not 0 <= id < self.subject.vocabulary for row in ids for id in row):
             raise Failed("wrote ids outside the vocabulary")
         return answer
 
     def prompts(self, count: int, length: int, number: int) -> list[list[int]]:
         """Random words, the same for every engine in a round."""
         source = random.Random(1000 * number + count)
-        return [[source.randrange(FIRST_WORD, self.shape.vocabulary) for _ in range(length)] for _ in range(count)]
+        return [[source.randrange(FIRST_WORD, self.subject.vocabulary) for _ in range(length)] for _ in range(count)]
 
     def add(self, entry: Entry, test: str, value: float) -> None:
         self.samples[entry].setdefault(test, []).append(value)
@@ -221,7 +233,7 @@ def main() -> None:
             process.close()
     rows = reporting.rows(run.samples, run.failed)
     print(reporting.table(about, rows))
-    path = asked.json or asked.work / "results" / f"{time.strftime('%Y-%m-%dT%H-%M-%S')}-{asked.shape}.json"
+    path = asked.json or asked.work / "results" / f"{time.strftime('%Y-%m-%dT%H-%M-%S')}-{run.subject.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     engines = {f"{entry.group} {entry.name}": facts for entry, facts in run.facts.items()}
     path.write_text(json.dumps({"about": about, "engines": engines, "rows": rows}, indent=1) + "\n")

@@ -28,13 +28,26 @@ def about(asked: argparse.Namespace) -> dict[str, Any]:
         "threads": asked.threads,
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "load_before": os.getloadavg()[0],
+        "machine": _limits(asked.threads),
         "python": platform.python_version(),
-        "shape": asked.shape,
+        "model": asked.subject.name,
         "prompt": asked.prompt,
         "new": asked.new,
         "crowd_tokens": asked.crowd_tokens,
         "rounds": asked.rounds,
     }
+
+
+def _limits(threads: int) -> dict[str, Any]:
+    """What Paddock sees the machine do at most, with as many threads."""
+    os.environ["PADDOCK_THREADS"] = str(threads)
+    try:
+        from paddock.bench.machine import measure
+
+        found = measure()
+    except Exception as error:
+        return {"failed": f"{type(error).__name__}: {error}"[:300]}
+    return {"read_gb_s": found.read / 1e9, "gmac_s": {k: v / 1e9 for k, v in found.multiply_adds.items()}}
 
 
 def _git(*words: str) -> str:
@@ -91,8 +104,8 @@ def table(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """Markdown: tokens per second, unless the test names another unit."""
     lines = [
         f"{about['cpu']}, {about['cores']} cores, {about['memory_gb']} GB, {about['threads']} threads; "
-        f"shape {about['shape']}; {about['rounds']} rounds; commit {about['commit']}; {about['date']}; "
-        f"load before {about['load_before']:.2f}",
+        f"model {about['model']}; {about['rounds']} rounds; commit {about['commit']}; {about['date']}; "
+        f"load before {about['load_before']:.2f}; {_machine(about['machine'])}",
         "",
         "| " + " | ".join(HEADER) + " |",
         "|---|---|---|---" + "|--:" * (len(HEADER) - 4) + "|",
@@ -105,6 +118,13 @@ def table(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
             lines.append("| " + " | ".join(cells) + " |")
     lines += [f"- {r['group']}, {r['engine']} {r['weights']}: **failed**: {r['failed']}" for r in rows if "failed" in r]
     return "\n".join(lines)
+
+
+def _machine(found: dict[str, Any]) -> str:
+    if "failed" in found:
+        return f"machine not measured: {found['failed']}"
+    rates = ", ".join(f"{kind} {rate:,.0f}" for kind, rate in found["gmac_s"].items())
+    return f"reads {found['read_gb_s']:.1f} GB/s; billion multiply-adds per second {rates}"
 
 
 def _number(value: float) -> str:

@@ -149,8 +149,12 @@ def convert(source: Path, target: Path, weights: str) -> None:
 
 def traced(source: Path) -> openvino.Model:
     c = json.loads((source / "config.json").read_text())
+    c.setdefault("num_key_value_heads", c["num_attention_heads"])
+    c.setdefault("rope_theta", (c.get("rope_parameters") or {}).get("rope_theta", 10000.0))
     module = Llama(c).eval()
-    module.load_state_dict({k: v.float() for k, v in load_file(source / "model.safetensors").items()})
+    weights = {k: v.float() for k, v in load_file(source / "model.safetensors").items()}
+    weights.setdefault("lm_head.weight", weights["model.embed_tokens.weight"])
+    module.load_state_dict(weights)
     layers, heads = c["num_hidden_layers"], c["num_key_value_heads"]
     dim = c["hidden_size"] // c["num_attention_heads"]
     past = [torch.zeros(2, heads, 3, dim) for _ in range(2 * layers)]

@@ -14,9 +14,9 @@ from paddock.engine.sampling import Sampling
 
 
 class Paddock:
-    def load(self, path: str, threads: int, **options: Any) -> dict[str, Any]:
+    def load(self, path: str, threads: int, dtype: str = "auto", **options: Any) -> dict[str, Any]:
         torch.set_num_threads(threads)
-        self.model = paddock.load(path)
+        self.model = paddock.load(path, dtype)
         return {"version": f"paddock {paddock.__version__}, {kernels.chosen()}"}
 
     def complete(self, prompts: list[list[int]], new: int) -> dict[str, Any]:

@@ -110,6 +110,7 @@ def run(scripts: ModuleType, work: Path, body: str, monkeypatch: pytest.MonkeyPa
     engines = sys.modules["engines"]
     entries = tuple(engines.Entry("4-bit", name, "Q4_0", "Q4_0", None, name) for name in ("odd", "even"))
     monkeypatch.setattr(engines, "WORKERS", workers)
+    monkeypatch.setattr(sys.modules["reporting"], "_limits", lambda threads: {"failed": "not asked"})
     monkeypatch.setattr(scripts, "ENTRIES", entries)
     for name, value in more.items():
         monkeypatch.setattr(scripts, name, value)
@@ -157,6 +158,15 @@ def test_whoever_fails_is_a_row_and_the_others_go_on(
     (failed,) = [row for row in record["rows"] if "failed" in row]
     assert failed["engine"] == "odd" and said in failed["failed"]
     assert [row["engine"] for row in record["rows"] if row.get("test") == "decode 16"] == ["even"]
+
+
+def test_a_file_that_cannot_be_made_is_a_row(scripts: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"vocab_size": 300}')
+    subjects = sys.modules["subjects"]
+    subject = subjects.Subject.real(tmp_path, tmp_path / "made")
+    assert subject.vocabulary == 300 and (subject.file("bf16") / "config.json").exists()
+    with pytest.raises(subjects.NotMade, match="no Q8_0 file: error"):
+        subject.file("Q8_0")
 
 
 def test_an_environment_that_cannot_be_made_is_a_row(
