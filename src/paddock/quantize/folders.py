@@ -24,7 +24,6 @@ from paddock.engine.opening import Beside
 from paddock.engine.saving import write_side_files
 from paddock.errors import UsageError, did_you_mean
 from paddock.model.families import family
-from paddock.model.rules import Rule
 from paddock.model.transformer import Transformer
 from paddock.quantize import nf4
 from paddock.quantize.calibration import calibrated
@@ -101,14 +100,13 @@ def write(
         raise UsageError(f"{kind} is not calibrated", fix="leave the calibration out, or choose int4")
     model, beside = checkpoint.model(), Beside.of(checkpoint)
     files = LanguageModel(checkpoint, model, beside.tokenizer(None), beside.template(None)).side_files()
-    rules = family(checkpoint.config).RULES
-    plan = Plan.of(kind, published(model, rules), calibration)
+    plan = Plan.of(kind, published(model, family(checkpoint.config).RULES), calibration)
     packed = _all_packed(plan, model, progress)
     tensors = {t.name: Planned(t.shape, t.dtype, t.tensor) for t in plan.kept()}
     tensors |= {name: Planned(tuple(t.shape), t.dtype, lambda t=t: t) for name, t in packed.items()}  # type: ignore[misc]
     config = dict(checkpoint.config)
     config["dtype" if "dtype" in config else "torch_dtype"] = str(checkpoint.dtype).removeprefix("torch.")
-    config["quantization_config"] = _four_bit(plan, rules, checkpoint.dtype) if kind == "nf4" else _grouped(plan)
+    config["quantization_config"] = _four_bit(plan, checkpoint.dtype) if kind == "nf4" else _grouped(plan)
     folder.write_tensors(out, config, tensors, dict(checkpoint.generation))
     write_side_files(Path(out), files)
     weights, size = sum(matrix.weights for matrix in plan.fitting), sum(tensor.nbytes for tensor in packed.values())
@@ -161,12 +159,13 @@ def _grouped(plan: Plan) -> dict[str, Any]:
     return settings
 
 
-def _four_bit(plan: Plan, rules: Sequence[Rule], dtype: torch.dtype) -> dict[str, Any]:
-    """quantization_config of bitsandbytes. It lists what stays plain, the head even where it has no matrix of its own:
-    whatever is not listed, transformers takes to be quantised."""
-    heads = [answer[0] for rule in rules if (answer := rule.write("head.weight")) is not None]
-    plain = [tensor.name for tensor in plan.kept() if len(tensor.shape) == 2] + heads
-    modules = sorted({name.removesuffix(".weight") for name in plain if name.endswith(".weight")})
+def _four_bit(plan: Plan, dtype: torch.dtype) -> dict[str, Any]:
+    """quantization_config of bitsandbytes. It lists what stays plain, as transformers takes all else to be quantised.
+
+    "lm_head" is always there: what transformers calls a head, wherever its matrix lies and whatever it is published as.
+    """
+    plain = [tensor.name for tensor in plan.kept() if len(tensor.shape) == 2]
+    modules = sorted({"lm_head"} | {name.removesuffix(".weight") for name in plain if name.endswith(".weight")})
     return {
         "quant_method": "bitsandbytes",
         "load_in_4bit": True,
