@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from paddock.cli import explaining, output
@@ -26,6 +26,8 @@ class Asked:
     settings: Mapping[str, Any] = field(default_factory=dict)
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    speculate: str | LanguageModel | None = None  # "lookup", a model's name, and that model once it is open
+    speculate_tokens: int | None = None
     ids: bool = False
     special: bool = False
     bare: bool = False
@@ -45,6 +47,8 @@ class Asked:
             "logprobs": self.logprobs,
             "echo": self.echo,
             "trace": self.explain,
+            "speculate": self.speculate,
+            **({} if self.speculate_tokens is None else {"speculate_tokens": self.speculate_tokens}),
         }
 
 
@@ -53,6 +57,7 @@ def generate(asked: Asked) -> None:
     model, seconds = load(asked.loading)
     check_writes(model)
     prompt = _ids(model, text, asked)
+    asked = replace(asked, speculate=_guesser(asked))
     resolved = model.settings(**asked.settings)
     if asked.show_settings and not asked.json:
         output.note(settings_table(resolved))
@@ -86,6 +91,15 @@ def _answer(model: LanguageModel, prompt: str | list[int], asked: Asked) -> Comp
     finally:
         output.result("")  # also after Ctrl-C: what follows begins a line of its own
     return running.completion()
+
+
+def _guesser(asked: Asked) -> str | LanguageModel | None:
+    """What guesses ahead: a model named for it is opened as the one it serves."""
+    if asked.speculate is None and asked.speculate_tokens is not None:
+        raise UsageError("--speculate-tokens says how many guesses, and nothing guesses", fix="add --speculate lookup")
+    if not isinstance(asked.speculate, str) or asked.speculate == "lookup":
+        return asked.speculate
+    return load(replace(asked.loading, model=asked.speculate, tokenizer=None, ignore_config=()))[0]
 
 
 def _text(completion: Completion, model: LanguageModel) -> str:
@@ -157,6 +171,8 @@ def rates(completion: Completion, load_seconds: float) -> str:
         ["prompt", f"{prompt:.2f} s", _rate(completion.prompt_tokens, prompt)],
         ["decode", f"{decode:.2f} s", _rate(written, decode)],
     ]
+    if completion.proposed_tokens:
+        rows.append(["guesses", f"{completion.proposed_tokens}", f"{completion.accepted_tokens} of them right"])
     return output.table(rows, right=(1,))
 
 
@@ -184,6 +200,7 @@ def _record(model: LanguageModel, completion: Completion, resolved: Resolved, se
             "decode_seconds": completion.timings.decode,
             "tokens_per_second": completion.tokens_per_second,
         },
+        "speculation": {"proposed": completion.proposed_tokens, "accepted": completion.accepted_tokens},
         "seed": completion.seed,
         "score": completion.score,
         "settings": {name: {"value": value, "from": origin} for name, (value, origin) in resolved.values().items()},

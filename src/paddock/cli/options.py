@@ -144,6 +144,20 @@ Beams = Annotated[
     int | None,
     _option("--beams", "--num-beams", metavar="N", help="Beam search of this width.", panel=SAMPLING),
 ]
+Speculate = Annotated[
+    str | None,
+    _option(
+        "--speculate",
+        metavar="lookup|MODEL",
+        help="Guess ahead, which changes the speed and not the text: what followed such words before, or what a "
+        "smaller model of the same vocabulary writes.",
+        panel=SAMPLING,
+    ),
+]
+SpeculateTokens = Annotated[
+    int | None,
+    _option("--speculate-tokens", metavar="N", help="Guesses at once. [default: 5]", panel=SAMPLING),
+]
 Ids = Annotated[
     bool,
     _option("--ids", help="PROMPT is token ids, blanks between.", panel="Prompt"),
