@@ -108,10 +108,11 @@ def test_what_is_saved_pools_alike(minilm: Any, minilm_folder: Path, tmp_path: P
 
 
 def test_vectors_that_do_not_fit_in_memory_are_refused(minilm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def hidden(*_: Any) -> None:
+    def hidden(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(minilm.model, "hidden", hidden)
+    monkeypatch.setattr(minilm.reader, "_natively", hidden)
+    monkeypatch.setattr(minilm.reader, "_padded", hidden)
     with pytest.raises(ResourceError, match="memory"):
         minilm.embed(["a"])
 

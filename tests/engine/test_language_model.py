@@ -108,7 +108,7 @@ def test_every_type_that_is_taken_runs(llama: Pair) -> None:
 
 
 def test_weights_that_do_not_fit_in_memory_are_refused(llama: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    def model(*_: Any) -> None:
+    def model(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(Checkpoint, "model", model)

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paddock.engine.memory import memory_for
 from paddock.engine.pooling import Pooling
+from paddock.engine.reading import Reader
 from paddock.engine.request import check_number
 from paddock.engine.sampling import Bound, shown
 from paddock.errors import ContextLengthError, UnsupportedError, UsageError
-from paddock.model.step import Step
 from paddock.model.transformer import Transformer
 from paddock.tokenizer import Tokenizer
 
@@ -41,28 +40,24 @@ class Label:
 
 
 def embed(
-    model: Transformer, tokenizer: Tokenizer, texts: Sequence[str], pooling: Pooling, truncate: bool = False
+    reader: Reader, tokenizer: Tokenizer, texts: Sequence[str], pooling: Pooling, truncate: bool = False
 ) -> Tensor:
     """One vector per text, (texts, width) float32 on the CPU, wherever the model is.
 
     Texts are read in batches of similar length, padded on the right; a text's vector does not depend on the others.
     A text over the limit is refused with ContextLengthError, or cut if `truncate` asks for it.
     """
+    model = reader.model
     if model.architecture.encoder is not None:
         raise UnsupportedError("an encoder-decoder has no one vector for a text", fix="use an encoder such as BERT")
     ids = [_limited(_ids(tokenizer, text, pooling), model, tokenizer, pooling, truncate) for text in checked(texts)]
-    pad = tokenizer.pad_id if tokenizer.pad_id is not None else 0
     result = torch.zeros(len(ids), model.architecture.width)
     for rows in _batches([len(row) for row in ids]):
-        longest = max(len(ids[row]) for row in rows)
-        padded = torch.tensor([ids[row] + [pad] * (longest - len(ids[row])) for row in rows])
-        real = torch.arange(longest) < torch.tensor([[len(ids[row])] for row in rows])
-        with memory_for("to read these texts"):
-            result[rows] = _pooled(model, padded, real, pooling)
+        result[rows] = _pooled(reader.hidden([ids[row] for row in rows]), pooling)
     return result
 
 
-def fill(model: Transformer, tokenizer: Tokenizer, text: str, count: int = 5) -> list[list[Candidate]]:
+def fill(reader: Reader, tokenizer: Tokenizer, text: str, count: int = 5) -> list[list[Candidate]]:
     """For each mask token in `text`, the `count` likeliest tokens, likeliest first.
 
     The mask is written as the vocabulary spells it ([MASK]). Several masks are looked at one by one: each candidate's
@@ -70,6 +65,7 @@ def fill(model: Transformer, tokenizer: Tokenizer, text: str, count: int = 5) ->
     """
     check_number("count", count, Bound(1, MAX_CANDIDATES, whole=True))
     mask = tokenizer.specials.get("mask")
+    model = reader.model
     if model.head is None or mask is None:
         raise UnsupportedError("this model does not fill masks", expected="a masked language model such as BERT")
     spelling = tokenizer.piece(mask)
@@ -81,28 +77,26 @@ def fill(model: Transformer, tokenizer: Tokenizer, text: str, count: int = 5) ->
         ids += [*tokenizer.encode(part, add_special=False), mask]
     ids = [*ids[:-1], *tokenizer.after]
     _check_length(len(ids), model.architecture.context, "a text")
-    rows = torch.tensor([ids], device=model.embedding.tokens.weight.device)
-    with torch.no_grad(), memory_for("to read this text"):
-        logits = model(rows, Step.begin(model.architecture, rows))[0].float().cpu()
+    logits = reader.logits(ids).cpu()
     logits[:, len(tokenizer) :] = float("-inf")
     places = [place for place, id in enumerate(ids) if id == mask]
     return [_candidates(tokenizer, logits[place], parts, index, spelling, count) for index, place in enumerate(places)]
 
 
-def classify(model: Transformer, tokenizer: Tokenizer, text: str, config: Mapping[str, Any]) -> list[Label]:
+def classify(reader: Reader, tokenizer: Tokenizer, text: str, config: Mapping[str, Any]) -> list[Label]:
     """The classes of config.json's id2label with their probabilities, likeliest first.
 
     problem_type says how scores become probabilities: classes that exclude each other (softmax, the default), labels
     that do not (sigmoid), or none at all (regression: the raw scores).
     """
-    pooler = model.pooler
+    model, pooler = reader.model, reader.model.pooler
     if pooler is None or pooler.classes is None:
         raise UnsupportedError("this model has no classes", expected="a model fine-tuned for sequence classification")
     ids = tokenizer.encode(checked([text])[0])
     _check_length(len(ids), model.architecture.context, "a text")
-    rows = torch.tensor([ids], device=model.embedding.tokens.weight.device)
-    with torch.no_grad(), memory_for("to read this text"):
-        scores = model.classify(rows, Step.begin(model.architecture, rows))[0].float().cpu()
+    hidden = reader.hidden([ids])[0].to(pooler.classes.weight.dtype)
+    with torch.no_grad():
+        scores = pooler.classes(pooler(hidden.unsqueeze(0)))[0].float().cpu()
     kind = config.get("problem_type") or ("regression" if len(scores) == 1 else "single_label_classification")
     if kind == "single_label_classification":
         scores = scores.softmax(0)
@@ -162,13 +156,11 @@ def _batches(lengths: Sequence[int]) -> list[list[int]]:
     return groups
 
 
-def _pooled(model: Transformer, ids: Tensor, real: Tensor, pooling: Pooling) -> Tensor:
-    device = model.embedding.tokens.weight.device
-    ids, real = ids.to(device), real.to(device)
-    padding = None if bool(real.all()) else real
-    with torch.no_grad():
-        hidden = model.hidden(ids, Step.begin(model.architecture, ids, padding=padding))
-        return pooling(hidden, real).cpu()
+def _pooled(texts: Sequence[Tensor], pooling: Pooling) -> Tensor:
+    """Hidden states of several texts, (tokens, width) each, to one vector each, on the CPU."""
+    hidden = torch.nn.utils.rnn.pad_sequence(list(texts), batch_first=True)
+    lengths = torch.tensor([[len(text)] for text in texts], device=hidden.device)
+    return pooling(hidden, torch.arange(hidden.shape[1], device=hidden.device) < lengths).cpu()
 
 
 def _candidates(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from paddock.engine.memory import memory_for
 from paddock.engine.opening import Beside
 from paddock.engine.planning import Planner, check_generates
 from paddock.engine.pooling import Pooling, read_pooling
+from paddock.engine.reading import Reader
 from paddock.engine.request import Completion, id_rows, is_batch
 from paddock.engine.runners import engine_for
 from paddock.engine.sampling import shown
@@ -133,6 +134,11 @@ class LanguageModel:
                 self._engine = engine_for(self.model)
             return self._engine
 
+    @cached_property
+    def reader(self) -> Reader:
+        """What reads whole texts with this model."""
+        return Reader(self.model)
+
     @property
     def device(self) -> torch.device:
         return self.model.embedding.tokens.weight.device
@@ -161,9 +167,12 @@ class LanguageModel:
                 f"source has the shape {tuple(sources.shape)} and ids {tuple(rows.shape)}",
                 expected="one source for each text, both as a batch or neither",
             )
-        with torch.no_grad(), memory_for("for the logits of these texts"):
-            memory = None if sources is None else self.model.encode(sources)
-            result = self.model(rows, Step.begin(self.architecture, rows, memory=memory)).float()
+        if self.reader.native:
+            result = torch.stack([self.reader.logits(row) for row in rows.tolist()])
+        else:
+            with torch.no_grad(), memory_for("for the logits of these texts"):
+                memory = None if sources is None else self.model.encode(sources)
+                result = self.model(rows, Step.begin(self.architecture, rows, memory=memory)).float()
         return result if is_batch(ids) else result[0]
 
     def generate(
@@ -275,7 +284,7 @@ class LanguageModel:
         texts, UnsupportedError for encoder-decoders and pooling that Paddock does not run, TokenizerError for text that
         cannot be encoded or a model without tokenizer, ResourceError where the memory does not suffice.
         """
-        return encoders.embed(self.model, self.tokenizer, texts, self.pooling, truncate)
+        return encoders.embed(self.reader, self.tokenizer, texts, self.pooling, truncate)
 
     def fill(self, text: str, count: int = 5) -> list[list[encoders.Candidate]]:
         """The `count` likeliest tokens behind each mask ([MASK]) of `text`, likeliest first.
@@ -283,7 +292,7 @@ class LanguageModel:
         Raises UnsupportedError for a model that fills no masks, UsageError for a text without one or a senseless count,
         ContextLengthError, TokenizerError and ResourceError as embed does.
         """
-        return encoders.fill(self.model, self.tokenizer, text, count)
+        return encoders.fill(self.reader, self.tokenizer, text, count)
 
     def classify(self, text: str) -> list[encoders.Label]:
         """The classes the model was fine-tuned for with their probabilities, likeliest first.
@@ -291,7 +300,7 @@ class LanguageModel:
         Raises UnsupportedError for a model without classes, ContextLengthError, TokenizerError and ResourceError as
         embed does.
         """
-        return encoders.classify(self.model, self.tokenizer, text, self.checkpoint.config)
+        return encoders.classify(self.reader, self.tokenizer, text, self.checkpoint.config)
 
     def save(self, path: str | Path) -> None:
         """Writes a Hugging Face folder: weights, config, generation defaults, and `side_files()`, over whatever model,

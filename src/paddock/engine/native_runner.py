@@ -9,15 +9,12 @@ import torch
 from torch import Tensor
 
 from paddock.engine.memory import memory_for
+from paddock.engine.reading import CACHE_TYPES, cache_dtype, packed_weights
 from paddock.engine.runner import Rows
 from paddock.kernels.native import library
-from paddock.kernels.packed import Packed
 from paddock.kernels.record import Tape
-from paddock.model.linear import weights_of
-from paddock.model.recording import cache_shapes, recordable, recorded
+from paddock.model.recording import cache_shapes, recorded
 from paddock.model.transformer import Transformer
-
-TYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
 
 class NativeRunner:
@@ -28,18 +25,17 @@ class NativeRunner:
     when it is first written.
     """
 
-    chunk = None
+    chunk: int | None = None
 
     def __init__(self, model: Transformer, blocks: int, cache_type: str | None = None) -> None:
         module = library()
         assert module is not None, "the native kernels are there where `runs` says so"
         self.blocks = blocks
         self.vocabulary = model.architecture.vocabulary
-        self.cache_type = cache_type or TYPES[cache_dtype(model)]
+        self.cache_type = cache_type or CACHE_TYPES[cache_dtype(model)]
         self.cache = module.Cache(self.cache_type, blocks, cache_shapes(model.architecture))
         self.block_bytes = -(-self.cache.nbytes // blocks)
-        self._weights: dict[int, Packed] = {}  # by the address of what they were packed from
-        self.program = recorded(model, Tape(self.cache, self._weights))
+        self.program = recorded(model, Tape(self.cache, packed_weights(model)))
         self._model = model  # tables of embeddings are read where they lie
 
     @memory_for("for this step")
@@ -76,16 +72,3 @@ class NativeRunner:
         out = np.empty((len(wanted), self.vocabulary), np.float32)
         self.program.run(ids, positions, spans, tables, np.array(wanted, np.int32), out)
         return torch.from_numpy(out)
-
-
-def runs(model: Transformer) -> bool:
-    """Whether the native kernels are there and cover all that this model does."""
-    on_cpu = model.embedding.tokens.weight.device.type == "cpu"
-    return library() is not None and on_cpu and model.architecture.generates and recordable(model)
-
-
-def cache_dtype(model: Transformer) -> torch.dtype:
-    """What keys and values are kept in: the type of the model's numbers, float16 where they are quantised."""
-    if any(isinstance(weight, Packed) for weight in weights_of(model).values()):
-        return torch.float16
-    return model.embedding.tokens.weight.dtype

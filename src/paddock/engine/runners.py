@@ -7,7 +7,8 @@ from typing import Any
 from paddock.engine.blocks import BLOCK
 from paddock.engine.engine import Engine
 from paddock.engine.memory import cache_blocks, cache_place
-from paddock.engine.native_runner import NativeRunner, cache_dtype, runs
+from paddock.engine.native_runner import NativeRunner
+from paddock.engine.reading import cache_dtype, runs_natively
 from paddock.engine.runner import Runner
 from paddock.engine.torch_runner import TorchRunner
 from paddock.model.transformer import Transformer
@@ -21,7 +22,7 @@ def runner_for(model: Transformer, sequences: int = SEQUENCES, blocks: int | Non
     blocks: the cache's capacity; by default as many as `sequences` texts of the full context need, within half of the
     memory that is free.
     """
-    native = runs(model)
+    native = runs_natively(model)
     if blocks is None:
         dtype = cache_dtype(model) if native else cache_place(model)[0]
         block_bytes = BLOCK * model.architecture.cache_values_per_token() * dtype.itemsize

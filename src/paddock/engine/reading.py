@@ -1,0 +1,130 @@
+"""Texts read whole: every token's hidden state or logits, natively where the kernels cover the model.
+
+Natively no text's numbers depend on the others, and they are the very bits that generation computes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from paddock.engine.blocks import blocks_for
+from paddock.engine.memory import PIECE, memory_for
+from paddock.kernels.native import library
+from paddock.kernels.packed import Packed
+from paddock.kernels.record import Tape
+from paddock.model.linear import weights_of
+from paddock.model.recording import cache_shapes, recordable, recorded
+from paddock.model.spec import Full
+from paddock.model.step import Step
+from paddock.model.transformer import Transformer
+
+CACHE_TYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
+LEAST_BLOCKS = 64
+
+_packed: WeakKeyDictionary[Transformer, dict[int, Packed]] = WeakKeyDictionary()
+
+
+def packed_weights(model: Transformer) -> dict[int, Packed]:
+    """The model's matrices in the kernels' layout, by address: all its programs share them. Made as they are needed,
+    so whoever changes weights in place afterwards must `forget_packed` them."""
+    return _packed.setdefault(model, {})
+
+
+def forget_packed(model: Transformer) -> None:
+    """The weights have changed: programs recorded from now on pack them anew."""
+    _packed.pop(model, None)
+
+
+def runs_natively(model: Transformer) -> bool:
+    """Whether the native kernels are there and cover all that this model does."""
+    return library() is not None and model.embedding.tokens.weight.device.type == "cpu" and recordable(model)
+
+
+def cache_dtype(model: Transformer) -> torch.dtype:
+    """What native keys and values are kept in: the type of the model's numbers, float16 where they are quantised."""
+    if any(isinstance(weight, Packed) for weight in weights_of(model).values()):
+        return torch.float16
+    return model.embedding.tokens.weight.dtype
+
+
+class Reader:
+    """Reads texts of token ids with one model. May be used from several threads."""
+
+    def __init__(self, model: Transformer) -> None:
+        self.model = model
+        self.native = runs_natively(model)
+        self._blocks = 0
+        self._programs: dict[bool, Any] = {}  # with a head, and without
+        self._turn = threading.Lock()
+
+    def hidden(self, texts: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Each text's hidden states after the last norm, (tokens, width) on the model's device."""
+        with memory_for("to read these texts"):
+            return self._natively(texts, head=False) if self.native else self._padded(texts)
+
+    def logits(self, text: Sequence[int]) -> Tensor:
+        """What comes after each token of a text: (tokens, vocabulary) float32."""
+        with memory_for("for the logits of these texts"):
+            if self.native:
+                return self._natively([text], head=True)[0]
+            with torch.no_grad():
+                ids = torch.tensor([text], device=self.model.embedding.tokens.weight.device)
+                return self.model(ids, Step.begin(self.model.architecture, ids))[0].float()
+
+    def _natively(self, texts: Sequence[Sequence[int]], head: bool) -> list[Tensor]:
+        with self._turn:
+            if isinstance(self.model.architecture.mask, Full):  # all tokens at once, and so all texts at once
+                return self._forward(texts, head)
+            return [self._in_pieces(text, head) for text in texts]
+
+    def _in_pieces(self, text: Sequence[int], head: bool) -> Tensor:
+        self._fit(blocks_for(len(text)))
+        return torch.cat([
+            self._forward([text[at : at + PIECE]], head, start=at)[0] for at in range(0, len(text), PIECE)
+        ])  # fmt: skip
+
+    def _forward(self, texts: Sequence[Sequence[int]], head: bool, start: int = 0) -> list[Tensor]:
+        lengths = [len(text) for text in texts]
+        each = [blocks_for(start + length) for length in lengths]
+        self._fit(sum(each))
+        spans, tables = np.zeros((len(texts), 4), np.int64), np.zeros((len(texts), max(each)), np.int32)
+        spans[:, 0] = np.cumsum([0, *lengths[:-1]])
+        spans[:, 1], spans[:, 2] = lengths, start
+        for row, (first, count) in enumerate(zip(np.cumsum([0, *each[:-1]]), each, strict=True)):
+            tables[row, :count] = np.arange(first, first + count)
+        ids = np.concatenate([np.asarray(text, np.int32) for text in texts])
+        positions = np.concatenate([np.arange(start, start + length, dtype=np.int32) for length in lengths])
+        architecture = self.model.architecture
+        width = architecture.vocabulary if head else architecture.width
+        out = np.empty((len(ids), width), np.float32)
+        self._programs[head].run(ids, positions, spans, tables, np.arange(len(ids), dtype=np.int32), out)
+        return list(torch.from_numpy(out).split(lengths))
+
+    def _fit(self, blocks: int) -> None:
+        """Programs whose cache has so many blocks."""
+        if blocks <= self._blocks:
+            return
+        self._blocks = max(LEAST_BLOCKS, 2 * blocks)
+        model, module = self.model, library()
+        assert module is not None, "the native kernels were there when this was made"
+        cache = module.Cache(CACHE_TYPES[cache_dtype(model)], self._blocks, cache_shapes(model.architecture))
+        heads = (False, True) if model.head is not None else (False,)
+        self._programs = {head: recorded(model, Tape(cache, packed_weights(model)), head) for head in heads}
+
+    def _padded(self, texts: Sequence[Sequence[int]]) -> list[Tensor]:
+        longest = max(len(text) for text in texts)
+        device = self.model.embedding.tokens.weight.device
+        ids = torch.tensor([[*text, *[0] * (longest - len(text))] for text in texts], device=device)
+        lengths = torch.tensor([[len(text)] for text in texts], device=device)
+        real = torch.arange(longest, device=device) < lengths
+        padding = None if bool(real.all()) else real
+        with torch.no_grad():
+            hidden = self.model.hidden(ids, Step.begin(self.model.architecture, ids, padding=padding))
+        return [row[: len(text)] for row, text in zip(hidden, texts, strict=True)]
