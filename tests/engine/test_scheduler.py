@@ -275,3 +275,16 @@ def test_a_reset_begins_everything_again() -> None:
     load.scheduler.reset(BlockManager(40), load.alive.values())
     load.run()
     assert [s.tokens[len(p) :] for s, p in zip(sequences, prompts, strict=True)] == [written(p, 20) for p in prompts]
+
+
+def test_equal_prompts_end_one_after_another() -> None:
+    load = Load(400, budget=128, most=16)
+    sequences = [load.add([i] * 64, 40) for i in range(8)]
+    begun = []
+    while len(begun) < 8:
+        load.step()
+        begun += [s.key for s in sequences if len(s.tokens) > s.prompt and s.key not in begun]
+        if len(begun) in range(1, 8):
+            assert begun == sorted(begun)
+    assert load.scheduler.clock <= 8
+    load.run()

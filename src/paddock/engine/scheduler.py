@@ -1,8 +1,8 @@
 """Which tokens of which sequences the next step reads.
 
 There is no prompt phase and no decode phase: every sequence has tokens, some of them computed, and wants the rest. A
-step has a budget of tokens. Sequences that want one token (they are writing) come first, all of them; what is left is
-shared out among those that read, so that a long prompt does not hold up a short one.
+step has a budget of tokens. Sequences that want one token (they are writing) come first, all of them; those that read
+share what is left, so that a long prompt does not hold up a short one.
 
     waiting ──admit──> running ──finish──> gone        waiting is ordered by rank: arrival, less priority
        ^                  │
@@ -162,7 +162,10 @@ class Scheduler:
         reading = [s for s in self.running if not s.paused and len(s.tokens) - s.computed > 1]
         if not reading and not self.waiting:
             return
-        reading.sort(key=lambda s: s.served)
+        # The first gets what is left of it but a little for each of the others: so prompts end one after another, and
+        # a short one does not wait for a long one. Where pieces cannot be small they take turns instead.
+        fine = self.cut and self.chunk is None
+        reading.sort(key=lambda s: s.rank if fine else (s.served, s.key))
         newcomers = min(len(self.waiting), self._seats()) if admit else 0
         parts, first = len(reading) + newcomers, True
         for _ in range(parts):
@@ -173,7 +176,8 @@ class Scheduler:
                 sequence = self._admitted()
             if sequence is None:
                 return
-            count = self._piece(sequence, max(left // parts, min(BLOCK, left)), left, first)
+            others = min(BLOCK, left // (2 * parts)) if fine else left // parts
+            count = self._piece(sequence, left - others * (parts - 1), left, first)
             parts -= 1
             if count:
                 slices.append(Slice(sequence, count, 0))
