@@ -8,7 +8,9 @@ llama.cpp calls an importance matrix), a weight's error counts as much as its in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -32,20 +34,36 @@ def encode(kind: TensorType, rows: Tensor, importance: Tensor | None = None) -> 
     count, columns = rows.shape
     result = torch.empty(count, columns // kind.weights * kind.nbytes, dtype=torch.uint8)
     step = max(1, CHUNK // columns)
-    for start in range(0, count, step):
+
+    def work(start: int) -> None:
         part = rows[start : start + step].float()
         _check(part, kind)
-        if kind.dtype is not None:
-            encoded = bytes_of(part.to(kind.dtype))
-        else:
-            weights = None if importance is None else importance.float().expand_as(part).reshape(-1, kind.weights)
-            encoded = ENCODERS[kind.name](part.reshape(-1, kind.weights), weights)
-        result[start : start + step] = encoded.view(len(part), -1)
+        result[start : start + step] = _encoded(kind, part, importance).view(len(part), -1)
+
+    with _one_thread_each() as pool:
+        for _ in pool.map(work, range(0, count, step)):
+            pass
     return result
 
 
-def can_encode(kind: TensorType) -> bool:
-    return kind.name in ENCODERS or kind.dtype in (torch.float32, torch.float16, torch.bfloat16)
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[ThreadPoolExecutor]:
+    """As many workers as PyTorch has threads, each alone with its rows: hundreds of small operations in a row, each
+    shared out and waited for, would take ten times as long on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # workers take this over as they start
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _encoded(kind: TensorType, part: Tensor, importance: Tensor | None) -> Tensor:
+    if kind.dtype is not None:
+        return bytes_of(part.to(kind.dtype))
+    weights = None if importance is None else importance.float().expand_as(part).reshape(-1, kind.weights)
+    return ENCODERS[kind.name](part.reshape(-1, kind.weights), weights)
 
 
 def _check(part: Tensor, kind: TensorType) -> None:

@@ -66,14 +66,14 @@ def affine(x: Tensor, weights: Tensor | None, most: int, below_zero: bool, trial
         steps = float(most) if place < 0 else most - 1 + 2 * place / trials
         level = ((x - low) * inverse(span / steps)).round_().clamp_(0, most)
         wl = w * level
-        l, ll = wl.sum(1, keepdim=True), (wl * level).sum(1, keepdim=True)
+        sum_l, ll = wl.sum(1, keepdim=True), (wl * level).sum(1, keepdim=True)
         xl = (wx * level).sum(1, keepdim=True)
-        one = inverse(sum_w * ll - l * l)
-        scale, shift = (sum_w * xl - sum_x * l) * one, (ll * sum_x - l * xl) * one
+        one = inverse(sum_w * ll - sum_l * sum_l)
+        scale, shift = (sum_w * xl - sum_x * sum_l) * one, (ll * sum_x - sum_l * xl) * one
         if below_zero:
             over = shift > 0
             scale, shift = torch.where(over, xl * inverse(ll), scale), shift.clamp(max=0)
-        error = scale * (scale * ll + 2 * (shift * l - xl)) + shift * (shift * sum_w - 2 * sum_x)
+        error = scale * (scale * ll + 2 * (shift * sum_l - xl)) + shift * (shift * sum_w - 2 * sum_x)
         better = (error < best) & (scale > 0)
         best_scale, best_low = torch.where(better, scale, best_scale), torch.where(better, shift, best_low)
         best = torch.where(better, error, best)

@@ -28,7 +28,7 @@ _FORMS = {"u1": 0, "i1": 1, "u2": 2, "i2": 3, "u4": 4, "i4": 5, "f4": 6, "b1": B
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor to be written. `shape` is in PyTorch's order; `data()` gives its bytes, uint8, in as many as it likes."""
+    """A tensor to be written. `shape` is in PyTorch's order; `data()` gives its bytes (uint8) in parts."""
 
     name: str
     type: TensorType
@@ -79,7 +79,7 @@ def overwrite(path: Path, places: Mapping[str, int], values: Mapping[str, np.gen
 def _fill(file: BinaryIO, entry: Entry) -> None:
     written = 0
     for part in entry.data():
-        written += file.write(memoryview(part.contiguous().numpy().reshape(-1).view(np.uint8)))
+        written += file.write(part.contiguous().numpy().data)
     if written != entry.nbytes:
         raise CheckpointError(f"tensor {entry.name!r} has {written} bytes", expected=f"{entry.nbytes}")
     file.write(bytes(_padded(written) - written))

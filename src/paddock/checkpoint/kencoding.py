@@ -34,7 +34,7 @@ def q6_k(x: Tensor, importance: Tensor | None) -> Tensor:
     unit = (largest / -128).half().float()
     multiples = levels(scales, unit, -128, 127)
     sub, w = x.view(n, 16, 16), weights.view(n, 16, 16)
-    best: tuple[Tensor, Tensor, Tensor] | None = None
+    best: tuple[Tensor, ...] = ()
     for _ in range(1 + ROUNDS):
         values = levels(sub, (unit * multiples).unsqueeze(2), -32, 31)
         steps = multiples.unsqueeze(2) * values
@@ -70,7 +70,7 @@ def _affine_blocks(x: Tensor, importance: Tensor | None, most: int) -> tuple[Ten
     unit, drop = ((part.amax(1, keepdim=True) / 63).half().float() for part in (scales, minima))
     multiples, drops = levels(scales, unit, 0, 63), levels(minima, drop, 0, 63)
     sub, w = x.view(n, 8, 32), weights.view(n, 8, 32)
-    best: tuple[Tensor, ...] | None = None
+    best: tuple[Tensor, ...] = ()
     for _ in range(1 + ROUNDS):
         shift = (drop * drops).unsqueeze(2)
         values = levels(sub + shift, (unit * multiples).unsqueeze(2), 0, most)
@@ -94,9 +94,9 @@ def _fitted(x: Tensor, w: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]
     return scale.clamp(min=0).unsqueeze(1).half().float(), drop.unsqueeze(1).half().float()
 
 
-def _better(best: tuple[Tensor, ...] | None, found: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _better(best: tuple[Tensor, ...], found: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Block by block the one of two trials with the smaller error, which is the last of each tuple."""
-    if best is None:
+    if not best:
         return found
     wins = found[-1] < best[-1]
     return tuple(torch.where(wins, new, old) for new, old in zip(found, best, strict=True))

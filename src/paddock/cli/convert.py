@@ -15,6 +15,7 @@ app = new_app()
 @app.command(
     cls=Verb,
     epilog="""paddock convert model.gguf model-folder
+    paddock convert stories260K story.gguf
     paddock convert stories260K story.bin
     paddock convert story.bin story-q8.bin --version 2 --group-size 64
     paddock convert big-model small-model --dtype bfloat16""",
@@ -23,7 +24,7 @@ def convert(
     ctx: typer.Context,
     source: Annotated[str, typer.Argument(help="Folder, .gguf or llama2.c .bin file, or a name.", show_default=False)],
     target: Annotated[
-        str, typer.Argument(help="A path that ends in .bin (llama2.c), or a folder.", show_default=False)
+        str, typer.Argument(help="A path that ends in .gguf or .bin (llama2.c), or a folder.", show_default=False)
     ],
     dtype: o.Dtype = "auto",
     tokenizer: o.TokenizerFile = None,
@@ -45,7 +46,8 @@ def convert(
 ) -> None:
     """Writes SOURCE in another format, then runs both and says whether they agree.
 
-    A folder target is a Hugging Face folder (safetensors). A .bin target gets tokenizer.bin beside it.
+    A folder target is a Hugging Face folder (safetensors). A .bin target gets tokenizer.bin beside it. A .gguf target
+    keeps plain numbers; `paddock quantize` makes them smaller.
     """
     from paddock.cli import converting
 

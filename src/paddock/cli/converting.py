@@ -16,8 +16,9 @@ import torch
 from paddock.checkpoint import llama2c
 from paddock.checkpoint.checkpoint import Checkpoint
 from paddock.checkpoint.gguf import GGUFFile
+from paddock.checkpoint.gguf_write import Value
 from paddock.checkpoint.weights import published
-from paddock.checkpoint.writing import FULL
+from paddock.checkpoint.writing import FULL, atomic_write
 from paddock.cli import output
 from paddock.cli.loading import load
 from paddock.cli.options import Loading
@@ -26,13 +27,17 @@ from paddock.engine.language_model import LanguageModel
 from paddock.engine.locate import locate
 from paddock.errors import PaddockError, ResourceError, UnsupportedError, UsageError
 from paddock.model.families import family
-from paddock.tokenizer import write_llama2c
+from paddock.quantize.card import FILE as CARD
+from paddock.quantize.gguf_file import write_gguf
+from paddock.quantize.kinds import kind_named
+from paddock.tokenizer import Tokenizer, write_llama2c
 
 TOKENIZER = "tokenizer.bin"
 PROBE = "Once upon a time"
 STEPS = 16
 TOLERANCE = 1e-4  # of logits, where nothing was rounded
-OURS = {"config.json", "generation_config.json", "chat_template.jinja", "README.md", *LICENCE_FILES}
+FILES = (".bin", ".gguf")  # targets that end so are single files
+OURS = {CARD, "config.json", "generation_config.json", "chat_template.jinja", "README.md", *LICENCE_FILES}
 OURS_ALSO = (".safetensors", ".safetensors.index.json")
 POOLING = {"modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"}
 POOLING_FOLDER = "1_Pooling"
@@ -56,17 +61,19 @@ def convert(
     asked: Loading, target: str, *, version: int | None, group_size: int | None, force: bool, json: bool
 ) -> None:
     source, goal = locate(asked.model), Path(target).expanduser()
-    _check_target(source, goal, force)
+    check_target(source, goal, force)
     if goal.suffix != ".bin" and (version is not None or group_size is not None):
         raise UsageError("--version and --group-size shape llama2.c files", fix="name a target that ends in .bin")
     output.note(f"reading {source}")
     model, _ = load(asked)
-    with _scratch(goal.parent) as scratch:
+    with scratch(goal.parent) as place:
         output.note(f"writing {goal}")
-        new = scratch / ("new.bin" if goal.suffix == ".bin" else "new")
+        new = place / ("new" + goal.suffix if goal.suffix in FILES else "new")
         with output.waiting(f"writing {goal.name}"):
             if goal.suffix == ".bin":
                 _write_llama2c(model, new, version or 0, group_size)
+            elif goal.suffix == ".gguf":
+                _write_gguf(model, new, asked.dtype)
             else:
                 _write_folder(model, new)
         output.note("comparing both")
@@ -86,18 +93,17 @@ def _type(model: LanguageModel) -> torch.dtype:
     return model.model.embedding.tokens.weight.dtype
 
 
-def _check_target(source: Path, goal: Path, force: bool) -> None:
-    if goal.suffix == ".gguf":
-        raise UnsupportedError("GGUF files are read, not written", fix="name a folder, or a .bin file for llama2.c")
+def check_target(source: Path, goal: Path, force: bool) -> None:
+    """Refuses a target that is the source, or is there unless `force`, or holds what `force` must not delete."""
     if goal.exists() and goal.resolve() == source.resolve():
         raise UsageError("source and target are the same", fix="name another target")
     if not goal.exists() and not goal.is_symlink():
         return
     if not force:
         raise UsageError(f"{goal} is there already", fix="--force replaces it")
-    if goal.suffix == ".bin" and goal.is_dir():
-        raise UsageError(f"{goal} is a folder", fix="name a file, or a folder that does not end in .bin")
-    if goal.suffix != ".bin" and (foreign := _foreign(goal)):
+    if goal.suffix in FILES and goal.is_dir():
+        raise UsageError(f"{goal} is a folder", fix=f"name a file, or a folder that does not end in {goal.suffix}")
+    if goal.suffix not in FILES and (foreign := _foreign(goal)):
         raise UsageError(
             f"{goal} holds more than a model ({', '.join(foreign[:3])}), which --force does not delete",
             fix="name another folder, or move those files away",
@@ -132,8 +138,11 @@ def _write_llama2c(model: LanguageModel, new: Path, version: int, group_size: in
 
 def _put(new: Path, goal: Path, force: bool) -> None:
     """What was written and compared takes its place."""
+    if goal.suffix == ".gguf":
+        new.replace(goal)
+        return None
     if goal.suffix != ".bin":
-        return _swap(new, goal)
+        return put_folder(new, goal)
     vocabulary, beside = new.with_name(TOKENIZER), goal.with_name(TOKENIZER)
     written = vocabulary.read_bytes() if vocabulary.exists() else None
     if beside.exists() and beside.read_bytes() != written and (written is None or not force):
@@ -143,6 +152,37 @@ def _put(new: Path, goal: Path, force: bool) -> None:
     if written is not None:
         vocabulary.replace(beside)
     return None
+
+
+def _write_gguf(model: LanguageModel, new: Path, dtype: str) -> None:
+    """Plain numbers in the type that is asked for, else in that of the source; `quantize` writes the other types."""
+    checkpoint = model.checkpoint
+    asked = str(checkpoint.dtype).removeprefix("torch.") if dtype == "auto" else dtype
+    with atomic_write(new) as part:
+        write_gguf(
+            checkpoint,
+            part,
+            kind_named(asked),
+            tokenizer=tokenizer_of(model),
+            template=model.template,
+            extra=licence_key(checkpoint),
+        )
+
+
+def tokenizer_of(model: LanguageModel) -> Tokenizer | None:
+    """A note instead, where there is none."""
+    try:
+        return model.tokenizer
+    except PaddockError as error:
+        output.note(f"no tokenizer was written: {error.what}; --tokenizer PATH names one")
+        return None
+
+
+def licence_key(checkpoint: Checkpoint) -> dict[str, Value]:
+    """The licence as a GGUF file states it, if the model states one."""
+    metadata = GGUFFile(checkpoint.path).metadata if checkpoint.kind == "gguf" else None
+    stated = licence(checkpoint, metadata).name
+    return {} if stated is None else {"general.license": stated}
 
 
 def _tokenizer_bin(model: LanguageModel, path: Path) -> None:
@@ -157,14 +197,11 @@ def _tokenizer_bin(model: LanguageModel, path: Path) -> None:
 
 def _write_folder(model: LanguageModel, new: Path) -> None:
     model.save(new)
-    _write_papers(model.checkpoint, new)
-    try:
-        model.tokenizer  # noqa: B018 - only to hear whether there is one
-    except PaddockError as error:
-        output.note(f"no tokenizer was written: {error.what}; --tokenizer PATH names one")
+    write_papers(model.checkpoint, new)
+    tokenizer_of(model)
 
 
-def _swap(new: Path, goal: Path) -> None:
+def put_folder(new: Path, goal: Path) -> None:
     """`new` becomes `goal`. What stood there lies beside it meanwhile, and comes back if that fails."""
     old = goal.with_name(f".{goal.name}.{secrets.token_hex(4)}.replaced")
     try:
@@ -184,7 +221,7 @@ def _swap(new: Path, goal: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_papers(checkpoint: Checkpoint, goal: Path) -> None:
+def write_papers(checkpoint: Checkpoint, goal: Path) -> None:
     """The licence and the model card go where the weights go; a GGUF file's licence becomes a card."""
     source = checkpoint.path
     if source.is_dir():
@@ -198,7 +235,7 @@ def _write_papers(checkpoint: Checkpoint, goal: Path) -> None:
 
 
 @contextlib.contextmanager
-def _scratch(parent: Path) -> Iterator[Path]:
+def scratch(parent: Path) -> Iterator[Path]:
     """A folder of our own on the same disk as the goal, removed at the end whatever happens."""
     folder = parent / f".paddock-{secrets.token_hex(4)}.partial"
     try:

@@ -28,7 +28,10 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
         Listed("tokens", "inspect", "how text becomes ids", 'paddock tokens "naïve café" -m my-model'),
         Listed("template", "template", "chat templates: list, render, check", "paddock template ls"),
     ),
-    "Change": (Listed("convert", "convert", "from one format into another", "paddock convert model.gguf folder/"),),
+    "Change": (
+        Listed("convert", "convert", "from one format into another", "paddock convert model.gguf folder/"),
+        Listed("quantize", "quantize", "smaller weights, and what they cost", "paddock quantize my-model --to q4_k"),
+    ),
     "Measure": (
         Listed("bench", "measure", "how fast a model runs here", "paddock bench model.gguf -p 512 -n 128"),
         Listed(

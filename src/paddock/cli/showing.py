@@ -7,6 +7,7 @@ from typing import Any
 
 from paddock.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from paddock.cli import output
+from paddock.cli.cardprint import card_text
 from paddock.cli.options import Loading
 from paddock.cli.valueprint import value_record, value_text
 from paddock.cli.vouching import Finding, Licence, licence, template_health, tokenizer_health
@@ -15,6 +16,8 @@ from paddock.engine.defaults import published_defaults
 from paddock.engine.locate import locate
 from paddock.engine.opening import Beside
 from paddock.errors import PaddockError
+from paddock.quantize.card import Card
+from paddock.quantize.card import read as read_card
 from paddock.tokenizer import Tokenizer
 from paddock.tokenizer.template import Template
 
@@ -33,6 +36,7 @@ class Facts:
         self.template: Template | None = self._template()
         self.licence: Licence = licence(checkpoint, self.side.metadata)
         self.defaults = published_defaults(checkpoint.generation, checkpoint.config)
+        self.card: Card | None = self._card()
         if self.weights.missing:
             text = f"{len(self.weights.missing)} tensors are missing: {', '.join(self.weights.missing[:4])}"
             self.findings.append(Finding("fail", "weights", text, "download or copy the model's files again"))
@@ -59,6 +63,13 @@ class Facts:
             self.findings += template_health(found, self.tokenizer)
         return found
 
+    def _card(self) -> Card | None:
+        try:
+            return read_card(self.checkpoint.path, self.side.metadata)
+        except PaddockError as error:
+            self.findings.append(Finding("warn", "quality card", error.what, "quantise the model again"))
+            return None
+
     @property
     def cache_at_context(self) -> int | None:
         context = self.checkpoint.architecture.context
@@ -70,8 +81,9 @@ def show(asked: Loading, json: bool) -> None:
     if json:
         output.as_json(_record(facts))
         return
-    for part in (_head, _architecture, _parameters, _memory, _text, _defaults, _health):
-        output.painted_result(part(facts))
+    for part in (_head, _quality, _architecture, _parameters, _memory, _text, _defaults, _health):
+        if text := part(facts):
+            output.painted_result(text)
 
 
 def _head(facts: Facts) -> str:
@@ -95,6 +107,10 @@ def _active(weights: Weights) -> str:
 
 def _licence(found: Licence) -> str:
     return "not stated" if found.name is None else f"{found.name} ({found.source})"
+
+
+def _quality(facts: Facts) -> str:
+    return "" if facts.card is None else _heading("quality") + card_text(facts.card) + "\n"
 
 
 def _architecture(facts: Facts) -> str:
@@ -201,5 +217,6 @@ def _record(facts: Facts) -> dict[str, Any]:
         "template": template and {"name": template.name, "stop": template.stop, "source": template.source},
         "generation": facts.defaults,
         "licence": facts.licence,
+        "quality": facts.card,
         "health": facts.findings,
     }

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from paddock.checkpoint.blocks import TensorType
 from paddock.checkpoint.checkpoint import Checkpoint
 from paddock.checkpoint.encoding import encode
 from paddock.checkpoint.gguf_saving import Outgoing, outline
-from paddock.checkpoint.gguf_write import Entry, Value, size_of, write
+from paddock.checkpoint.gguf_write import Entry, Value, overwrite, size_of, write
 from paddock.engine.defaults import ids_of
 from paddock.errors import CheckpointError, ResourceError
 from paddock.quantize.kinds import GGUF_KINDS
@@ -48,6 +49,10 @@ class Written:
     @property
     def bits_per_weight(self) -> float:
         return 8 * self.bytes / self.weights
+
+    def fill(self, path: Path, numbers: Mapping[str, Value]) -> None:
+        """Puts numbers of the metadata into the file as they are known now, each in the type it was written in."""
+        overwrite(path, self.places, {key: value for key, value in numbers.items() if isinstance(value, np.generic)})
 
 
 def write_gguf(

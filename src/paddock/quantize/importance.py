@@ -41,7 +41,9 @@ def importance(
     """
     loudness = _Loudness()
     network = model.model
-    listened = {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+    listened: dict[str, nn.Module] = {
+        name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)
+    }
     if network.head is not None:
         listened["head"] = network.head
     hooks = [module.register_forward_pre_hook(loudness.hook(name)) for name, module in listened.items()]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -120,7 +121,7 @@ def speeds(model: LanguageModel, text: Text) -> tuple[float, float]:
     room = model.architecture.context or PROMPT + ANSWER
     answer = max(2, min(ANSWER, room // 2))
     prompt = text.windows[0][: max(1, min(PROMPT, room - answer))]
-    wanted = {"max_new_tokens": answer, "min_new_tokens": answer, "temperature": 0}
+    wanted: dict[str, Any] = {"max_new_tokens": answer, "min_new_tokens": answer, "temperature": 0}
     model.generate(prompt, **wanted)
     started = time.perf_counter()
     times = [time.perf_counter() for _ in model.stream(prompt, **wanted)]

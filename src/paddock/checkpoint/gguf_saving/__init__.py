@@ -83,7 +83,7 @@ def _nothing() -> None:
 
 
 def _without_place(part: Architecture, sources: Mapping[str, Any]) -> list[str]:
-    """A BERT's pooler, which llama.cpp leaves out as retrieval does not use it. Whoever has trained heads is refused."""
+    """A BERT's pooler, which llama.cpp leaves out as retrieval does not use it. Trained heads are refused."""
     if part.pooler is None or part.pooler != Pooler() or part.head is not None:
         return []
     return [own for own in sources if own.startswith("pooler.")]
@@ -180,7 +180,7 @@ def difference(before: Architecture, after: Architecture) -> tuple[str, str, str
     Family names do not count (GGUF's `llama` is several), nor the context of a Falcon, which files never state, nor a
     pooler; rotary frequencies count as equal within float32.
     """
-    unlike = {"family": after.family, "pooler": after.pooler}
+    unlike: dict[str, Any] = {"family": after.family, "pooler": after.pooler}
     if before.family == "falcon" or before.context is None:
         unlike["context"] = after.context
     return _differs("", replace(before, **unlike), after)

@@ -59,7 +59,8 @@ def described(part: Architecture, config: Mapping[str, Any]) -> Keys:
             fix="write a Hugging Face folder",
         )
     own = _t5(part, config) if name == "t5" else _common(part) | _OWN[name](part)
-    return {"general.architecture": name} | {f"{name}.{key}": value for key, value in own.items()}
+    kinds: Keys = {"tokenizer.ggml.token_type_count": part.embedding.segments} if name == "bert" else {}
+    return {"general.architecture": name} | {f"{name}.{key}": value for key, value in own.items()} | kinds
 
 
 def divisors(part: Architecture) -> torch.Tensor | None:

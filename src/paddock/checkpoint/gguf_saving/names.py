@@ -44,7 +44,7 @@ _CROSS = {
     "cross.out": "cross_attn_o",
 }
 _T5 = _CROSS | {"attention.out": "attn_o"}
-_CHANGES: dict[str, Mapping[str, str]] = {
+_CHANGES: dict[str, dict[str, str]] = {
     "llama": {},
     "qwen2": {},
     "falcon": _FUSED,
