@@ -56,6 +56,11 @@ struct Blocks {
     PADDOCK_FORCED const uint8_t* values(int64_t block) const {
         return cache.values + place(block) * cache.head_dim * LANES * Step::BYTES;
     }
+    // The block, or the sequence's last where it would lie beyond.
+    PADDOCK_FORCED int64_t known(int64_t block) const {
+        const int64_t last = (task.keys - 1) / LANES;
+        return block < last ? block : last;
+    }
     PADDOCK_FORCED int64_t filled(int64_t block) const {
         const int64_t rest = task.keys - block * LANES;
         return rest < LANES ? rest : LANES;
@@ -67,23 +72,29 @@ struct Range {
     int64_t first, last;
 };
 
+constexpr int together(int pairs) { return pairs == 1 ? TILES_OF_ONE : TILES; }
+
+// Few pairs wait for memory, so they fetch the next blocks while they work on these; blocks lie apart, and hardware does
+// not guess the next.
+constexpr bool fetches(int pairs) { return pairs <= 4; }
+
 // --- scores ---
 
 // R pairs from p on with T blocks from `block` on: q . k, scaled, and the slope's share added.
 template <class Step, int R, int T>
 static void score_blocks(const Pairs& pairs, const Blocks<Step>& blocks, int64_t p, int64_t block, int64_t segment) {
     const Attend& task = pairs.task;
-    const uint8_t* tiles[T];
+    const uint8_t *tiles[T], *ahead[T];
     const float* x[R];
     Floats sums[R][T];
-    for (int t = 0; t < T; t++) tiles[t] = blocks.keys(block + t);
+    for (int t = 0; t < T; t++) tiles[t] = blocks.keys(block + t), ahead[t] = blocks.keys(blocks.known(block + T + t));
     PADDOCK_UNROLL
     for (int r = 0; r < R; r++) {
         x[r] = pairs.query(p + r);
         PADDOCK_UNROLL
         for (int t = 0; t < T; t++) sums[r][t] = zeros();
     }
-    multiply<Step, R, T>(sums, tiles, LANES * Step::BYTES, x, blocks.cache.head_dim);
+    multiply<Step, R, T, fetches(R)>(sums, tiles, ahead, LANES * Step::BYTES, x, blocks.cache.head_dim);
     for (int t = 0; t < T; t++) {
         const int64_t slot = (block + t) * LANES;
         const Floats slots = add(lane_numbers(), broadcast(static_cast<float>(slot)));
@@ -103,7 +114,7 @@ static void score_blocks(const Pairs& pairs, const Blocks<Step>& blocks, int64_t
 
 template <class Step, int R>
 static void score_rows(const Pairs& pairs, const Blocks<Step>& blocks, int64_t p, Range range, int64_t segment) {
-    constexpr int T = R == 1 ? TILES_OF_ONE : TILES;
+    constexpr int T = together(R);
     int64_t block = range.first;
     for (; block + T <= range.last; block += T) score_blocks<Step, R, T>(pairs, blocks, p, block, segment);
     for (; block < range.last; block++) score_blocks<Step, R, 1>(pairs, blocks, p, block, segment);
@@ -179,9 +190,10 @@ static void add_values(const Pairs& pairs, const Blocks<Step>& blocks, int64_t p
         const float* x[R];
         for (int r = 0; r < R; r++) x[r] = pairs.scores(p + r) + block * LANES - segment + slice.from;
         if constexpr (WHOLE) {
-            const uint8_t* tiles[T];
-            for (int t = 0; t < T; t++) tiles[t] = values + t * LANES * Step::BYTES;
-            multiply<Step, R, T>(sums, tiles, stride, x, end - slice.from);
+            const uint8_t *tiles[T], *ahead[T];
+            const int64_t away = blocks.values(blocks.known(block + 1)) - blocks.values(block);
+            for (int t = 0; t < T; t++) tiles[t] = values + t * LANES * Step::BYTES, ahead[t] = tiles[t] + away;
+            multiply<Step, R, T, fetches(R)>(sums, tiles, ahead, stride, x, end - slice.from);
         } else {
             multiply_part<Step, R>(sums, values, stride, slice.lanes, x, end - slice.from);
         }
@@ -200,7 +212,7 @@ static void add_values(const Pairs& pairs, const Blocks<Step>& blocks, int64_t p
 
 template <class Step, int R>
 static void add_all_features(const Pairs& pairs, const Blocks<Step>& blocks, int64_t p, int64_t segment, Slice slice) {
-    constexpr int T = R == 1 ? TILES_OF_ONE : TILES;
+    constexpr int T = together(R);
     const int64_t size = pairs.head_dim;
     int64_t i = 0;
     for (; i + T * LANES <= size; i += T * LANES) {
@@ -247,17 +259,6 @@ static void add_some(int64_t count, const Pairs& pairs, const Blocks<Step>& bloc
     add_all_features<Step, R>(pairs, blocks, p, segment, slice);
 }
 
-// Calls f(first, count) on groups of pairs of nearly one size, at most ROWS.
-template <class F>
-PADDOCK_INLINE void in_groups(int64_t pairs, F f) {
-    int64_t groups = (pairs + ROWS - 1) / ROWS;
-    for (int64_t p = 0; groups > 0; groups--) {
-        const int64_t count = (pairs - p + groups - 1) / groups;
-        f(p, count);
-        p += count;
-    }
-}
-
 // One block of which the pairs see different slots: each pair adds its own, at most two runs.
 template <class Step>
 static void add_uneven(const Pairs& pairs, const Blocks<Step>& blocks, int64_t block, int64_t segment) {
@@ -286,7 +287,7 @@ static void add_segment(const Pairs& pairs, const Blocks<Step>& blocks, Range ra
             continue;
         }
         const Slice slice = {0, 0, block, end, 0, blocks.filled(end - 1)};
-        in_groups(pairs.count, [&](int64_t p, int64_t count) { add_some(count, pairs, blocks, p, segment, slice); });
+        in_groups<ROWS>(pairs.count, [&](int64_t p, int64_t count) { add_some(count, pairs, blocks, p, segment, slice); });
         block = end;
     }
 }
@@ -317,7 +318,7 @@ static void attend_pairs(Pairs& pairs, const Blocks<Step>& blocks) {
         const Range range = needed(any, segment);
         for (int64_t block = range.first; block < range.last; block += BLOCKS_AT_ONCE) {
             const Range some = {block, block + BLOCKS_AT_ONCE < range.last ? block + BLOCKS_AT_ONCE : range.last};
-            in_groups(pairs.count, [&](int64_t p, int64_t count) { score_some(count, pairs, blocks, p, some, segment); });
+            in_groups<ROWS>(pairs.count, [&](int64_t p, int64_t count) { score_some(count, pairs, blocks, p, some, segment); });
         }
         if (range.first == range.last) continue;
         for (int64_t p = 0; p < pairs.count; p++) {

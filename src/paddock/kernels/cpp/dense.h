@@ -61,22 +61,22 @@ PADDOCK_INLINE void take(const uint16_t* x, int64_t stride, int64_t count, float
 // from `waiting` and those of one that is not the last go there.
 template <class Step, int R, int T, class Input>
 static void dense_block(const Dense<Input>& d, int64_t row, int64_t tile, int64_t from, int64_t count, float* waiting) {
-    constexpr int AHEAD = R == 1 ? 2048 : 0;
+    constexpr int64_t AHEAD = 512;  // bytes
     constexpr bool WIDENS = sizeof(Input) < sizeof(typename Step::Input);
     constexpr int64_t STRIDE = LANES * Step::BYTES;
     alignas(64) float room[WIDENS ? R * STEPS_OF_BLOCK * 2 : 1];
     const typename Step::Input* x[R];
     take(d.x + row * d.x_stride + from * Step::INPUTS, d.x_stride, count * Step::INPUTS, room, x);
-    const uint8_t* tiles[T];
+    const uint8_t *tiles[T], *ahead[T];
     Floats sums[R][T];
     PADDOCK_UNROLL
-    for (int t = 0; t < T; t++) tiles[t] = d.tiles + (tile + t) * d.tile_bytes + from * STRIDE;
+    for (int t = 0; t < T; t++) tiles[t] = d.tiles + (tile + t) * d.tile_bytes + from * STRIDE, ahead[t] = tiles[t] + AHEAD;
     PADDOCK_UNROLL
     for (int r = 0; r < R; r++) {
         PADDOCK_UNROLL
         for (int t = 0; t < T; t++) sums[r][t] = from ? load(waiting + (r * T + t) * LANES) : zeros();
     }
-    multiply<Step, R, T, AHEAD>(sums, tiles, STRIDE, x, count);
+    multiply<Step, R, T, R == 1>(sums, tiles, ahead, STRIDE, x, count);
     const bool last = from + count == d.steps;
     PADDOCK_UNROLL
     for (int r = 0; r < R; r++) {
@@ -108,10 +108,9 @@ static void dense_tiles(const Dense<Input>& d, int64_t rows, int64_t tile) {
         const int64_t end = first + MOST < rows ? first + MOST : rows;
         for (int64_t from = 0; from == 0 || from < d.steps; from += STEPS_OF_BLOCK) {
             const int64_t count = d.steps - from < STEPS_OF_BLOCK ? d.steps - from : STEPS_OF_BLOCK;
-            for (int64_t row = first; row < end; row += R) {
-                const int64_t group = end - row < R ? end - row : R;
-                dense_rows<Step, R, T>(d, group, row, tile, from, count, waiting + (row - first) * T * LANES);
-            }
+            in_groups<R>(end - first, [&](int64_t row, int64_t group) {
+                dense_rows<Step, R, T>(d, group, first + row, tile, from, count, waiting + row * T * LANES);
+            });
         }
     }
 }

@@ -85,15 +85,16 @@ constexpr int ROWS = 6, TILES = 1, TILES_OF_ONE = 4;
 constexpr int ROWS = 2, TILES = 1, TILES_OF_ONE = 2;
 #endif
 
-// sums[r][t] += sum over steps of tile[t]'s vector (stride bytes apart) times x[r]'s inputs. AHEAD: bytes to fetch ahead.
-template <class Step, int R, int T, int AHEAD = 0>
-PADDOCK_INLINE void multiply(Floats (&sums)[R][T], const uint8_t* const (&tile)[T], int64_t stride,
-                             const typename Step::Input* const (&x)[R], int64_t steps) {
+// sums[r][t] += sum over steps of tile[t]'s vector (stride bytes apart) times x[r]'s inputs. FETCH: what lies at ahead[t]
+// is brought into the second-level cache at the same pace.
+template <class Step, int R, int T, bool FETCH>
+PADDOCK_INLINE void multiply(Floats (&sums)[R][T], const uint8_t* const (&tile)[T], const uint8_t* const (&ahead)[T],
+                             int64_t stride, const typename Step::Input* const (&x)[R], int64_t steps) {
     for (int64_t i = 0; i < steps; i++) {
         Step step[T];
         PADDOCK_UNROLL
         for (int t = 0; t < T; t++) {
-            if (AHEAD > 0) __builtin_prefetch(tile[t] + i * stride + AHEAD);
+            if (FETCH) __builtin_prefetch(ahead[t] + i * stride, 0, 2);
             step[t] = Step::at(tile[t] + i * stride);
         }
         PADDOCK_UNROLL
@@ -112,6 +113,17 @@ PADDOCK_INLINE void multiply_part(Floats (&sums)[R][1], const uint8_t* tile, int
         const Step step = Step::at(tile + i * stride, n);
         PADDOCK_UNROLL
         for (int r = 0; r < R; r++) sums[r][0] = step.onto(sums[r][0], x[r] + i * Step::INPUTS);
+    }
+}
+
+// Calls f(first, count) on groups of rows of nearly one size, at most MOST: a group of few rows is slow for its rows.
+template <int MOST, class F>
+PADDOCK_INLINE void in_groups(int64_t rows, F f) {
+    int64_t groups = (rows + MOST - 1) / MOST;
+    for (int64_t row = 0; groups > 0; groups--) {
+        const int64_t count = (rows - row + groups - 1) / groups;
+        f(row, count);
+        row += count;
     }
 }
 
