@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import damage
+import limits
 import packed_folders as packed
 import pytest
 import tiny_folder as tiny
@@ -419,6 +420,30 @@ def test_int8_pieces_that_do_not_fit(tmp_path: Path) -> None:
         packed.written(folder)
         with pytest.raises(CheckpointError, match=message):
             open_checkpoint(tmp_path)
+
+
+def test_many_matrices_and_many_names_are_read_in_time(tmp_path: Path) -> None:
+    one = packed.gptq("a", packed.Affine(8, 32, 4, 32, 1))
+    tensors = {name.replace("a.", f"m.{i}.x.", 1): tensor for i in range(5000) for name, tensor in one.items()}
+    names = [f"m.{i}.y" for i in range(20_000)]
+    settings = {"quant_method": "gptq", "bits": 4, "group_size": 32, "modules_to_not_convert": names}
+    packed.written(Folder(tmp_path, tensors, {}, settings))
+    limits.check(open_checkpoint, tmp_path, accepted=True)
+    settings["modules_to_not_convert"] = [*names, "m.4999"]
+    packed.written(Folder(tmp_path, tensors, {}, settings))
+    assert "m.4999.x" in limits.check(open_checkpoint, tmp_path).message
+
+
+@pytest.mark.parametrize("said", ["q_proj", "self_attn.q_proj", MODULE, "model.layers.0", "model", ".q_proj."])
+def test_every_way_to_say_that_a_module_is_plain(said: str, tmp_path: Path) -> None:
+    folder = packed.int8_folder(tmp_path)
+    folder.settings["llm_int8_skip_modules"] = [said]
+    packed.written(folder)
+    with pytest.raises(CheckpointError, match="is quantised, but"):
+        open_checkpoint(tmp_path)
+    folder.settings["llm_int8_skip_modules"] = ["lm_head", "proj", "q_pro", "layers.00"]
+    packed.written(folder)
+    assert open_checkpoint(tmp_path).model()
 
 
 # Whatever else is wrong: a refusal, and nothing but a refusal.

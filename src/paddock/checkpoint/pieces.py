@@ -11,6 +11,7 @@ from paddock.errors import CheckpointError
 from paddock.model.config import Config
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+DEEPEST = 32  # modules inside each other: a name of more is no model's
 
 
 class Settings(Config):
@@ -38,13 +39,13 @@ class Pieces:
     def modules(self, ending: str, kept_plain: Collection[str] = ()) -> list[str]:
         """The modules that have a tensor of this ending. Raises CheckpointError for one that was to stay plain."""
         found = [name.removesuffix(ending) for name in self.left if name.endswith(ending)]
-        for name in found:
-            for plain in kept_plain:
-                if f".{name}.".find(f".{plain.strip('.')}.") >= 0:
-                    raise CheckpointError(
-                        f"{name[:120]!r} is quantised, but quantization_config says that {plain[:80]!r} is not",
-                        fix="config.json and the weights may come from different models",
-                    )
+        plain = {name.strip(".") for name in kept_plain}
+        for name in found if plain else ():
+            if said := plain & _paths(name):
+                raise CheckpointError(
+                    f"{name[:120]!r} is quantised, but quantization_config says that {said.pop()[:80]!r} is not",
+                    fix="config.json and the weights may come from different models",
+                )
         return found
 
     def take(self, name: str, dtypes: Collection[torch.dtype], shape: tuple[int, ...] | None = None) -> Stored:
@@ -66,3 +67,12 @@ class Pieces:
         if len(stored.shape) != 2 or 0 in stored.shape:
             raise CheckpointError(f"tensor {name[:120]!r} has the shape {list(stored.shape)}", expected="a matrix")
         return stored
+
+
+def _paths(name: str) -> set[str]:
+    """What may name a module: its path from the root or from any module on, those it lies in, and their own names."""
+    parts = name.split(".")
+    if len(parts) > DEEPEST:
+        return {name}
+    ends = range(1, len(parts) + 1)
+    return {*parts, *(".".join(parts[:end]) for end in ends), *(".".join(parts[-end:]) for end in ends)}
