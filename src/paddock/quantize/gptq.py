@@ -17,7 +17,7 @@ from paddock.errors import CheckpointError
 BLOCK = 128  # inputs rounded before the rest of the matrix is brought up to date
 DAMPING = 0.01  # of the diagonal's mean, added to it
 MOST_DAMPING = 10.0
-SHRINKS = torch.linspace(1.0, 0.6, 33)  # ranges tried for a group, as parts of its largest magnitude
+SHRINKS = torch.linspace(1.0, 0.6, 17)  # ranges tried for a group, as parts of its largest magnitude
 ROWS = 512  # outputs whose scales are searched at a time
 
 
@@ -69,25 +69,25 @@ def gptq(weight: Tensor, hessian: Tensor, bits: int, group: int, *, by_activatio
 
     `by_activation` rounds the inputs that matter most first, while all others can still make up for them.
     """
-    weight, diagonal = weight.float().clone(), hessian.diagonal()
+    weight, diagonal = weight.float(), hessian.diagonal()
     scales = best_scales(weight, bits, group, diagonal)
     order = diagonal.argsort(descending=True, stable=True) if by_activation else torch.arange(len(diagonal))
     upper = _inverse_root(hessian[order][:, order])
-    usable = _usable(scales)
-    weight, codes = weight[:, order], torch.empty(weight.shape, dtype=torch.uint8)
-    for first in range(0, len(order), BLOCK):
-        last = min(first + BLOCK, len(order))
-        block, errors = weight[:, first:last], torch.empty(len(weight), last - first)
-        for column in range(last - first):
-            at = first + column
-            scale = usable[:, order[at] // group]
-            code = _codes(block[:, column], scale, bits)
-            codes[:, order[at]] = code.to(torch.uint8)
-            error = (block[:, column] - (code - 2 ** (bits - 1)) * scale) / upper[at, at]
-            block[:, column + 1 :].addr_(error, upper[at, at + 1 : last], alpha=-1)
-            errors[:, column] = error
-        weight[:, last:].addmm_(errors, upper[first:last, last:], alpha=-1)
-    return Rounded(codes, scales, bits)
+    usable, spread = _usable(scales).T.contiguous(), upper.diagonal().tolist()
+    left = weight.T[order]  # inputs are rows here, each in one piece of memory
+    codes = torch.empty(left.shape, dtype=torch.uint8)
+    for first in range(0, len(left), BLOCK):
+        last = min(first + BLOCK, len(left))
+        errors = torch.empty(last - first, left.shape[1])
+        for at, place in enumerate(order[first:last].tolist(), first):
+            scale = usable[place // group]
+            code = _codes(left[at], scale, bits)
+            codes[place] = code
+            error = torch.addcmul(left[at], code - 2 ** (bits - 1), scale, value=-1).div_(spread[at])
+            left[at + 1 : last].addr_(upper[at, at + 1 : last], error, alpha=-1)
+            errors[at - first] = error
+        left[last:].addmm_(upper[first:last, last:].T, errors, alpha=-1)
+    return Rounded(codes.T.contiguous(), scales, bits)
 
 
 def best_scales(weight: Tensor, bits: int, group: int, importance: Tensor | None = None) -> Tensor:
