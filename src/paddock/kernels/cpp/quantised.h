@@ -10,11 +10,11 @@
 namespace paddock {
 namespace PADDOCK_VARIANT {
 
-constexpr int64_t PREFETCH_AHEAD = 4096;      // bytes, for few rows: memory is all they wait for
+constexpr int64_t PREFETCH_AHEAD = 8192;      // bytes, for few rows: memory is all they wait for
 constexpr int64_t PANEL_BYTES = 40 * 1024;    // of the stack, about what the first-level cache holds
 constexpr int64_t BAND_BYTES = 384 * 1024;    // of weights that stay in the second-level cache while rows pass by
 constexpr int64_t BAND_TILES = 32;
-constexpr int FEW_ROWS = 2;
+constexpr int FEW_ROWS = 4;
 
 // A piece of R rows as the micro-kernel reads it: everything at fixed distances from one pointer, rows side by side (rows
 // that lie a power of two apart would fall into the same few sets of the cache).
@@ -56,7 +56,7 @@ template <Format FORMAT, int R> struct Micro {
 
     template <int STEP> static PADDOCK_MEMBER void step(const uint8_t* lines, const int8_t (&codes)[R][GROUP], Dot<F::BITS> (&dots)[R]) {
         const auto weights = Dot<F::BITS>::operand(F::template step<STEP>(lines));
-#pragma GCC unroll 16
+        PADDOCK_UNROLL
         for (int r = 0; r < R; r++) dots[r].template add<STEP % STEPS, STEPS>(weights, codes[r] + 4 * STEP);
     }
 
@@ -64,7 +64,7 @@ template <Format FORMAT, int R> struct Micro {
                                     Floats (&y)[R]) {
         const int64_t p = g * F::SUBS + SUB;
         Dot<F::BITS> dots[R];
-#pragma GCC unroll 16
+        PADDOCK_UNROLL
         for (int r = 0; r < R; r++) dots[r].start(Panel<FORMAT, R>::SHIFT != 0 ? &panel.start[r][p] : nullptr);
         constexpr int BASE = SUB * STEPS;
         step<BASE + 0>(lines, panel.codes[g], dots);
@@ -80,7 +80,7 @@ template <Format FORMAT, int R> struct Micro {
         const Floats scale = F::template scale<SUB>(beside, span);
         Floats zero = zeros();
         if constexpr (F::ZERO) zero = add(F::zero(beside), broadcast(-Dot<F::BITS>::BIAS));
-#pragma GCC unroll 16
+        PADDOCK_UNROLL
         for (int r = 0; r < R; r++) {
             Floats sum = floats(dots[r].total());
             // Below 2^24, so floats are exact.
@@ -89,7 +89,7 @@ template <Format FORMAT, int R> struct Micro {
         }
         if constexpr (F::MINIMUM) {
             const Floats minimum = F::template minimum<SUB>(beside, span);
-#pragma GCC unroll 16
+        PADDOCK_UNROLL
             for (int r = 0; r < R; r++) y[r] = fma(minimum, broadcast(panel.sum[r][p]), y[r]);
         }
     }
@@ -155,6 +155,15 @@ struct Linear {
     int64_t stride;
 };
 
+// The finished sums of R rows and `count` tiles from `tile` on.
+template <int R> static void put_band(const Linear& task, const float (&sums)[BAND_TILES][R][LANES], int64_t row, int64_t tile, int64_t count) {
+    for (int64_t t = 0; t < count; t++) {
+        const int64_t o = (tile + t) * LANES, lanes = task.w.rows - o < LANES ? task.w.rows - o : LANES;
+        for (int r = 0; r < R; r++)
+            put(sums[t][r], lanes, task.bias ? task.bias + o : nullptr, task.keep, task.y + (row + r) * task.stride + o);
+    }
+}
+
 // R rows by a band of tiles. The sums of a band wait in `sums` while a piece of the rows after the other is in the panel.
 template <Format FORMAT, int R> static void band(const Linear& task, int64_t row, int64_t first, int64_t last) {
     using P = Panel<FORMAT, R>;
@@ -171,11 +180,7 @@ template <Format FORMAT, int R> static void band(const Linear& task, int64_t row
             const uint8_t* from = w.data + g / SPAN_GROUPS * span_size(layout_of(FORMAT), SPAN_GROUPS);
             for (int64_t t = 0; t < count; t++) Micro<FORMAT, R>::run(from + (tile + t) * w.tile_bytes, panel, piece, sums[t][0]);
         }
-        for (int64_t t = 0; t < count; t++) {
-            const int64_t o = (tile + t) * LANES, lanes = w.rows - o < LANES ? w.rows - o : LANES;
-            for (int r = 0; r < R; r++)
-                put(sums[t][r], lanes, task.bias ? task.bias + o : nullptr, task.keep, task.y + (row + r) * task.stride + o);
-        }
+        put_band<R>(task, sums, row, tile, count);
     }
 }
 

@@ -72,6 +72,8 @@ template <int BITS> struct Dot {
         const __m256i low = _mm256_maddubs_epi16(codes.low, x), high = _mm256_maddubs_epi16(codes.high, x);
         part_low = STEP % EVERY == 0 ? low : _mm256_add_epi16(part_low, low);
         part_high = STEP % EVERY == 0 ? high : _mm256_add_epi16(part_high, high);
+        // In this order: left alone, the compiler adds up later and spills what waits.
+        asm("" : "+x"(part_low), "+x"(part_high));
         if constexpr ((STEP + 1) % EVERY == 0 || STEP + 1 == STEPS) {
             const __m256i ones = _mm256_set1_epi16(1);
             const __m256i pairs_low = _mm256_madd_epi16(part_low, ones), pairs_high = _mm256_madd_epi16(part_high, ones);
@@ -107,6 +109,7 @@ template <> struct Dot<8> {
         const __m256i b = _mm256_maddubs_epi16(codes.magnitude.high, _mm256_sign_epi8(x, codes.value.high));
         low = _mm256_add_epi32(low, _mm256_madd_epi16(a, ones));
         high = _mm256_add_epi32(high, _mm256_madd_epi16(b, ones));
+        asm("" : "+x"(low), "+x"(high));  // in this order, as above
     }
     PADDOCK_MEMBER Ints total() const { return {low, high}; }
 };
