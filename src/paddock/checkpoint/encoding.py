@@ -36,7 +36,7 @@ def encode(kind: TensorType, rows: Tensor, importance: Tensor | None = None) -> 
     step = max(1, CHUNK // columns)
 
     def work(start: int) -> None:
-        part = rows[start : start + step].float()
+        part = rows[start : start + step].float().contiguous()
         _check(part, kind)
         result[start : start + step] = _encoded(kind, part, importance).view(len(part), -1)
 
