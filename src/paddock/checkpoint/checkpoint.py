@@ -12,6 +12,7 @@ import torch
 
 from paddock.checkpoint import folder as hf
 from paddock.checkpoint import gguf_families, llama2c, quantised_folder
+from paddock.checkpoint.packing import Packing
 from paddock.checkpoint.stored import Stored
 from paddock.checkpoint.weights import build, native_dtype
 from paddock.errors import CheckpointError, UsageError, did_you_mean
@@ -75,11 +76,11 @@ class Checkpoint:
         dtype: str | torch.dtype = "auto",
         device: torch.device | str = "cpu",
         check_finite: bool = True,
-        packed: bool = False,
+        packing: Packing | None = None,
     ) -> Transformer:
         """The Transformer with its weights, all in one type; "auto" is `self.dtype`. Raises CheckpointError.
 
-        With `packed`, matrices that were published quantised stay so, for the native kernels.
+        With `packing`, which goes with the CPU and the native kernels only, quantised matrices are packed for them.
         """
         return build(
             self.architecture,
@@ -88,7 +89,7 @@ class Checkpoint:
             dtype=self._dtype(dtype),
             device=device,
             check_finite=check_finite,
-            packed=packed,
+            packing=packing,
         )
 
 

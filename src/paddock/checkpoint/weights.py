@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from paddock.checkpoint.stored import Codes, Stored
+from paddock.checkpoint.packing import Packing
+from paddock.checkpoint.stored import Stored
 from paddock.errors import CheckpointError, UnsupportedError, nearest
 from paddock.kernels.packed import Packed
-from paddock.model.linear import Linear, Table, hold, weights_of
-from paddock.model.rules import Drop, Row, Rule, attention_at
-from paddock.model.spec import Architecture, Experts
-from paddock.model.transformer import Head, Transformer
+from paddock.model.linear import hold, weights_of
+from paddock.model.rules import Drop, Rule, attention_at
+from paddock.model.spec import Architecture, Attention, Experts
+from paddock.model.transformer import Transformer
 
 # A tied tensor has no parameter of its own; where a file stores it all the same, it must equal what it is tied to.
 TIED = {"head.weight": "embedding.tokens.weight", "encoder.embedding.tokens.weight": "embedding.tokens.weight"}
@@ -42,66 +43,44 @@ def build(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     check_finite: bool = True,
-    packed: bool = False,
+    packing: Packing | None = None,
 ) -> Transformer:
     """A Transformer with these weights, for inference; all in `dtype`, which None leaves to `native_dtype`.
 
-    With `packed`, matrices that were published quantised stay so, in the native kernels' layout (`kernels.packed`).
+    With `packing`, quantised matrices are packed for the native kernels, and all else is float32.
 
     Tensors that need no change stay views of the file's memory map; others are converted one at a time, so that memory
     peaks near the size of the result. Raises CheckpointError naming every missing, unknown or misshapen tensor, and the
     first that holds NaN, infinity or a number too large for `dtype` (unless `check_finite` is off).
     """
-    dtype = dtype or native_dtype(tensors)
+    dtype = torch.float32 if packing else dtype or native_dtype(tensors)
     model = sketch(architecture, len(tensors))
     expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
     rules = [rule for rule in rules if rule.when(architecture)]
     placed = [place(name, stored, rules, architecture, expected) for name, stored in tensors.items()]
     _check_complete(expected, placed)
     done: dict[str, Tensor | Packed] = {}
+
+    def settle(name: str, part: Tensor) -> Tensor | Packed:
+        held = packing.numbers(model, name, part) if packing else None
+        return part.to(device=device, dtype=dtype).contiguous() if held is None else held
+
     for item in placed:
         if not item.ours:
             continue
-        codes = item.stored.codes if packed and _by_rows(item.rule) else None
-        if codes is not None and all(own in expected and _packs(model, own) for own in item.ours):
-            _pack(item, codes, architecture, expected, done)
+        codes, attention = item.stored.codes, attention_at(architecture, item.ours[0])
+        ours = [own for own in item.ours if own in expected]
+        if packing and codes and len(ours) == len(item.ours) and packing.takes(model, ours, item.rule):
+            columns = {own: expected[own][1] for own in ours}
+            done |= packing.published(item.name, codes, item.rule, attention, columns)
+            item.stored.release()
         else:
-            _load(item, architecture, expected, done, dtype, torch.device(device), check_finite)
+            if check_finite:
+                _check_range(item.stored.load(), item.name, dtype)
+            _load(item, attention, expected, done, settle)
     for name, tensor in done.items():
         _assign(model, name, tensor)
     return model.eval()
-
-
-def _by_rows(rule: Rule) -> bool:
-    """Whether a rule only takes rows apart, which codes of rows allow as numbers do."""
-    return not getattr(rule, "transpose", False) and not isinstance(rule, Row)
-
-
-def _packs(model: Transformer, name: str) -> bool:
-    """Whether the parameter is a matrix that the model uses through kernels alone."""
-    path, _, leaf = name.rpartition(".")
-    module = model.get_submodule(path)
-    return leaf == "weight" and path != "relative_bias" and isinstance(module, Linear | Table | Head)
-
-
-def _pack(
-    item: Placed,
-    codes: Codes,
-    architecture: Architecture,
-    expected: Mapping[str, tuple[int, ...]],
-    done: dict[str, Tensor | Packed],
-) -> None:
-    published = codes.load()
-    if not Packed.finite(codes.format, published):
-        raise CheckpointError(
-            f"tensor {item.name[:120]!r} holds scales that are not numbers (NaN or infinite)",
-            fix="the file is corrupt or its training diverged; get another copy",
-        )
-    attention = attention_at(architecture, item.ours[0])
-    parts = [item.rule.split(part, attention) for part in published]
-    for own, *mine in zip(item.ours, *parts, strict=True):
-        done[own] = Packed.of(codes.format, mine, expected[own][1])
-    item.stored.release()
 
 
 def native_dtype(tensors: Mapping[str, Stored], preferred: torch.dtype | None = None) -> torch.dtype:
@@ -208,33 +187,33 @@ def _check_complete(expected: Mapping[str, tuple[int, ...]], placed: list[Placed
 
 def _load(
     item: Placed,
-    architecture: Architecture,
+    attention: Attention | None,
     expected: Mapping[str, tuple[int, ...]],
     done: dict[str, Tensor | Packed],
-    dtype: torch.dtype,
-    device: torch.device,
-    check_finite: bool,
+    settle: Callable[[str, Tensor], Tensor | Packed],
 ) -> None:
+    """Reads one tensor, and gives its parts the form they are kept in (`settle`)."""
     source = item.stored.load()
-    if check_finite:
-        _check_range(source, item.name, dtype)
-    parts = item.rule.split(source, attention_at(architecture, item.ours[0]))
+    parts = item.rule.split(source, attention)
     file_pages, copied = source.untyped_storage().data_ptr(), True
     for own, part in zip(item.ours, parts, strict=True):
         home = own if own in expected else TIED[own]
-        tensor = part.to(device=device, dtype=dtype).contiguous()
-        copied &= tensor.untyped_storage().data_ptr() != file_pages  # a rule may have copied already
-        if home in done:
-            held = done[home]
-            if not torch.equal(held.dequantise().to(dtype) if isinstance(held, Packed) else held, tensor):
-                raise CheckpointError(
-                    f"tensor {item.name[:120]!r} differs from the one config.json says it is tied to",
-                    fix='set "tie_word_embeddings": false in config.json if the stored tensor is meant',
-                )
-        else:
-            done[home] = tensor
+        kept = settle(home, part)
+        if isinstance(kept, Tensor):
+            copied &= kept.untyped_storage().data_ptr() != file_pages  # a rule may have copied already
+        if home not in done:
+            done[home] = kept
+        elif not torch.equal(_numbers(done[home]), _numbers(kept)):
+            raise CheckpointError(
+                f"tensor {item.name[:120]!r} differs from the one config.json says it is tied to",
+                fix='set "tie_word_embeddings": false in config.json if the stored tensor is meant',
+            )
     if copied:
         item.stored.release()
+
+
+def _numbers(kept: Tensor | Packed) -> Tensor:
+    return kept.dequantise() if isinstance(kept, Packed) else kept
 
 
 def _check_range(tensor: Tensor, name: str, dtype: torch.dtype) -> None:

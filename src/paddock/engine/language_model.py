@@ -13,6 +13,7 @@ from torch import Tensor
 
 from paddock.checkpoint import folder
 from paddock.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from paddock.checkpoint.packing import Packing
 from paddock.engine import encoders
 from paddock.engine.beam import BeamSearch
 from paddock.engine.continuation import Continuation
@@ -61,22 +62,24 @@ def load(
 
     dtype: "auto" keeps the stored type, and on the CPU what was published quantised stays quantised; else float32,
     bfloat16 or float16 (a name or a torch.dtype). device: "cpu", "cuda" or "cuda:N"; "auto" is a CUDA device if there
-    is one, else the CPU. quantize: None, the only value so far. ignore_config: keys of config.json or
-    generation_config.json to pass over. tokenizer: a file or folder to read it from, where it does not lie beside the
-    weights. template: a chat template to use instead of the model's own, a bundled name or a file.
+    is one, else the CPU. quantize: round what is not quantised to q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1 or q4_0 as
+    it is read (on the CPU, by the native kernels; `paddock quantize` writes a file, and measures what it costs).
+    ignore_config: keys of config.json or generation_config.json to pass over. tokenizer: a file or folder to read it
+    from, where it does not lie beside the weights. template: a chat template to use instead of the model's own, a
+    bundled name or a file.
 
     Raises UsageError for what cannot be meant, an InputError for files that are not what they should be, ResourceError
     where the weights do not fit the device.
     """
-    if quantize is not None:
-        raise UsageError(f"quantize={quantize!r} is not supported", expected="None, the only value so far")
     where = chosen_device(device)
+    packing = None if quantize is None else _quantised(quantize, dtype, where)
     checkpoint = open_checkpoint(locate(path_or_name), ignore_config)
     beside = Beside.of(checkpoint)
     found, chat = beside.tokenizer(tokenizer), beside.template(template)
     with memory_for("for the weights of this model"):
-        packed = dtype == "auto" and where.type == "cpu" and checkpoint.quantised and library() is not None
-        model = checkpoint.model(dtype, where, packed=packed)
+        if packing is None and dtype == "auto" and where.type == "cpu" and checkpoint.quantised and library():
+            packing = Packing()
+        model = checkpoint.model(dtype, where, packing=packing)
     return LanguageModel(checkpoint, model, found, chat)
 
 
@@ -366,6 +369,16 @@ class LanguageModel:
                 f"{len(rows[0])} tokens do not fit", expected=f"at most {architecture.context}, this model's context"
             )
         return torch.tensor(rows, dtype=torch.long, device=self.device)
+
+
+def _quantised(kind: str, dtype: str | torch.dtype, device: torch.device) -> Packing:
+    packing = Packing.named(kind)
+    if device.type != "cpu" or library() is None:
+        where = f"on {device}" if device.type != "cpu" else "without the native kernels (paddock doctor says why)"
+        raise UsageError(f"quantize={kind!r} is not possible {where}", fix="leave it out, or use the CPU's kernels")
+    if dtype != "auto":
+        raise UsageError(f"dtype={str(dtype)!r} and quantize={kind!r} ask for different things", fix="give one of them")
+    return packing
 
 
 def _variables(options: Any) -> dict[str, Any]:
