@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from paddock.engine.constraints import Constraints
-from paddock.engine.sampler import HEAD, History, _nucleus, adjust, choose, distribution, generator
+from paddock.engine.sampler import History, _draw, _drawn_plainly, _nucleus, adjust, choose, distribution, generator
 from paddock.engine.sampling import Sampling
 from paddock.errors import PaddockError, UsageError
 
@@ -96,7 +96,35 @@ def test_the_short_way_to_a_nucleus_is_the_long_way(size: int) -> None:
         torch.testing.assert_close(quick.probabilities, whole.probabilities, atol=1e-12, rtol=0)
         found = _nucleus(logits, sampling) is not None
         short, long = short + found, long + (not found)
-    assert short > 20 and (long > 5 or size < HEAD)
+    assert short > 20 and long > 5
+
+
+@pytest.mark.parametrize("size", [5, 500, 5000])
+def test_the_short_way_to_what_min_p_keeps_is_the_long_way(size: int) -> None:
+    for seed in range(60):
+        logits = logits_of(seed, size)
+        logits[1:][logits_of(seed + 1, size)[1:] < 0] = float("-inf") if seed % 2 else 1.0
+        sampling = Sampling(
+            temperature=(0.3, 1.0, 9.0)[seed % 3], min_p=(1e-6, 0.05, 1.0)[seed // 3 % 3], typical_p=0.9
+        )
+        quick, whole = distribution(logits, sampling), distribution(logits, sampling, stages=[])
+        assert torch.equal(quick.ids, whole.ids)
+        torch.testing.assert_close(quick.probabilities, whole.probabilities, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("size", [5, 500, 5000])
+def test_the_short_way_to_a_draw_is_the_long_way(size: int) -> None:
+    short = long = 0
+    for seed in range(40):
+        logits = logits_of(seed, size)
+        logits[1:][logits_of(seed + 1, size)[1:] < 0] = float("-inf") if seed % 2 else 1.0
+        sampling = Sampling(temperature=(1e-4, 0.7, 1.0, 9.0)[seed % 4])
+        for number in (0.0, 0.3, 0.9, 0.99, 0.9999, 1 - 2**-53):
+            quick = _drawn_plainly(logits, sampling, number)
+            whole, _ = _draw(distribution(logits, sampling), number, None)
+            assert quick in (None, whole)
+            short, long = short + (quick is not None), long + (quick is None)
+    assert short > 100 and (long > 5 or size < 500)
 
 
 def test_equal_logits_at_the_border_of_top_k_all_stay() -> None:

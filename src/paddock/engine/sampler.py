@@ -27,6 +27,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,7 +36,7 @@ from paddock.engine.sampling import Sampling
 from paddock.errors import PaddockError, UsageError
 
 TRACED = 10  # candidates kept per stage of a trace
-HEAD = 1024  # tokens that hold most nuclei
+SPAN = 8.0  # tokens up to e^SPAN times less likely than the likeliest hold nearly all draws and nuclei
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,9 @@ def choose(
         token = _likeliest(scores)
         drawn = None if stages is None else Trace(tuple(stages), None, 0.0, 1.0, token)
     else:
-        token, drawn = _draw(distribution(scores, sampling, stages), uniform.random(), stages)
+        number = uniform.random()
+        quick = _drawn_plainly(scores, sampling, number) if stages is None else None
+        token, drawn = _draw(distribution(scores, sampling, stages), number, stages) if quick is None else (quick, None)
     logprobs = raw.log_softmax(0)
     if drawn is not None:
         drawn = replace(drawn, raw=math.exp(logprobs[token]))
@@ -227,10 +230,13 @@ FILTERS: tuple[Filter, ...] = (
 def distribution(scores: Tensor, sampling: Sampling, stages: list[Stage] | None = None) -> Candidates:
     """Stages 5 to 9: what may be drawn, from adjusted `scores` (vocabulary,). Each stage is noted in `stages`."""
     # Sorting a vocabulary takes longer than all else here. Dividing keeps the order, so without a trace the unlikely
-    # ones need not be sorted where top_k or top_p drops them anyway.
-    nucleus = _nucleus(scores, sampling) if stages is None and not sampling.top_k and sampling.top_p < 1 else None
-    if nucleus is not None:
-        return _filtered(nucleus, sampling, FILTERS[2:], None)
+    # ones need not be sorted where a filter drops them anyway.
+    if stages is None and not sampling.top_k:
+        if sampling.top_p < 1 and (nucleus := _nucleus(scores, sampling)) is not None:
+            return _filtered(nucleus, sampling, FILTERS[2:], None)
+        if sampling.top_p == 1 and sampling.min_p > 0:
+            likely = _head(scores, sampling.temperature, -math.log(sampling.min_p) + 1e-6)
+            return _filtered(likely, sampling, FILTERS[2:], None)
     candidates = _ranked(scores, sampling.top_k if stages is None else 0)
     if sampling.temperature != 1.0:
         candidates = Candidates(candidates.ids, candidates.logits / sampling.temperature)
@@ -251,13 +257,43 @@ def _filtered(
     return candidates
 
 
+def _head(scores: Tensor, temperature: float, span: float) -> Candidates:
+    """What is at most e^span times less likely than the likeliest; its logits are divided and begin with 0."""
+    values = scores.numpy()
+    top = values.max()
+    if top == float("-inf"):
+        raise nothing_left()
+    # A margin for the rounding of float32; what it adds is real, and whoever calls this filters exactly.
+    ids = np.flatnonzero(values >= top - np.float32(span * temperature * (1 + 1e-5)))
+    logits = values[ids].astype(np.float64)
+    order = np.argsort(-logits, kind="stable")
+    logits = (logits[order] - float(top)) / temperature
+    return Candidates(torch.from_numpy(ids[order]), torch.from_numpy(logits))
+
+
+def _mass(scores: Tensor, temperature: float) -> float:
+    """The sum of all exponentials, that of the likeliest being 1."""
+    values = scores.numpy().astype(np.float64)
+    with np.errstate(over="ignore"):  # a temperature near 0 sends the unlikely to minus infinity
+        return float(np.exp((values - values.max()) / temperature).sum())
+
+
 def _nucleus(scores: Tensor, sampling: Sampling) -> Candidates | None:
-    """What temperature and top_p leave, if the HEAD likeliest tokens are enough to tell."""
-    head = _ranked(scores, HEAD)
-    logits = head.logits / sampling.temperature
-    probabilities = (logits - (scores.double() / sampling.temperature).logsumexp(0)).exp()
+    """What temperature and top_p leave, if the likeliest tokens are enough to tell."""
+    head = _head(scores, sampling.temperature, SPAN)
+    probabilities = head.logits.exp() / _mass(scores, sampling.temperature)
     kept = probabilities.cumsum(0) - probabilities < sampling.top_p
-    return None if bool(kept.all()) else Candidates(head.ids[kept], logits[kept])
+    return None if bool(kept.all()) else head.keep(kept)
+
+
+def _drawn_plainly(scores: Tensor, sampling: Sampling, uniform: float) -> int | None:
+    """The token of a draw from all tokens, where it is one of the likeliest: the others need not be sorted."""
+    if sampling.top_k or sampling.top_p < 1 or sampling.min_p > 0 or sampling.typical_p < 1:
+        return None
+    head = _head(scores, sampling.temperature, SPAN)
+    cumulated = head.logits.exp().cumsum(0).numpy()
+    place = int(np.searchsorted(cumulated, uniform * _mass(scores, sampling.temperature), side="right"))
+    return int(head.ids[place]) if place < len(cumulated) else None
 
 
 def _draw(candidates: Candidates, uniform: float, stages: list[Stage] | None) -> tuple[int, Trace | None]:
