@@ -7,6 +7,7 @@
 namespace paddock {
 namespace PADDOCK_VARIANT {
 
+constexpr int NF4_TILES = MOST_ROWS >= 12 ? 8 : 4;  // at once for a single row
 constexpr int64_t NF4_PIECE = 512;  // inputs of 12 rows that the first-level cache holds
 
 // A piece of R rows, padded with zeros to whole groups. Rows do not lie a power of two apart: they would fall into the same
@@ -24,27 +25,26 @@ template <int R> struct FloatPanel {
 
 // R rows by T tiles that follow each other; for few rows several tiles give the processor independent sums to work on.
 template <int R, int T> struct MicroNF4 {
-    template <int N> static PADDOCK_MEMBER void input(const Levels& levels, const Codes (&lines)[T], const FloatPanel<R>& panel, int64_t at, Floats (&sums)[T][R]) {
+    template <int N> static PADDOCK_MEMBER void input(const Levels& levels, const uint8_t* lines, int64_t tile_bytes, const FloatPanel<R>& panel, int64_t at, Floats (&sums)[T][R]) {
         PADDOCK_UNROLL
         for (int t = 0; t < T; t++) {
-            const Floats weights = level<N>(levels, lines[t]);
+            const Floats weights = level<N>(levels, lines + t * tile_bytes);
             PADDOCK_UNROLL
             for (int r = 0; r < R; r++) sums[t][r] = fma(weights, broadcast(panel.x[r][at + N]), sums[t][r]);
         }
     }
 
-    static PADDOCK_MEMBER void eight(const Levels& levels, const uint8_t* tiles, int64_t tile_bytes, const FloatPanel<R>& panel, int64_t at, Floats (&sums)[T][R]) {
-        Codes lines[T];
-        PADDOCK_UNROLL
-        for (int t = 0; t < T; t++) lines[t] = load_codes(tiles + t * tile_bytes);
-        input<0>(levels, lines, panel, at, sums);
-        input<1>(levels, lines, panel, at, sums);
-        input<2>(levels, lines, panel, at, sums);
-        input<3>(levels, lines, panel, at, sums);
-        input<4>(levels, lines, panel, at, sums);
-        input<5>(levels, lines, panel, at, sums);
-        input<6>(levels, lines, panel, at, sums);
-        input<7>(levels, lines, panel, at, sums);
+    static PADDOCK_MEMBER void eight(const Levels& levels, const uint8_t* lines, int64_t tile_bytes, const FloatPanel<R>& panel, int64_t at, Floats (&sums)[T][R]) {
+        if constexpr (R <= FEW_ROWS)
+            for (int t = 0; t < T; t++) __builtin_prefetch(lines + t * tile_bytes + PREFETCH_AHEAD / T);
+        input<0>(levels, lines, tile_bytes, panel, at, sums);
+        input<1>(levels, lines, tile_bytes, panel, at, sums);
+        input<2>(levels, lines, tile_bytes, panel, at, sums);
+        input<3>(levels, lines, tile_bytes, panel, at, sums);
+        input<4>(levels, lines, tile_bytes, panel, at, sums);
+        input<5>(levels, lines, tile_bytes, panel, at, sums);
+        input<6>(levels, lines, tile_bytes, panel, at, sums);
+        input<7>(levels, lines, tile_bytes, panel, at, sums);
     }
 
     // The `count` inputs in the panel, whose weights begin at `tiles`; out: (T, R, 16), read and written.
@@ -97,7 +97,7 @@ static void linear_nf4(const Weight& w, const Rows& x, int64_t rows, int64_t fir
         if constexpr (MOST_ROWS >= 12)
             for (; row + 12 <= rows; row += 12) band_nf4<12, 1>(task, row, tile, end);
         for (; row + 4 <= rows; row += 4) band_nf4<4, 1>(task, row, tile, end);
-        for (; row < rows; row++) band_nf4<1, 4>(task, row, tile, end);
+        for (; row < rows; row++) band_nf4<1, NF4_TILES>(task, row, tile, end);
     }
 }
 

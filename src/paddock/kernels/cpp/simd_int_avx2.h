@@ -126,7 +126,8 @@ template <int N> PADDOCK_INLINE __m256 eight_levels(Levels levels, __m256i codes
     return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(fourth_bit));
 }
 // Level of nibble N of every lane's four bytes.
-template <int N> PADDOCK_INLINE Floats level(Levels levels, Codes codes) {
+template <int N> PADDOCK_INLINE Floats level(Levels levels, const uint8_t* line) {
+    const Codes codes = load_codes(line);
     return {eight_levels<N>(levels, codes.low), eight_levels<N>(levels, codes.high)};
 }
 

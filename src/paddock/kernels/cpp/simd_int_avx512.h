@@ -67,9 +67,11 @@ struct Levels {
 };
 
 PADDOCK_INLINE Levels load_levels(const float* sixteen) { return {_mm512_loadu_ps(sixteen)}; }
-// Level of nibble N of every lane's four bytes.
-template <int N> PADDOCK_INLINE Floats level(Levels levels, Codes codes) {
-    return {_mm512_permutexvar_ps(_mm512_srli_epi32(codes.v, 4 * N), levels.table)};
+// Level of nibble N of every lane's four bytes. The index is a lane's lowest four bits: to read from another byte on costs
+// less than to shift by one. Up to 3 bytes after the line are read; scales lie there.
+template <int N> PADDOCK_INLINE Floats level(Levels levels, const uint8_t* line) {
+    const __m512i codes = _mm512_loadu_si512(line + N / 2);
+    return {_mm512_permutexvar_ps(N % 2 ? _mm512_srli_epi32(codes, 4) : codes, levels.table)};
 }
 
 // One group of 32 activations to codes: writes 32 codes, the scale, and two sums of 16.

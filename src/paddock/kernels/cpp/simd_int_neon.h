@@ -87,7 +87,8 @@ PADDOCK_INLINE Levels load_levels(const float* sixteen) {
     return {{{vld1q_u8(bytes), vld1q_u8(bytes + 16), vld1q_u8(bytes + 32), vld1q_u8(bytes + 48)}}};
 }
 // Level of nibble N of every lane's four bytes.
-template <int N> PADDOCK_INLINE Floats level(const Levels& levels, const Codes& codes) {
+template <int N> PADDOCK_INLINE Floats level(const Levels& levels, const uint8_t* line) {
+    const Codes codes = load_codes(line);
     Floats result;
     for (int i = 0; i < 4; i++) {
         // Bytes 4 n .. 4 n + 3 of the table for index n.

@@ -120,11 +120,9 @@ struct Levels {
 
 PADDOCK_INLINE Levels load_levels(const float* sixteen) { return {sixteen}; }
 // Level of nibble N of every lane's four bytes.
-template <int N> PADDOCK_INLINE Floats level(Levels levels, const Codes& codes) {
-    uint8_t bytes[64];
-    memcpy(bytes, &codes, sizeof bytes);
+template <int N> PADDOCK_INLINE Floats level(Levels levels, const uint8_t* line) {
     float x[LANES];
-    for (int i = 0; i < LANES; i++) x[i] = levels.table[bytes[4 * i + N / 2] >> N % 2 * 4 & 15];
+    for (int i = 0; i < LANES; i++) x[i] = levels.table[line[4 * i + N / 2] >> N % 2 * 4 & 15];
     return load(x);
 }
 
