@@ -200,7 +200,7 @@ def test_a_vocabulary_that_the_format_cannot_hold_is_said(
 @pytest.mark.parametrize(
     ("target", "options", "code", "said"),
     [
-        ("x.gguf", [], 3, "GGUF"),
+        ("x.gguf", ["--version", "1"], 2, "shape llama2.c files"),
         ("x.bin", ["--version", "7"], 2, "version 7"),
         ("x.bin", ["--version", "2", "--group-size", "1"], 2, "group size"),
         ("x", ["--dtype", "int3"], 2, "int3"),
