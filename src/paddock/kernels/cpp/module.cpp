@@ -40,6 +40,7 @@ void check_threads(int64_t count) {
 }  // namespace
 
 NB_MODULE(_native, module) {
+    nb::set_leak_warnings(false);  // models that live until the process ends are no news to a user
     module.doc() = "Native kernels for this machine's processor. Use paddock.kernels.native.";
     module.def("variants", &names, "Names of the variants that this machine can run, best last.");
     module.def("built", &built_variants, "Names of the variants in this build, those this machine cannot run included.");
