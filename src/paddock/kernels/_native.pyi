@@ -1,7 +1,7 @@
 """What native.library() gives: arrays are NumPy's (or any that DLPack knows), contiguous, of the type named.
 
-Wrong types, shapes, layouts and ranges are ValueErrors. `Program` and `Cache` are what `record.py` notes a model's forward
-in; program.h describes them.
+Wrong types, shapes, layouts and ranges are ValueErrors. `Program` and `Cache` are what `record.py` notes a forward in;
+program.h describes them.
 """
 
 from typing import Any
