@@ -197,7 +197,8 @@ int main() {
     uint8_t* data = room(bytes);
     const double one = read_rate(data, bytes, 1), two = read_rate(data, bytes, 2);
     std::free(data);
-    const double floats = register_rate<kernels::StepF32>(), pairs = register_rate<kernels::StepPairs>();
+    const double floats = register_rate<kernels::StepF32>();
+    const double pairs = kernels::WIDENED<kernels::StepPairs> ? floats : register_rate<kernels::StepPairs>();
     std::printf("reading: %.1f GB/s one thread, %.1f two; registers: %.1f GFLOP/s float, %.1f bfloat16 pairs\n", one / 1e9, two / 1e9, 2 * floats / 1e9, 2 * pairs / 1e9);
     bench_linear(Format::F32, "f32", floats, one, two);
     bench_linear(Format::F16, "f16", floats, one, two);

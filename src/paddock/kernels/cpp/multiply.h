@@ -62,19 +62,19 @@ struct StepPairs {
 struct StepPairs {
     using Input = float;
     static constexpr int64_t INPUTS = 2, BYTES = 4;
-    Floats even, odd;
-    static PADDOCK_FORCED StepPairs at(const uint8_t* p) {
-        const uint16_t* pairs = reinterpret_cast<const uint16_t*>(p);
-        return {firsts(pairs), seconds(pairs)};
-    }
-    PADDOCK_FORCED Floats onto(Floats sum, const float* x) const {
-        return fma(odd, broadcast(x[1]), fma(even, broadcast(x[0]), sum));
-    }
+    Floats weights;
+    static PADDOCK_FORCED StepPairs at(const uint8_t* p) { return {firsts(reinterpret_cast<const uint16_t*>(p))}; }
+    static PADDOCK_FORCED StepPairs second(const uint8_t* p) { return {seconds(reinterpret_cast<const uint16_t*>(p))}; }
+    PADDOCK_FORCED Floats onto(Floats sum, const float* x) const { return fma(weights, broadcast(*x), sum); }
 };
 #endif
 
-// How many rows and tiles fill the registers; the one row of decoding takes more tiles, for
-// enough chains in flight.
+// Whether a step has two halves, one input each.
+template <class Step>
+constexpr bool WIDENED = Step::INPUTS == 2 && sizeof(typename Step::Input) == 4;
+
+// How many rows and tiles fill the registers; the one row of decoding takes more tiles, for enough
+// chains in flight.
 #if defined(PADDOCK_FLOATS_AVX512)
 constexpr int ROWS = 6, TILES = 4, TILES_OF_ONE = 4;
 #elif defined(PADDOCK_FLOATS_AVX2)
@@ -84,6 +84,16 @@ constexpr int ROWS = 6, TILES = 1, TILES_OF_ONE = 4;
 #else
 constexpr int ROWS = 2, TILES = 1, TILES_OF_ONE = 2;
 #endif
+
+// sums[r][t] += step[t] times the input of row r at x[r] + i.
+template <class Step, int R, int T>
+PADDOCK_INLINE void meet(Floats (&sums)[R][T], const Step (&step)[T], const typename Step::Input* const (&x)[R], int64_t i) {
+    PADDOCK_UNROLL
+    for (int r = 0; r < R; r++) {
+        PADDOCK_UNROLL
+        for (int t = 0; t < T; t++) sums[r][t] = step[t].onto(sums[r][t], x[r] + i);
+    }
+}
 
 // sums[r][t] += sum over steps of tile[t]'s vector (stride bytes apart) times x[r]'s inputs. FETCH: what lies at ahead[t]
 // is brought into the second-level cache at the same pace.
@@ -97,10 +107,12 @@ PADDOCK_INLINE void multiply(Floats (&sums)[R][T], const uint8_t* const (&tile)[
             if (FETCH) __builtin_prefetch(ahead[t] + i * stride, 0, 2);
             step[t] = Step::at(tile[t] + i * stride);
         }
-        PADDOCK_UNROLL
-        for (int r = 0; r < R; r++) {
+        meet(sums, step, x, i * Step::INPUTS);
+        if constexpr (WIDENED<Step>) {
+            // After all rows met the firsts: both at once would not fit the registers of AVX2.
             PADDOCK_UNROLL
-            for (int t = 0; t < T; t++) sums[r][t] = step[t].onto(sums[r][t], x[r] + i * Step::INPUTS);
+            for (int t = 0; t < T; t++) step[t] = Step::second(tile[t] + i * stride);
+            meet(sums, step, x, i * Step::INPUTS + 1);
         }
     }
 }
