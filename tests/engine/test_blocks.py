@@ -146,6 +146,14 @@ def test_the_longest_unused_goes_first_and_a_beginning_outlives_its_ends() -> No
     assert len(manager.open([*new, 0], 32, "").blocks) == 0
 
 
+def test_half_a_granule_is_not_found() -> None:
+    manager = BlockManager(4, 2 * BLOCK)
+    text = list(range(64))
+    manager.close(filled(manager, text))
+    manager.grow(manager.open([], 0, None), 1)  # takes the last of the four
+    assert len(manager.open([*text, 0], 64, "").blocks) == 2
+
+
 def test_what_failed_is_not_kept() -> None:
     manager = BlockManager(8)
     text = [5] * 48

@@ -70,6 +70,20 @@ def test_with_guesses(alone: Callable[[str], Alone], name: str) -> None:
         assert engine.stats.accepted > 0
 
 
+@pytest.mark.parametrize("name", WRITES_ON)
+def test_a_conversation_that_goes_on(alone: Callable[[str], Alone], name: str) -> None:
+    """What was written before is found where the runner allows it, also what guesses wrote, and changes nothing."""
+    model, asked, expected = alone(name)
+    for make in (lambda: None, lambda: Lookup(3)):
+        engine, cold = engine_for(model), engine_for(model, prefix_cache=False)
+        for request, events in list(zip(asked, expected, strict=True))[:6]:
+            together(engine, [request], make)
+            said = (*request.prompt, *(event.token for event in events), 9, 11)
+            longer = Request(said, 16, Sampling(temperature=0), logprobs=2)
+            assert together(engine, [longer]) == together(cold, [longer])
+            assert engine.runner.chunk is not None or engine.stats.reused > 0
+
+
 PROMPTS = [
     f"{start} {who}"
     for start in ("Once upon a time", "The cat and", "Tom said to", "In the garden", "One day", "Lily saw")

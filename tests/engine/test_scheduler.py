@@ -62,9 +62,9 @@ class Load:
         right = 0
         while right < part.proposed and s.proposed[right] == chosen[right]:
             right += 1
-        self.scheduler.commit(s, part.size + right)
         s.proposed = ()
         s.tokens += chosen[: right + 1]
+        self.scheduler.commit(s, part.size + right)
         if len(s.tokens) > s.limit:
             del s.tokens[s.limit + 1 :]
             self.scheduler.remove(s)
@@ -106,7 +106,14 @@ def test_every_load_finishes_with_what_each_gets_alone(data: st.DataObject) -> N
     cut = data.draw(st.booleans()) or chunk is not None
     most = data.draw(st.integers(1, 6))
     budget = data.draw(st.integers(most + 1, 80))
-    load = Load(data.draw(st.integers(6, 30)), budget=budget, most=most, cut=cut, chunk=chunk)
+    load = Load(
+        data.draw(st.integers(6, 30)),
+        budget=budget,
+        most=most,
+        cut=cut,
+        chunk=chunk,
+        share_written=data.draw(st.booleans()),
+    )
     expected = {}
     for _ in range(data.draw(st.integers(1, 10))):
         for _ in range(data.draw(st.integers(0, 12))):
@@ -233,13 +240,15 @@ def test_the_second_of_two_equal_prompts_reads_only_its_end() -> None:
     assert alone.reused == 0
 
 
-def test_written_tokens_are_not_shared() -> None:
-    load = Load(100)
-    first = load.add([1] * 20, 60)
+@pytest.mark.parametrize("share_written", [False, True])
+def test_written_tokens_are_shared_on_request(share_written: bool) -> None:
+    load = Load(100, share_written=share_written)
+    first = load.add([1] * 20, 61)
     load.run()
-    second = load.add(first.tokens, 2)
+    second = load.add([*first.tokens, 7, 8], 2)
     load.run()
-    assert second.reused == 16
+    assert second.reused == (80 if share_written else 16)
+    assert second.tokens[-2:] == written([*first.tokens, 7, 8], 2)
 
 
 def test_what_is_paused_gives_way() -> None:

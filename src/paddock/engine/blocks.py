@@ -5,10 +5,10 @@
     nobody        cached {3: ...}         kept for whoever begins like that; the longest unused goes first
                   free   [5, 6, ...]      free + used + cached = all
 
-Only full blocks of a prompt are ever shared, after they were computed, so a shared block is never written. What was
-written by the model is not: a token read as part of a prompt and one decoded may differ in their last bit, and a cache
-must not change an answer. A block is found by the block before it and its own tokens, compared in full (no hash that
-could be guessed or collide); the first block's predecessor is a salt, so that requests may keep to themselves.
+Only full blocks are ever shared, after they were computed, so a shared block is never written. Blocks of what the model
+wrote are shared only on request: a token read as part of a prompt and one decoded may differ in their last bit, and a
+cache must not change an answer. A block is found by the block before it and its own tokens, compared in full (no hash
+that could be guessed or collide); the first block's predecessor is a salt, so that requests may keep to themselves.
 
 No tensors here: the numbers mean places in whatever storage the runner has.
 """
@@ -28,8 +28,8 @@ def blocks_for(tokens: int) -> int:
 
 
 class Table:
-    """The blocks of one sequence, in order. The first `known` of them hold prompt tokens others may find; `tip` is
-    how the next block is known: its predecessor, or the salt; None where nothing is shared."""
+    """The blocks of one sequence, in order. The first `known` of them can be found by others; `tip` is how the next
+    block is known: its predecessor, or the salt; None where nothing is shared."""
 
     __slots__ = ("blocks", "known", "tip")
 
@@ -105,7 +105,7 @@ class BlockManager:
         return True
 
     def publish(self, table: Table, tokens: Sequence[int], computed: int) -> None:
-        """Lets others find the first `computed` of `tokens`, prompt tokens whose keys and values are in the table."""
+        """Lets others find the first `computed` of `tokens`, whose keys and values are in the table."""
         if table.tip is None:
             return
         for index in range(table.known, computed // self.granule * self.granule // BLOCK):

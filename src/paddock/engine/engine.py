@@ -97,7 +97,9 @@ class Engine:
     """Answers requests with one model, through `runner`.
 
     budget: tokens of a step. sequences: requests running at once; more wait. prefix_cache: keep the beginnings of
-    prompts for later requests. Results do not depend on any of them where the runner's do not depend on the batch.
+    prompts for later requests; share_written: and what was written, for a conversation that goes on, which needs a
+    runner that computes a token to the same bits decoded and read. Results depend on none of these where the runner's
+    do not depend on the batch.
     """
 
     def __init__(
@@ -108,12 +110,13 @@ class Engine:
         budget: int = 512,
         sequences: int = 64,
         prefix_cache: bool = True,
+        share_written: bool = False,
     ) -> None:
         self.runner, self.architecture = runner, architecture
         self.shares = prefix_cache and architecture.can_share_prefix
         self._scaled = scales_with_length(architecture)
         cut = architecture.can_cut_prompt
-        self.scheduler = Scheduler(self._blocks(), budget, sequences, cut, runner.chunk)
+        self.scheduler = Scheduler(self._blocks(), budget, sequences, cut, runner.chunk, share_written)
         self._tasks: dict[int, Task] = {}
         self._speculating: dict[int, Task] = {}
         self._arrived: deque[Task] = deque()
@@ -288,8 +291,8 @@ class Engine:
             events.append(event)
             if event.finish_reason is not None or place == len(proposed) or proposed[place] != event.token:
                 break
-        self.scheduler.commit(sequence, part.size + len(events) - 1)
         sequence.tokens += [event.token for event in events]
+        self.scheduler.commit(sequence, part.size + len(events) - 1)
         if proposed:
             right = sum(event.token == guess for event, guess in zip(events, proposed, strict=False))
             task.proposed += len(proposed)

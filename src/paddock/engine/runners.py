@@ -32,4 +32,6 @@ def runner_for(model: Transformer, sequences: int = SEQUENCES, blocks: int | Non
 
 def engine_for(model: Transformer, *, blocks: int | None = None, sequences: int = SEQUENCES, **options: Any) -> Engine:
     """An engine of its own for `model`. `options` are those of Engine."""
-    return Engine(runner_for(model, sequences, blocks), model.architecture, sequences=sequences, **options)
+    runner = runner_for(model, sequences, blocks)
+    options = {"share_written": isinstance(runner, NativeRunner), **options}
+    return Engine(runner, model.architecture, sequences=sequences, **options)

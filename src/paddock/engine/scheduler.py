@@ -65,15 +65,23 @@ class Slice(NamedTuple):
 class Scheduler:
     """budget: tokens of a step (an uncut prompt may take more). most: sequences running at once.
 
-    cut: whether prompts may be read in pieces; pieces end at multiples of `chunk` where one is given.
+    cut: whether prompts may be read in pieces; pieces end at multiples of `chunk` where one is given. share_written:
+    later prompts may find what was written too, not only what was read.
     """
 
     def __init__(
-        self, blocks: BlockManager, budget: int = 512, most: int = 64, cut: bool = True, chunk: int | None = None
+        self,
+        blocks: BlockManager,
+        budget: int = 512,
+        most: int = 64,
+        cut: bool = True,
+        chunk: int | None = None,
+        share_written: bool = False,
     ) -> None:
         if not 0 < most < budget:
             raise UsageError(f"{most} sequences share {budget} tokens of a step", expected="more tokens than sequences")
         self.blocks, self.budget, self.most, self.cut, self.chunk = blocks, budget, most, cut, chunk
+        self.share_written = share_written
         self.running: list[Sequence] = []
         self.waiting: list[Sequence] = []  # by rank
         self.parked: set[Sequence] = set()  # preempted, and nobody asks for them
@@ -127,11 +135,12 @@ class Scheduler:
         return slices
 
     def commit(self, sequence: Sequence, computed: int) -> None:
-        """`computed` more tokens have their keys and values. Call it before what was written is appended."""
+        """`computed` more tokens have their keys and values; what was written is in `tokens` already."""
         sequence.computed += computed
         table = sequence.table
-        if table is not None and table.known * BLOCK < sequence.prompt:
-            self.blocks.publish(table, sequence.tokens, min(sequence.computed, sequence.prompt))
+        end = sequence.computed if self.share_written else min(sequence.computed, sequence.prompt)
+        if table is not None and (table.known + 1) * BLOCK <= end:
+            self.blocks.publish(table, sequence.tokens, end)
 
     def _writing(self) -> list[Slice]:
         slices: list[Slice] = []
@@ -206,7 +215,8 @@ class Scheduler:
         """The first in rank begins, with blocks for all the tokens it has; none does if they are not there."""
         sequence = self.waiting[0]
         prompt, tokens = sequence.prompt, sequence.tokens
-        table = self.blocks.open(tokens, min(prompt, len(tokens) - 1), sequence.salt)
+        most = len(tokens) - 1 if self.share_written else min(prompt, len(tokens) - 1)
+        table = self.blocks.open(tokens, most, sequence.salt)
         # Those that write need a block each before long: whoever came now would be the first to give way.
         growing = sum(other is not sequence for other in self.running)
         lacking = blocks_for(len(tokens)) - len(table.blocks)
