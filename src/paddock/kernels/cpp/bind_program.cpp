@@ -12,6 +12,7 @@
 #include <stdexcept>
 
 #include "program.h"
+#include "unlocked.h"
 
 namespace nb = nanobind;
 
@@ -226,7 +227,7 @@ void run(Program& program, const Ints& ids, const Ints& positions, const Spans& 
     check_batch(program, ids, positions, spans, tables, wanted, out);
     const BatchView batch{static_cast<int64_t>(ids.size()), ids.data(), positions.data(), static_cast<int64_t>(spans.shape(0)), spans.data(),
                           tables.data(), static_cast<int64_t>(tables.shape(1)), static_cast<int64_t>(wanted.size()), wanted.data()};
-    nb::gil_scoped_release released;
+    Unlocked unlocked;
     program.run(batch, out.data());
 }
 
@@ -236,7 +237,7 @@ void bind_program(nb::module_& module) {
     module.def("finite_scales", [](const std::string& format, const Bytes& blocks) {
         const FormatFacts* found = format_named(format.c_str());
         require(found != nullptr, "no such format");
-        nb::gil_scoped_release released;
+        Unlocked unlocked;
         return finite_scales(found->format, blocks.data(), static_cast<int64_t>(blocks.size()));
     });
 

@@ -23,12 +23,15 @@ template <Format FORMAT, int R> struct Panel {
     static constexpr int SHIFT = F::ZERO ? 0 : F::LAYOUT.offset - Dot<F::BITS>::BIAS;
     static constexpr bool SUM = F::MINIMUM || F::ZERO;
     static constexpr int64_t ROW_BYTES = GROUP + 4 + F::SUBS * (4 * (SHIFT != 0) + 4 * SUM);  // of a group
-    static constexpr int64_t GROUPS = PANEL_BYTES / (R * ROW_BYTES) / SPAN_GROUPS * SPAN_GROUPS;
+    // Every row of every array begins at a multiple of 64 bytes. Not for speed alone: where a loop over a row has to be
+    // peeled to become aligned, gcc 12 takes the rest of a short one to be so too, and stores to what is not.
+    static constexpr int64_t WHOLE = SPAN_GROUPS > LANES ? SPAN_GROUPS : LANES;
+    static constexpr int64_t GROUPS = PANEL_BYTES / (R * ROW_BYTES) / WHOLE * WHOLE;
     static constexpr int64_t PARTS = GROUPS * F::SUBS;
-    int8_t codes[GROUPS][R][GROUP];
-    float scale[R][GROUPS];
-    int32_t start[SHIFT != 0 ? R : 1][SHIFT != 0 ? PARTS : 1];  // -SHIFT * sum
-    float sum[SUM ? R : 1][SUM ? PARTS : 1];                    // scale * sum; for zero points -sum
+    alignas(LINE) int8_t codes[GROUPS][R][GROUP];
+    alignas(LINE) float scale[R][GROUPS];
+    alignas(LINE) int32_t start[SHIFT != 0 ? R : 1][SHIFT != 0 ? PARTS : 1];  // -SHIFT * sum
+    alignas(LINE) float sum[SUM ? R : 1][SUM ? PARTS : 1];                    // scale * sum; for zero points -sum
 
     void take_row(int r, const int8_t* from, const float* scales, const int32_t* sums, int64_t groups) {
         for (int64_t g = 0; g < groups; g++) memcpy(codes[g][r], from + g * GROUP, GROUP);
