@@ -345,6 +345,7 @@ int main(int count, char** arguments) {
         }
         if (failures != before) printf("%s failed\n", f.name);
     }
+    test_linear(FORMATS[0], 37, 3328, 27);
     test_linear(FORMATS[1], 20, 4096, 150);
     if (count > 1) compare_with_files(arguments[1]);
     print_hash();

@@ -1,4 +1,5 @@
 // Published matrices into tiles (layout.h). Compiled once, for any machine.
+#undef PADDOCK_VARIANT  // whichever a test was compiled for
 #define PADDOCK_VARIANT packing
 #include "pack_dense.h"
 
