@@ -12,6 +12,7 @@ from random_models import CONFIGS, WRITES_ON, plain, random_model, requests, tog
 from paddock.engine.engine import Engine
 from paddock.engine.generate import Generation
 from paddock.engine.request import Request
+from paddock.engine.runner import Rows
 from paddock.engine.sampling import Sampling
 from paddock.engine.speculative import Draft, Lookup
 from paddock.engine.torch_runner import TorchRunner
@@ -135,3 +136,10 @@ def test_what_an_architecture_cannot_read_is_refused_alone(models: Callable[[str
     assert good.completion().ids
     with pytest.raises(ContextLengthError, match="256"):
         Generation(torch_engine(models("gpt2")), Request((5, 9), 255))
+
+
+def test_a_text_begun_again_reads_its_source_again(models: Callable[[str], Transformer]) -> None:
+    one, two = (Rows(1, (0,), 0, [0], 1, 1, 9, source) for source in ((5, 6, 7), (9, 3)))
+    runner, fresh = (TorchRunner(models("t5"), 4) for _ in range(2))
+    runner.run([one])
+    assert torch.equal(runner.run([two]), fresh.run([two]))
