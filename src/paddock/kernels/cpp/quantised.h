@@ -17,9 +17,8 @@ constexpr int64_t BAND_TILES = 32;
 constexpr int FEW_ROWS = 4;
 
 // A piece of R rows as the micro-kernel reads it: everything at fixed distances from one pointer, rows side by side (rows
-// that lie a power of two apart would fall into the same few sets of the cache). Aligned by us: gcc 12 at -O3 writes to its
-// inner arrays as if it were, and then shares its place on the stack with one that is not.
-template <Format FORMAT, int R> struct alignas(64) Panel {
+// that lie a power of two apart would fall into the same few sets of the cache).
+template <Format FORMAT, int R> struct Panel {
     using F = Of<FORMAT>;
     static constexpr int SHIFT = F::ZERO ? 0 : F::LAYOUT.offset - Dot<F::BITS>::BIAS;
     static constexpr bool SUM = F::MINIMUM || F::ZERO;

@@ -12,8 +12,8 @@ constexpr int64_t NF4_PIECE = 512;  // inputs of 12 rows that the first-level ca
 
 // A piece of R rows, padded with zeros to whole groups. Rows do not lie a power of two apart: they would fall into the same
 // few sets of the cache.
-template <int R> struct alignas(64) FloatPanel {
-    float x[R][NF4_PIECE + 16];
+template <int R> struct FloatPanel {
+    alignas(LINE) float x[R][NF4_PIECE + 16];
 
     void take(const Rows& from, int64_t row, int64_t first, int64_t count) {
         for (int r = 0; r < R; r++) {
