@@ -24,25 +24,25 @@ uint32_t word(const uint8_t* p) {
 
 void put_word(uint8_t* line, int64_t lane, uint32_t value) { memcpy(line + lane * 4, &value, 4); }
 
-// Bits [from, from + bits) of the 32 codes of one lane's group as a plane (layout.h: lines of 8 / bits steps each).
-void write_plane(const uint8_t* codes, int64_t lane, int bits, int from, uint8_t* lines) {
-    const int steps = 8 / bits;
-    const uint32_t mask = 0x01010101u * ((1u << bits) - 1);
-    for (int line = 0; line < bits; line++) {
+// Bits [FROM, FROM + BITS) of the 32 codes of one lane's group as a plane (layout.h: lines of 8 / BITS steps each).
+template <int BITS, int FROM> void write_plane(const uint8_t* codes, int64_t lane, uint8_t* lines) {
+    constexpr int STEPS = 8 / BITS;
+    constexpr uint32_t MASK = 0x01010101u * ((1u << BITS) - 1);
+    for (int line = 0; line < BITS; line++) {
         uint32_t value = 0;
-        for (int k = 0; k < steps; k++) value |= (word(codes + (line * steps + k) * 4) >> from & mask) << k * bits;
+        for (int k = 0; k < STEPS; k++) value |= (word(codes + (line * STEPS + k) * 4) >> FROM & MASK) << k * BITS;
         put_word(lines + line * LINE, lane, value);
     }
 }
 
 void write_codes(Planes planes, const uint8_t* codes, int64_t lane, uint8_t* lines) {
     switch (planes) {
-    case Planes::Bytes: return write_plane(codes, lane, 8, 0, lines);
-    case Planes::Nibbles: return write_plane(codes, lane, 4, 0, lines);
-    case Planes::NibblesTwos: write_plane(codes, lane, 4, 0, lines); return write_plane(codes, lane, 2, 4, lines + 4 * LINE);
-    case Planes::NibblesBits: write_plane(codes, lane, 4, 0, lines); return write_plane(codes, lane, 1, 4, lines + 4 * LINE);
-    case Planes::Twos: return write_plane(codes, lane, 2, 0, lines);
-    case Planes::TwosBits: write_plane(codes, lane, 2, 0, lines); return write_plane(codes, lane, 1, 2, lines + 2 * LINE);
+    case Planes::Bytes: return write_plane<8, 0>(codes, lane, lines);
+    case Planes::Nibbles: return write_plane<4, 0>(codes, lane, lines);
+    case Planes::NibblesTwos: write_plane<4, 0>(codes, lane, lines); return write_plane<2, 4>(codes, lane, lines + 4 * LINE);
+    case Planes::NibblesBits: write_plane<4, 0>(codes, lane, lines); return write_plane<1, 4>(codes, lane, lines + 4 * LINE);
+    case Planes::Twos: return write_plane<2, 0>(codes, lane, lines);
+    case Planes::TwosBits: write_plane<2, 0>(codes, lane, lines); return write_plane<1, 2>(codes, lane, lines + 2 * LINE);
     }
 }
 

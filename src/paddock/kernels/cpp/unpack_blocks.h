@@ -18,9 +18,17 @@ struct RowSpan {
 // `bytes` bytes, each of several fields of BITS bits. Within each run of RUN bytes the lowest fields of all bytes come
 // first, then the next lowest of all, and so on. Each is moved up by `shift` and joined to what is there.
 template <int BITS, int RUN> static void join_fields(const uint8_t* in, int bytes, int shift, uint8_t* out) {
+    constexpr int STEP = RUN % 4 == 0 ? 4 : 1;  // bytes at a time: none has bits that reach the next
+    constexpr uint32_t MASK = 0x01010101u * ((1 << BITS) - 1);
     for (int run = 0; run < bytes; run += RUN)
         for (int k = 0; k < 8 / BITS; k++)
-            for (int b = 0; b < RUN; b++, out++) *out = uint8_t(*out | (in[run + b] >> k * BITS & ((1 << BITS) - 1)) << shift);
+            for (int b = 0; b < RUN; b += STEP, out += STEP) {
+                uint32_t fields = 0, joined = 0;
+                memcpy(&fields, in + run + b, STEP);
+                memcpy(&joined, out, STEP);
+                joined |= (fields >> k * BITS & MASK) << shift;
+                memcpy(out, &joined, STEP);
+            }
 }
 
 // A block of 32: float16 scale, perhaps float16 minimum, perhaps 32 fifth bits, and nibbles.
@@ -34,7 +42,13 @@ template <bool MINIMUM, bool FIFTH> static void unpack_nibbles(const uint8_t* bl
 
 static void unpack_q8_0(const uint8_t* block, int64_t group, RowSpan& to) {
     memcpy(to.beside[group], block, 2);
-    for (int i = 0; i < GROUP; i++) to.codes[group * GROUP + i] = block[2 + i] ^ 0x80;
+    uint8_t* codes = to.codes + group * GROUP;
+    for (int i = 0; i < GROUP; i += 8) {
+        uint64_t eight;
+        memcpy(&eight, block + 2 + i, 8);
+        eight ^= 0x8080808080808080u;
+        memcpy(codes + i, &eight, 8);
+    }
 }
 
 // Eight scales and eight minima of 6 bits in 12 bytes. Bytes 0-3 and 4-7 hold the first four of each in their low six
