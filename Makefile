@@ -49,8 +49,8 @@ demo: $(VENV)/.compiled     ## tell a story from the bundled model
 	@$(BIN)/paddock demo
 
 check: $(VENV)/.installed-dev $(VENV)/.compiled   ## style, lint, types
-	@$(BIN)/ruff check src tests
-	@$(BIN)/ruff format --check src tests
+	@$(BIN)/ruff check src tests benchmarks
+	@$(BIN)/ruff format --check src tests benchmarks
 	@$(BIN)/mypy
 
 test: check                 ## everything quick: style, types, tests
