@@ -11,6 +11,7 @@ from family_subjects import Subject, subject_of
 from family_table import ROWS
 from oracle_table import ORACLE_ROWS
 
+import paddock
 from paddock.engine.native_runner import NativeRunner
 from paddock.engine.runner import Rows
 from paddock.kernels.native import library
@@ -68,3 +69,20 @@ def test_a_bfloat16_model_is_near_the_reference(tmp_path: Path) -> None:
     ids = subject.inputs.ids[0].tolist()
     found = runner.run([Rows(1, ids, 0, list(range(8)), len(ids), len(ids), len(ids))])
     assert distance([found], [subject.expected()[0][0]]) <= 2e-2
+
+
+@pytest.mark.parametrize("kind", ["q8_0", "q6_k", "q5_1", "q4_1", "q4_0", "bfloat16", "float16"])
+def test_any_weights_give_the_same_bits_in_any_pieces(kind: str) -> None:
+    """What a prompt's token and a written one leave in the cache is the same, so both may be shared."""
+    if library() is None:
+        pytest.skip("no native kernels in this build")
+    model = paddock.load(dtype=kind) if kind in ("bfloat16", "float16") else paddock.load(quantize=kind)
+    runner = NativeRunner(model.model, 64)
+    ids = [1 + 7 * i % 500 for i in range(70)]
+    whole = runner.run([Rows(1, ids, 0, list(range(5)), 70, 70, 70)])
+    for size in (1, 3, 6, 13, 33):
+        parts = [
+            runner.run([Rows(1, ids[at : at + size], at, list(range(10, 15)), 70, len(ids[at : at + size]), 70)])
+            for at in range(0, 70, size)
+        ]
+        assert torch.equal(torch.cat(parts), whole), f"pieces of {size}"
