@@ -18,7 +18,7 @@ from paddock.engine.blocks import blocks_for
 from paddock.engine.memory import PIECE, memory_for
 from paddock.kernels.native import library
 from paddock.kernels.packed import Packed
-from paddock.kernels.record import Tape
+from paddock.kernels.record import Kept, Tape
 from paddock.model.linear import weights_of
 from paddock.model.recording import cache_shapes, recordable, recorded
 from paddock.model.spec import Full
@@ -28,12 +28,12 @@ from paddock.model.transformer import Transformer
 CACHE_TYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 LEAST_BLOCKS = 64
 
-_packed: WeakKeyDictionary[Transformer, dict[int, Packed]] = WeakKeyDictionary()
+_packed: WeakKeyDictionary[Transformer, Kept] = WeakKeyDictionary()
 
 
-def packed_weights(model: Transformer) -> dict[int, Packed]:
-    """The model's matrices in the kernels' layout, by address: all its programs share them. Made as they are needed,
-    so whoever changes weights in place afterwards must `forget_packed` them."""
+def packed_weights(model: Transformer) -> Kept:
+    """The model's matrices in the kernels' layout: all its programs share them. Made as they are needed, and anew for
+    the programs recorded after a matrix was changed, if PyTorch saw the change; else `forget_packed` them."""
     return _packed.setdefault(model, {})
 
 
@@ -111,12 +111,12 @@ class Reader:
         """Programs whose cache has so many blocks."""
         if blocks <= self._blocks:
             return
-        self._blocks = max(LEAST_BLOCKS, 2 * blocks)
-        model, module = self.model, library()
+        model, module, room = self.model, library(), max(LEAST_BLOCKS, 2 * blocks)
         assert module is not None, "the native kernels were there when this was made"
-        cache = module.Cache(CACHE_TYPES[cache_dtype(model)], self._blocks, cache_shapes(model.architecture))
+        cache = module.Cache(CACHE_TYPES[cache_dtype(model)], room, cache_shapes(model.architecture))
         heads = (False, True) if model.head is not None else (False,)
         self._programs = {head: recorded(model, Tape(cache, packed_weights(model)), head) for head in heads}
+        self._blocks = room  # only now: without memory for it, the next text asks again
 
     def _padded(self, texts: Sequence[Sequence[int]]) -> list[Tensor]:
         longest = max(len(text) for text in texts)

@@ -30,13 +30,13 @@ def library() -> ModuleType | None:
 
 def available() -> list[str]:
     """What PADDOCK_KERNELS may say on this machine, best last."""
-    module = _module()
+    module = extension()
     return [REFERENCE, *(module.variants() if module else [])]
 
 
 def built() -> list[str]:
     """The variants of this build, those that this processor cannot run included."""
-    module = _module()
+    module = extension()
     return list(module.built()) if module else []
 
 
@@ -60,7 +60,8 @@ def chosen() -> str:
     return f"reference (PyTorch): {absence() or f'{KERNELS}={REFERENCE}'}"
 
 
-def _module() -> ModuleType | None:
+def extension() -> ModuleType | None:
+    """The extension module as it is now set, whatever the environment says; None where this build has none."""
     return None if absence() else importlib.import_module("paddock.kernels._native")
 
 
@@ -69,7 +70,7 @@ def _chosen(kernels: str, threads: str, shared: str) -> ModuleType | None:
     if kernels and kernels not in (known := available()):
         raise _unknown(kernels, known)
     count = _threads(threads, shared)
-    module = None if kernels == REFERENCE else _module()
+    module = None if kernels == REFERENCE else extension()
     if module is not None:
         module.use(kernels or module.variants()[-1])
         module.set_threads(count or module.default_threads())

@@ -85,9 +85,9 @@ class Packed:
 
 
 def _module() -> Any:
-    """The native kernels. Where there are none nothing is packed."""
-    from paddock.kernels.native import library
+    """The native kernels, also where the reference is asked for by now: packed matrices need them."""
+    from paddock.kernels import native
 
-    module = library()
+    module = native.library() or native.extension()
     assert module is not None, "packed matrices need the native kernels"
     return module

@@ -125,14 +125,16 @@ class Remembered:
     layer: int
 
 
+Kept = dict[int, tuple[Tensor, int, Packed]]  # by address: the matrix, how often it was written to, its packed form
+
+
 class Tape:
     """A program being recorded. `cache` is the native paged cache its attention reads and writes."""
 
-    def __init__(self, cache: Any = None, weights: dict[int, Packed] | None = None) -> None:
+    def __init__(self, cache: Any = None, weights: Kept | None = None) -> None:
         self.program = self._program(cache)
         self.ids, self.positions = Ids(self), Ids(self, by_position=True)
-        self._weights = {} if weights is None else weights
-        self._kept: list[Tensor] = []  # tables that the program reads where they lie
+        self._weights: Kept = {} if weights is None else weights
 
     def _program(self, cache: Any) -> Any:
         from paddock.kernels.native import library
@@ -143,9 +145,12 @@ class Tape:
 
     def _packed(self, matrix: Tensor) -> Packed:
         key = matrix.data_ptr()  # a tied head is the embedding's matrix again
-        if key not in self._weights:
-            self._weights[key] = Packed.plain(_plain(matrix))
-        return self._weights[key]
+        changes = 0 if matrix.is_inference() else matrix._version
+        held = self._weights.get(key)
+        if held is None or held[0].shape != matrix.shape or held[0].dtype != matrix.dtype or held[1] != changes:
+            # The matrix is kept with it: while it lives nothing else can come to lie at its address.
+            held = self._weights[key] = _plain(matrix), changes, Packed.plain(_plain(matrix))
+        return held[2]
 
     def embed(self, ids: Ids | Zeros, table: Tensor | Packed) -> Recorded | Row:
         if isinstance(ids, Zeros):
@@ -153,11 +158,11 @@ class Tape:
         if isinstance(table, Packed):
             return Recorded(self, self.program.embed_packed(table.native, ids.by_position))
         table = _plain(table)
-        self._kept.append(table)
         rows, columns = table.shape
-        return Recorded(
-            self, self.program.embed_plain(TYPES[table.dtype], rows, columns, table.data_ptr(), ids.by_position)
-        )
+        register = self.program.embed_plain(
+            TYPES[table.dtype], rows, columns, table.data_ptr(), ids.by_position, table
+        )  # read where it lies, and kept alive by the program
+        return Recorded(self, register)
 
     def linear(self, x: Recorded, weight: Tensor | Packed, bias: Tensor | None) -> Recorded:
         if not isinstance(weight, Packed):

@@ -121,7 +121,8 @@ int embed(Program& program, Table table, bool by_position) {
 }
 
 int rotate(Program& program, int a, int angles, int64_t heads, int64_t head_dim, bool interleaved) {
-    require(kind_of(program, a) == RowKind::Tokens && width_of(program, a) == heads * head_dim, "heads that do not fill their register");
+    require(kind_of(program, a) == RowKind::Tokens && heads > 0 && heads <= width_of(program, a) && head_dim <= width_of(program, a) &&
+                width_of(program, a) == heads * head_dim, "heads that do not fill their register");
     require(angles >= 0 && angles < static_cast<int>(program.angles.size()), "no such angles");
     const int64_t turned = 2 * static_cast<int64_t>(program.angles[static_cast<size_t>(angles)].frequencies.size());
     require(turned <= head_dim, "more features turn than a head has");
@@ -152,7 +153,7 @@ void store(Program& program, int k, int v, int64_t layer) {
 
 int attend(Program& program, int q, int64_t layer, int64_t heads, float scale, bool causal, int64_t window, const std::optional<Floats>& slopes) {
     const CacheLayer& from = layer_of(program, layer);
-    require(heads > 0 && heads % from.kv_heads == 0, "query heads that cannot share the cache's heads");
+    require(heads > 0 && heads <= width_of(program, q) && heads % from.kv_heads == 0, "query heads that cannot share the cache's heads");
     require(width_of(program, q) == heads * from.head_dim && kind_of(program, q) == RowKind::Tokens, "queries of another width than their heads");
     require(window >= 0, "a window below 0");
     require(!slopes || static_cast<int64_t>(slopes->size()) == heads, "slopes for another number of heads");
@@ -173,6 +174,7 @@ int mixture(Program& program, int x, int scores, int active, std::vector<std::sh
     require(active > 0 && active <= static_cast<int>(experts.size()), "more active experts than there are");
     for (const auto& expert : experts) {
         require(expert && expert->finished() && expert->input >= 0, "an expert that is not finished");
+        for (RowKind kind : expert->kinds) require(kind == RowKind::Expert, "an expert that looks at more than its rows");
         require(expert->widths[static_cast<size_t>(expert->input)] == width_of(program, x), "an expert of another width");
         require(expert->widths[static_cast<size_t>(expert->output)] == width_of(program, x), "an expert of another width");
     }
@@ -244,7 +246,12 @@ void bind_program(nb::module_& module) {
     nb::class_<Cache>(module, "Cache")
         .def("__init__", [](Cache* self, const std::string& type, int64_t blocks, const std::vector<std::pair<int64_t, int64_t>>& shapes) {
             require(blocks > 0 && blocks < (int64_t{1} << 31), "a cache needs blocks");
-            for (const auto& [heads, dim] : shapes) require(heads > 0 && dim > 0 && heads * dim < (1 << 24), "a layer without heads");
+            int64_t room = 0;
+            for (const auto& [heads, dim] : shapes) {
+                require(heads > 0 && dim > 0 && heads < (1 << 24) && dim < (1 << 24) && heads * dim < (1 << 24), "a layer without heads");
+                room += heads * dim;
+                require(room <= (int64_t{1} << 52) / blocks, "a cache larger than any memory");  // no product wraps
+            }
             new (self) Cache(cache_type_named(type), blocks, shapes);
         }, nb::arg("type"), nb::arg("blocks"), nb::arg("heads_and_dims"))
         .def_prop_ro("blocks", &Cache::blocks)
@@ -259,10 +266,11 @@ void bind_program(nb::module_& module) {
             require(!self.finished() && self.input < 0 && width > 0, "a program has one input");
             return self.input = self.make_register(width, RowKind::Expert);
         }, nb::arg("width"))
-        .def("embed_plain", [](Program& self, const std::string& type, int64_t rows, int64_t columns, uintptr_t data, bool by_position) {
+        .def("embed_plain", [](Program& self, const std::string& type, int64_t rows, int64_t columns, uintptr_t data, bool by_position, nb::handle) {
             require(rows > 0 && columns > 0 && data != 0, "an empty table");
             return embed(self, {plain_format(type), rows, columns, reinterpret_cast<const uint8_t*>(data), nullptr}, by_position);
-        })
+        }, nb::arg("type"), nb::arg("rows"), nb::arg("columns"), nb::arg("data"), nb::arg("by_position"), nb::arg("owner"), nb::keep_alive<1, 7>(),
+           "The program reads the table where it lies, and keeps its owner alive.")
         .def("embed_packed", [](Program& self, std::shared_ptr<PackedWeight> table, bool by_position) {
             const Table whole{table->format, table->rows, table->columns, nullptr, table};
             return embed(self, whole, by_position);
@@ -312,7 +320,10 @@ void bind_program(nb::module_& module) {
         .def("mixture", &mixture, nb::arg("x"), nb::arg("scores"), nb::arg("active"), nb::arg("experts"))
         .def("finish", [](Program& self, int output) {
             require(!self.instructions.empty(), "an empty program");
-            self.finish(checked(self, output));
+            bool given = false;
+            for (const Instruction& op : self.instructions) given |= op.out == checked(self, output);
+            require(given, "an output that no operation gives");
+            self.finish(output);
         })
         .def("width", &width_of)
         .def_prop_ro("operations", [](const Program& self) { return self.instructions.size(); })

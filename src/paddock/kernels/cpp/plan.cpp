@@ -45,7 +45,8 @@ void Program::fuse() {
             const Instruction& sum = instructions[i + 1];
             const int other = sum.a == op.out ? sum.b : sum.a;
             const bool ours = (sum.a == op.out) != (sum.b == op.out) && uses[static_cast<size_t>(op.out)] == 1;
-            if (ours && other != op.a && last[static_cast<size_t>(other)] == i + 1 && sum.out != output) {
+            const bool given = other == output || op.out == output || sum.out == output;  // must stay as they are
+            if (ours && !given && other != op.a && last[static_cast<size_t>(other)] == i + 1) {
                 op.add = true;
                 op.b = other;
                 op.out = sum.out;
@@ -95,7 +96,7 @@ void Program::place() {
     if (input >= 0) slots_[static_cast<size_t>(input)] = fresh(0);
     slots_[static_cast<size_t>(output)] = fresh(0);  // the caller's memory
     size_t group_end = 0;
-    std::vector<std::pair<int, size_t>> later;  // inputs of a group stay until its end
+    std::vector<std::pair<int, size_t>> later;  // what a group reads and writes stays until its end
     for (size_t i = 0; i < instructions.size(); ++i) {
         const Instruction& op = instructions[i];
         if (op.op == Op::Linear && groups_[i] > 1) group_end = i + groups_[i];
@@ -104,8 +105,11 @@ void Program::place() {
             release(op.a, i);
             continue;
         }
-        if (op.op == Op::Rotate) {
+        // Turns in place what nothing else needs; otherwise a copy.
+        const bool turned = op.op == Op::Rotate && op.a != output && op.out != output && last[static_cast<size_t>(op.a)] == i;
+        if (turned) {
             slots_[static_cast<size_t>(op.out)] = slots_[static_cast<size_t>(op.a)];
+            if (last[static_cast<size_t>(op.out)] == i) release(op.out, i);
             continue;
         }
         std::vector<int> inputs;
@@ -132,13 +136,16 @@ void Program::place() {
                 else release(reg, i);
             }
         }
+        if (op.out >= 0 && last[static_cast<size_t>(op.out)] == i) {  // nobody reads it, but the group writes it
+            if (i < group_end) later.emplace_back(op.out, i);
+            else release(op.out, i);
+        }
         if (i + 1 >= group_end && !later.empty()) {
             for (const auto& [reg, when] : later) {
                 if (last[static_cast<size_t>(reg)] == when) release(reg, when);
             }
             later.clear();
         }
-        if (op.out >= 0 && last[static_cast<size_t>(op.out)] == i) release(op.out, i);
     }
     for (const Instruction& op : instructions) {
         if (op.op == Op::Linear) widest_ = std::max(widest_, (op.weight->columns + 255) / 256 * 256);

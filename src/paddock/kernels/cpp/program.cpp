@@ -128,7 +128,7 @@ void Program::run(const BatchView& batch, float* out) {
         for (int64_t row = 0; row < batch.rows; ++row) furthest = std::max(furthest, batch.positions[row]);
         table.reach(int64_t{furthest} + 1);
     }
-    reserve(batch.rows, space_);
+    reserve(std::max(batch.rows, batch.wanted), space_);  // a row may be wanted several times
     memory_[static_cast<size_t>(slots_[static_cast<size_t>(output)])] = out;
     execute(batch);
 }
@@ -282,8 +282,10 @@ void Program::rotate(const Instruction& op, const BatchView& batch) {
     const Angles& table = angles[static_cast<size_t>(op.table)];
     const Kernels& native = kernels();
     const int64_t half = static_cast<int64_t>(table.frequencies.size()), columns = width(op.a);
-    float* x = memory(op.a);
+    float* x = memory(op.out);
+    const float* from = memory(op.a);
     over_rows(batch.rows, columns, [&](int64_t first, int64_t last) {
+        if (x != from) std::memcpy(x + first * columns, from + first * columns, static_cast<size_t>((last - first) * columns) * sizeof(float));
         for (int64_t row = first; row < last; ++row) {
             const int64_t at = batch.positions[row] * half;
             native.rotate(x + row * columns, op.heads, op.head_dim, 2 * half, table.cos.data() + at, table.sin.data() + at, op.flag);
