@@ -122,7 +122,8 @@ class Report:
     def _line(self, row: Row) -> str:
         used = ""
         if row.bandwidth_used is not None:
-            used = f"{row.bandwidth_used:.0%} of reading"
+            in_memory = row.bandwidth_used <= 1  # else the model stays in the processor's caches
+            used = f"{row.bandwidth_used:.0%} of reading" if in_memory else "from caches"
         elif row.rate_used is not None:
             used = f"{row.rate_used:.0%} of {self.work.kind}"
         about = self.about

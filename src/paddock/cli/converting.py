@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from paddock.checkpoint import llama2c
-from paddock.checkpoint.checkpoint import Checkpoint
+from paddock.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from paddock.checkpoint.gguf import GGUFFile
 from paddock.checkpoint.gguf_write import Value
 from paddock.checkpoint.weights import published
@@ -65,7 +65,7 @@ def convert(
     if goal.suffix != ".bin" and (version is not None or group_size is not None):
         raise UsageError("--version and --group-size shape llama2.c files", fix="name a target that ends in .bin")
     output.note(f"reading {source}")
-    model, _ = load(asked)
+    model = _in_numbers(asked)
     with scratch(goal.parent) as place:
         output.note(f"writing {goal}")
         new = place / ("new" + goal.suffix if goal.suffix in FILES else "new")
@@ -77,7 +77,7 @@ def convert(
             else:
                 _write_folder(model, new)
         output.note("comparing both")
-        original = model if asked.dtype == "auto" else load(replace(asked, dtype="auto"))[0]
+        original = model if asked.dtype == "auto" else _in_numbers(replace(asked, dtype="auto"))
         written, _ = load(Loading(str(new), device=asked.device, tokenizer=asked.tokenizer))
         parity = compare(original, written, rounded=version == 2 or _type(model) != _type(original))
         if not parity.rounded and parity.largest_difference > TOLERANCE * max(1.0, parity.largest_logit):
@@ -87,6 +87,15 @@ def convert(
         output.as_json({"source": str(source), "target": str(goal), "parity": parity})
     else:
         output.result(_said(goal, parity))
+
+
+def _in_numbers(asked: Loading) -> LanguageModel:
+    """The model with its codes expanded: kernels that round a matrix's inputs would differ from what is written."""
+    if asked.dtype == "auto":
+        checkpoint = open_checkpoint(locate(asked.model), asked.ignore_config)
+        if checkpoint.quantised:
+            asked = replace(asked, dtype=str(checkpoint.dtype).removeprefix("torch."))
+    return load(asked)[0]
 
 
 def _type(model: LanguageModel) -> torch.dtype:

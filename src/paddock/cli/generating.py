@@ -71,7 +71,7 @@ def generate(asked: Asked) -> None:
     if asked.max_tokens is None and completion.finish_reason == "length" and sys.stderr.isatty():
         output.note(f"(stopped after {completion.completion_tokens} tokens, the limit; -n N allows more)")
     if asked.verbose:
-        output.note(rates(completion, seconds))
+        output.note(rates(completion, seconds, guessed=asked.speculate is not None))
     if completion.seed is not None and (asked.verbose or asked.explain):
         output.note(f"--seed {completion.seed} draws the same again")
 
@@ -162,8 +162,8 @@ def _value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def rates(completion: Completion, load_seconds: float) -> str:
-    """Times as three lines: loading, reading the prompt, writing."""
+def rates(completion: Completion, load_seconds: float, guessed: bool = False) -> str:
+    """Times as three lines: loading, reading the prompt, writing; with `guessed` also what the guesses were worth."""
     prompt, decode = completion.timings.prompt, completion.timings.decode
     written = max(completion.completion_tokens - 1, 0)  # the first token comes with the prompt
     rows = [
@@ -171,7 +171,7 @@ def rates(completion: Completion, load_seconds: float) -> str:
         ["prompt", f"{prompt:.2f} s", _rate(completion.prompt_tokens, prompt)],
         ["decode", f"{decode:.2f} s", _rate(written, decode)],
     ]
-    if completion.proposed_tokens:
+    if guessed or completion.proposed_tokens:
         rows.append(["guesses", f"{completion.proposed_tokens}", f"{completion.accepted_tokens} of them right"])
     return output.table(rows, right=(1,))
 

@@ -62,7 +62,9 @@ def _text(file: str) -> str:
 
 
 def _table(found: Perplexity) -> str:
-    if found.chunks:
+    if found.windows == 1:
+        way = "one window"
+    elif found.chunks:
         way = f"{found.windows} windows of {found.context} tokens side by side, the first half of each only read"
     else:
         way = f"{found.windows} windows of {found.context} tokens, {found.stride} apart"

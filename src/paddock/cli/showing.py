@@ -138,6 +138,8 @@ def _parameters(facts: Facts) -> str:
 def _memory(facts: Facts) -> str:
     weights, context = facts.weights, facts.checkpoint.architecture.context
     types = ", ".join(f"{output.size(count)} {name}" for name, count in weights.dtypes.items())
+    if facts.checkpoint.quantised:
+        types += ", expanded; native kernels keep the codes, which take about what the files do"
     rows = [["weights", output.size(weights.bytes), types]]
     if weights.cache_bytes_per_token:
         rows.append(["cache, per token", output.size(weights.cache_bytes_per_token), "keys and values of all layers"])

@@ -101,7 +101,10 @@ def stored_as(checkpoint: Checkpoint) -> dict[str, int]:
     if checkpoint.kind == "gguf":
         names = [info.type.name for info in GGUFFile(checkpoint.path).tensors.values()]
     else:
-        names = [str(stored.dtype).removeprefix("torch.") for stored in checkpoint.tensors.values()]
+        names = [
+            stored.codes.format if stored.codes else str(stored.dtype).removeprefix("torch.")
+            for stored in checkpoint.tensors.values()
+        ]
     return {name: names.count(name) for name in sorted(set(names), key=names.count, reverse=True)}
 
 
