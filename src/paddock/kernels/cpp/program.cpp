@@ -322,7 +322,8 @@ void Program::attend(const Instruction& op, const BatchView& batch) {
         floats += span[1] * (span[1] + span[2]) * columns;
     }
     scratch = rounded(scratch, 16);
-    const int64_t needed = scratch * threads() + 16;
+    const int64_t shares = threads();  // another thread may set more of them at any time
+    const int64_t needed = scratch * shares + 16;
     if (static_cast<int64_t>(scratch_.size()) < needed) scratch_.resize(static_cast<size_t>(needed));
     float* base = reinterpret_cast<float*>(rounded(reinterpret_cast<intptr_t>(scratch_.data()), 64));
     const float* q = memory(op.a);
@@ -346,7 +347,8 @@ void Program::attend(const Instruction& op, const BatchView& batch) {
         job.window = op.window;
         job.scale = op.x;
         job.slopes = op.vector.empty() ? nullptr : op.vector.data() + task.head * sharing;
-        job.scratch = base + thread * scratch;
+        std::vector<float> own(thread < shares ? 0 : static_cast<size_t>(scratch + 16));
+        job.scratch = own.empty() ? base + thread * scratch : reinterpret_cast<float*>(rounded(reinterpret_cast<intptr_t>(own.data()), 64));
         native.attend(layer, job);
     };
     if (floats <= 4 * INLINE_FLOATS || threads() == 1) {
