@@ -40,7 +40,7 @@ def test_after_a_cache_that_found_no_memory_the_next_text_is_read(
 def test_programs_recorded_after_the_weights_changed_use_the_new_ones(reader: Reader) -> None:
     before = reader.logits(IDS)
     with torch.no_grad():
-        reader.model.blocks[0].feedforward.down.weight.mul_(2.0)  # type: ignore[union-attr, operator]
+        reader.model.blocks[0].feedforward.down.weight.mul_(2.0)
     after = Reader(reader.model).logits(IDS)
     assert not torch.equal(before, after)
     ids = torch.tensor([IDS])
