@@ -72,7 +72,8 @@ def build(
         ours = [own for own in item.ours if own in expected]
         if packing and codes and len(ours) == len(item.ours) and packing.takes(model, ours, item.rule):
             columns = {own: expected[own][1] for own in ours}
-            done |= packing.published(item.name, codes, item.rule, attention, columns)
+            for own, matrix in packing.published(item.name, codes, item.rule, attention, columns).items():
+                _put(done, own, matrix, item.name)
             item.stored.release()
         else:
             if check_finite:
@@ -201,15 +202,19 @@ def _load(
         kept = settle(home, part)
         if isinstance(kept, Tensor):
             copied &= kept.untyped_storage().data_ptr() != file_pages  # a rule may have copied already
-        if home not in done:
-            done[home] = kept
-        elif not torch.equal(_numbers(done[home]), _numbers(kept)):
-            raise CheckpointError(
-                f"tensor {item.name[:120]!r} differs from the one config.json says it is tied to",
-                fix='set "tie_word_embeddings": false in config.json if the stored tensor is meant',
-            )
+        _put(done, home, kept, item.name)
     if copied:
         item.stored.release()
+
+
+def _put(done: dict[str, Tensor | Packed], home: str, kept: Tensor | Packed, name: str) -> None:
+    """A parameter's numbers, which no second tensor may contradict."""
+    if home in done and not torch.equal(_numbers(done[home]), _numbers(kept)):
+        raise CheckpointError(
+            f"tensor {name[:120]!r} differs from the one config.json says it is tied to",
+            fix='set "tie_word_embeddings": false in config.json if the stored tensor is meant',
+        )
+    done.setdefault(home, kept)
 
 
 def _numbers(kept: Tensor | Packed) -> Tensor:
