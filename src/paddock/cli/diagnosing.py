@@ -180,7 +180,8 @@ def _model() -> Iterator[Finding]:
     try:
         text = paddock.load(bundled(), device="cpu").generate("", STORY_TOKENS, temperature=0).text
     except (PaddockError, OSError) as error:
-        fix = "install Paddock again"
+        # What the environment cannot mean is mended where `_kernels` says so.
+        fix = None if isinstance(error, UsageError) else "install Paddock again"
         yield Finding("fail", "bundled model", error.what if isinstance(error, PaddockError) else str(error), fix)
         return
     if text.startswith(STORY):

@@ -245,9 +245,11 @@ def _said(plan: Plan, done: Any, card: Card | None) -> str:
     if isinstance(done, Written):
         lines.append("tensors: " + ", ".join(f"{count} {name}" for name, count in done.types.items()))
     else:
-        lines.append(f"{done.matrices} matrices, {done.group} weights to a scale")
+        kept = f"; {len(done.plain)} do not fit {plan.kind} and stay as they were" if done.plain else ""
+        lines.append(f"{done.matrices} matrices, {done.group} weights to a scale{kept}")
     if card is None:
-        lines.append(f"{done.bits_per_weight:.2f} bits per weight; no quality card was asked for")
+        what = "weight" if isinstance(done, Written) else "quantised weight"
+        lines.append(f"{done.bits_per_weight:.2f} bits per {what}; no quality card was asked for")
     else:
         lines += ["", card_text(card)]
     return "\n".join(lines)
