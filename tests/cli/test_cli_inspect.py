@@ -230,6 +230,13 @@ def test_the_doctor_finds_faults(paddock: Callable, monkeypatch: pytest.MonkeyPa
     assert "warn  memory" in run.out and "fix: set OMP_NUM_THREADS=" in run.out
 
 
+def test_the_doctor_mends_the_variable_not_the_installation(paddock: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PADDOCK_THREADS", "many")
+    run = paddock("doctor")
+    assert run.code == 1 and "fix: unset PADDOCK_KERNELS and PADDOCK_THREADS" in run.out
+    assert "install Paddock again" not in run.out
+
+
 @pytest.mark.parametrize(
     "sizes",
     [

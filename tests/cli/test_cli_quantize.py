@@ -67,6 +67,7 @@ def test_a_folder_with_its_card(paddock: Callable, tmp_path: Path, story: Path) 
     card = json.loads((goal / "paddock_quality.json").read_text())
     assert card["kind"] == "int8" and paddock("show", goal, "--json").json["quality"] == card
     assert (goal / "LICENSE").read_bytes() == (bundled() / "LICENSE").read_bytes()
+    assert "30 matrices" in run.out and "; 5 do not fit int8 and stay as they were" in run.out
     again = ("quantize", "stories260K", "--to", "int8", "-o", goal, "--no-card")
     assert paddock(*again).code == 2 and paddock(*again, "--force").code == 0
     assert not (goal / "paddock_quality.json").exists() and not list(tmp_path.glob(".*"))
