@@ -22,6 +22,15 @@ def _known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "measure", lambda device: MACHINE)
 
 
+@pytest.mark.parametrize(("reads", "used"), [(1e15, "0% of reading"), (1e3, "from caches")])
+def test_more_than_memory_gives_came_from_caches(
+    paddock: Callable, monkeypatch: pytest.MonkeyPatch, reads: float, used: str
+) -> None:
+    made_up = Machine(reads, MACHINE.multiply_adds, 2, "made up")
+    monkeypatch.setattr(machine, "measure", lambda device: made_up)
+    assert paddock("bench", *QUICK).out.splitlines()[5].endswith(used)
+
+
 def test_a_table_with_a_line_for_each_test(paddock: Callable) -> None:
     run = paddock("bench", *QUICK, "--depth", "0,32", "-c", "2")
     assert run.code == 0 and run.err == ""
@@ -29,7 +38,8 @@ def test_a_table_with_a_line_for_each_test(paddock: Callable) -> None:
     assert head[0].startswith("kernels: ") and "reads 30.0 GB/s" in head[1] and "int8 3,000, f32 100" in head[1]
     assert [row[5] for row in rows] == ["pp16", "tg4", "pp16@d32", "tg4@d32", "2x(16+4)"]
     assert rows[0][0] == "stories260K" and rows[0][4] == "2" and rows[0][7] == "±"
-    assert run.out.splitlines()[4].endswith("of f32") and run.out.splitlines()[5].endswith("of reading")
+    assert run.out.splitlines()[4].endswith("of f32")
+    assert run.out.splitlines()[5].endswith(("of reading", "from caches"))
     assert len({line.index("±") for line in run.out.splitlines() if "±" in line}) == 1 or len(rows) == 5
 
 
