@@ -2,9 +2,11 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "pool.h"
 
@@ -40,19 +42,60 @@ constexpr int64_t TILE_ALIGNMENT = 64, HUGE = 2 << 20;
 
 int64_t round_up(int64_t bytes, int64_t to) { return (bytes + to - 1) / to * to; }
 
-uint8_t* allocate(int64_t bytes) {
-    void* memory = std::aligned_alloc(bytes >= HUGE ? HUGE : TILE_ALIGNMENT, static_cast<size_t>(bytes));
-    if (!memory) throw std::bad_alloc();
+// Matrices of one model lie side by side in large pages: a page of its own for each would waste one in two, and zeroing
+// what nobody fills takes time.
+class Chunk {
+public:
+    explicit Chunk(int64_t bytes) : bytes_(round_up(bytes, bytes >= HUGE ? HUGE : TILE_ALIGNMENT)) {
+        data_ = static_cast<uint8_t*>(std::aligned_alloc(bytes_ >= HUGE ? HUGE : TILE_ALIGNMENT, static_cast<size_t>(bytes_)));
+        if (!data_) throw std::bad_alloc();
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-    // Fewer address translations while a matrix streams by; refused where the system has huge pages switched off.
-    if (bytes >= HUGE) madvise(memory, static_cast<size_t>(bytes), MADV_HUGEPAGE);
+        // Fewer address translations while a matrix streams by; refused where the system has huge pages switched off.
+        if (bytes_ >= HUGE) madvise(data_, static_cast<size_t>(bytes_), MADV_HUGEPAGE);
 #endif
-    return static_cast<uint8_t*>(memory);
+    }
+    ~Chunk() { std::free(data_); }
+    Chunk(const Chunk&) = delete;
+    Chunk& operator=(const Chunk&) = delete;
+
+    // The next `bytes` of it, or null where they are not left.
+    uint8_t* take(int64_t bytes) {
+        if (bytes > bytes_ - used_) return nullptr;
+        uint8_t* taken = data_ + used_;
+        used_ += bytes;
+        return taken;
+    }
+
+private:
+    int64_t bytes_, used_ = 0;
+    uint8_t* data_;
+};
+
+constexpr int64_t CHUNK = 64 << 20, SHARED_FROM = 64 << 10;
+
+// Memory for one matrix, and who owns it. Small models' matrices have memory of their own.
+std::pair<std::shared_ptr<void>, uint8_t*> allocate(int64_t bytes) {
+    static std::mutex turn;
+    static std::weak_ptr<Chunk> open;
+    if (bytes < SHARED_FROM || bytes > CHUNK / 2) {
+        auto own = std::make_shared<Chunk>(bytes);
+        uint8_t* data = own->take(bytes);
+        return {std::move(own), data};
+    }
+    std::lock_guard<std::mutex> lock(turn);
+    std::shared_ptr<Chunk> chunk = open.lock();
+    uint8_t* data = chunk ? chunk->take(bytes) : nullptr;
+    if (!data) {
+        chunk = std::make_shared<Chunk>(CHUNK);
+        open = chunk;
+        data = chunk->take(bytes);
+    }
+    return {std::move(chunk), data};
 }
 
 }  // namespace
 
-PackedWeight::PackedWeight(Format kind, int64_t height, int64_t width) : Weight{kind, height, width, 0, nullptr}, held_(0) {
+PackedWeight::PackedWeight(Format kind, int64_t height, int64_t width) : Weight{kind, height, width, 0, nullptr} {
     int64_t bytes = height > 0 && width > 0 ? packed_bytes(kind, height, width) : 0;
     if (bytes <= 0) {
         throw std::invalid_argument("a matrix of " + std::to_string(height) + " rows and " + std::to_string(width) +
@@ -60,11 +103,10 @@ PackedWeight::PackedWeight(Format kind, int64_t height, int64_t width) : Weight{
                                     std::to_string(facts(kind).block) + " columns");
     }
     tile_bytes = bytes / tiles();
-    held_ = round_up(bytes, bytes >= HUGE ? HUGE : TILE_ALIGNMENT);
-    data = allocate(held_);
+    auto [owner, memory] = allocate(round_up(bytes, TILE_ALIGNMENT));
+    owner_ = std::move(owner);
+    data = memory;
 }
-
-PackedWeight::~PackedWeight() { std::free(room()); }
 
 std::shared_ptr<PackedWeight> pack_weight(Format format, const uint8_t* blocks, int64_t row_bytes, int64_t rows, int64_t columns) {
     auto weight = std::make_shared<PackedWeight>(format, rows, columns);

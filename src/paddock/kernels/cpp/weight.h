@@ -8,7 +8,6 @@ namespace paddock {
 
 struct PackedWeight : Weight {
     PackedWeight(Format format, int64_t rows, int64_t columns);  // room for the tiles, not filled yet
-    ~PackedWeight();
     PackedWeight(const PackedWeight&) = delete;
     PackedWeight& operator=(const PackedWeight&) = delete;
 
@@ -16,7 +15,7 @@ struct PackedWeight : Weight {
     int64_t bytes() const { return tiles() * tile_bytes; }
 
 private:
-    int64_t held_;  // bytes mapped or allocated
+    std::shared_ptr<void> owner_;  // of the memory, which other matrices may share
 };
 
 // Repack published bytes by all threads. std::invalid_argument where the columns do not fit the format's blocks or the
