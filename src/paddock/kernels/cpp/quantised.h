@@ -10,11 +10,10 @@
 namespace paddock {
 namespace PADDOCK_VARIANT {
 
-constexpr int64_t PREFETCH_AHEAD = 8192;      // bytes, for few rows: memory is all they wait for
+constexpr int64_t PREFETCH_AHEAD = 8192;      // bytes: up to 16 rows wait for memory, more do not notice
 constexpr int64_t PANEL_BYTES = 40 * 1024;    // of the stack, about what the first-level cache holds
 constexpr int64_t BAND_BYTES = 384 * 1024;    // of weights that stay in the second-level cache while rows pass by
 constexpr int64_t BAND_TILES = 32;
-constexpr int FEW_ROWS = 4;
 
 // A piece of R rows as the micro-kernel reads it: everything at fixed distances from one pointer, rows side by side (rows
 // that lie a power of two apart would fall into the same few sets of the cache).
@@ -109,10 +108,10 @@ template <Format FORMAT, int R> struct Micro {
             const int64_t count = groups - first < SPAN_GROUPS ? groups - first : SPAN_GROUPS;
             const uint8_t* beside = tile + count * L.code_bytes();
             const SpanScales span = F::span_scales(beside + count * L.group_bytes());
-            if (R <= FEW_ROWS) prefetch(beside, span_size(L, count) - count * L.code_bytes());
+            prefetch(beside, span_size(L, count) - count * L.code_bytes());
             for (int64_t g = 0; g < count; g++) {
                 const uint8_t* lines = tile + g * L.code_bytes();
-                if (R <= FEW_ROWS) prefetch(lines, L.code_bytes());
+                prefetch(lines, L.code_bytes());
                 part<0>(lines, beside + g * L.group_bytes(), span, panel, first + g, y);
                 if constexpr (F::SUBS == 2) part<1>(lines, beside + g * L.group_bytes(), span, panel, first + g, y);
             }
