@@ -7,6 +7,8 @@
 namespace paddock {
 namespace PADDOCK_VARIANT {
 
+constexpr int FETCHING_ROWS = 4;  // with more rows looking levels up takes longer than memory does
+
 constexpr int NF4_TILES = MOST_ROWS >= 12 ? 8 : 4;  // at once for a single row
 constexpr int64_t NF4_PIECE = 512;  // inputs of 12 rows that the first-level cache holds
 
@@ -35,7 +37,7 @@ template <int R, int T> struct MicroNF4 {
     }
 
     static PADDOCK_MEMBER void eight(const Levels& levels, const uint8_t* lines, int64_t tile_bytes, const FloatPanel<R>& panel, int64_t at, Floats (&sums)[T][R]) {
-        if constexpr (R <= FEW_ROWS)
+        if constexpr (R <= FETCHING_ROWS)
             for (int t = 0; t < T; t++) __builtin_prefetch(lines + t * tile_bytes + PREFETCH_AHEAD / T);
         input<0>(levels, lines, tile_bytes, panel, at, sums);
         input<1>(levels, lines, tile_bytes, panel, at, sums);
