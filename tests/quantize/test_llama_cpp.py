@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +151,25 @@ def test_the_vocabulary_that_llama_cpp_reads_cuts_alike(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(path), text], capture_output=True, text=True, timeout=120)
     assert json.loads(done.stdout.splitlines()[-1]) == model.tokenizer.encode(text), done.stderr[-1000:]
+
+
+def perplexity(windows: list[list[int]], logits: Callable[[list[int]], Tensor]) -> float:
+    losses = [
+        -logits(ids).double().log_softmax(-1)[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0] for ids in windows
+    ]
+    return float(torch.cat(losses).mean().exp())
+
+
+@pytest.mark.parametrize("kind", ["f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "q4_k"])
+def test_perplexity_of_real_text_is_llama_cpps(kind: str, shared_data: Path, tmp_path: Path) -> None:
+    """Of the same file, within half a percent: both compute with the codes, but round activations differently."""
+    model, path = paddock.load(), tmp_path / f"{kind}.gguf"
+    path.touch()
+    write_gguf(model.checkpoint, path, kind, tokenizer=model.tokenizer)
+    text = (shared_data / "text/tinystories_sample.txt").read_text(encoding="utf-8")[600_000:602_400]
+    ids = model.tokenizer.encode(text.replace("<|endoftext|>", ""), add_special=False)
+    windows = [[1, *ids[at : at + 119]] for at in range(0, 480, 119)]
+    opened = paddock.load(path)
+    ours = perplexity(windows, opened.logits)
+    theirs = perplexity(windows, lambda window: llama_cpp(path, "logits", window, []))
+    assert 1 < ours < 50 and abs(theirs / ours - 1) < 0.005
