@@ -18,6 +18,11 @@ namespace PADDOCK_VARIANT {
 
 constexpr int64_t SPAN = 256;
 constexpr int64_t SPAN_GROUPS = SPAN / GROUP;
+
+// Calls CASE with the name of every format of codes.
+#define PADDOCK_CODED_FORMATS(CASE) \
+    CASE(Q8_0) CASE(Q4_0) CASE(Q4_1) CASE(Q5_0) CASE(Q5_1) CASE(IQ4_NL) \
+    CASE(Q2_K) CASE(Q3_K) CASE(Q4_K) CASE(Q5_K) CASE(Q6_K) CASE(INT4) CASE(INT8)
 constexpr int64_t LINE = 64;
 constexpr int64_t NF4_GROUP = 64;
 

@@ -218,19 +218,7 @@ static void linear_codes(const Weight& w, const Rows& x, int64_t rows, int64_t f
 #define PADDOCK_FORMAT(NAME) \
     case Format::NAME: return linear_format<Format::NAME>(task, rows, first, last);
     switch (w.format) {
-        PADDOCK_FORMAT(Q8_0)
-        PADDOCK_FORMAT(Q4_0)
-        PADDOCK_FORMAT(Q4_1)
-        PADDOCK_FORMAT(Q5_0)
-        PADDOCK_FORMAT(Q5_1)
-        PADDOCK_FORMAT(IQ4_NL)
-        PADDOCK_FORMAT(Q2_K)
-        PADDOCK_FORMAT(Q3_K)
-        PADDOCK_FORMAT(Q4_K)
-        PADDOCK_FORMAT(Q5_K)
-        PADDOCK_FORMAT(Q6_K)
-        PADDOCK_FORMAT(INT4)
-        PADDOCK_FORMAT(INT8)
+        PADDOCK_CODED_FORMATS(PADDOCK_FORMAT)
     default: return;
     }
 #undef PADDOCK_FORMAT

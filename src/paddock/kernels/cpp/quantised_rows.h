@@ -90,19 +90,7 @@ static void row_codes(const Weight& w, int64_t row, float* out) {
 #define PADDOCK_FORMAT(NAME) \
     case Format::NAME: return row_format<Format::NAME>(w, row, out);
     switch (w.format) {
-        PADDOCK_FORMAT(Q8_0)
-        PADDOCK_FORMAT(Q4_0)
-        PADDOCK_FORMAT(Q4_1)
-        PADDOCK_FORMAT(Q5_0)
-        PADDOCK_FORMAT(Q5_1)
-        PADDOCK_FORMAT(IQ4_NL)
-        PADDOCK_FORMAT(Q2_K)
-        PADDOCK_FORMAT(Q3_K)
-        PADDOCK_FORMAT(Q4_K)
-        PADDOCK_FORMAT(Q5_K)
-        PADDOCK_FORMAT(Q6_K)
-        PADDOCK_FORMAT(INT4)
-        PADDOCK_FORMAT(INT8)
+        PADDOCK_CODED_FORMATS(PADDOCK_FORMAT)
     case Format::NF4: return row_nf4(w, row, out);
     default: return;
     }
