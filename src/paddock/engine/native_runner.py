@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from paddock.engine.memory import memory_for
-from paddock.engine.reading import CACHE_TYPES, cache_dtype, packed_weights
+from paddock.engine.reading import cache_dtype, packed_weights
 from paddock.engine.runner import Rows
 from paddock.kernels.native import library
-from paddock.kernels.record import Tape
+from paddock.kernels.record import TYPES, Tape
 from paddock.model.recording import cache_shapes, recorded
 from paddock.model.transformer import Transformer
 
@@ -32,7 +32,7 @@ class NativeRunner:
         assert module is not None, "the native kernels are there where `runs` says so"
         self.blocks = blocks
         self.vocabulary = model.architecture.vocabulary
-        self.cache_type = cache_type or CACHE_TYPES[cache_dtype(model)]
+        self.cache_type = cache_type or TYPES[cache_dtype(model)]
         self.cache = module.Cache(self.cache_type, blocks, cache_shapes(model.architecture))
         self.block_bytes = -(-self.cache.nbytes // blocks)
         self.program = recorded(model, Tape(self.cache, packed_weights(model)))

@@ -18,14 +18,13 @@ from paddock.engine.blocks import blocks_for
 from paddock.engine.memory import PIECE, memory_for
 from paddock.kernels.native import library
 from paddock.kernels.packed import Packed
-from paddock.kernels.record import Kept, Tape
+from paddock.kernels.record import TYPES, Kept, Tape
 from paddock.model.linear import weights_of
 from paddock.model.recording import cache_shapes, recordable, recorded
 from paddock.model.spec import Full
 from paddock.model.step import Step
 from paddock.model.transformer import Transformer
 
-CACHE_TYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 LEAST_BLOCKS = 64
 
 _packed: WeakKeyDictionary[Transformer, Kept] = WeakKeyDictionary()
@@ -113,7 +112,7 @@ class Reader:
             return
         model, module, room = self.model, library(), max(LEAST_BLOCKS, 2 * blocks)
         assert module is not None, "the native kernels were there when this was made"
-        cache = module.Cache(CACHE_TYPES[cache_dtype(model)], room, cache_shapes(model.architecture))
+        cache = module.Cache(TYPES[cache_dtype(model)], room, cache_shapes(model.architecture))
         heads = (False, True) if model.head is not None else (False,)
         self._programs = {head: recorded(model, Tape(cache, packed_weights(model)), head) for head in heads}
         self._blocks = room  # only now: without memory for it, the next text asks again

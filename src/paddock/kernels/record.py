@@ -17,6 +17,7 @@ from torch import Tensor
 
 from paddock.kernels.packed import PLAIN, Packed
 
+# Names of plain number types in the native module, for tables and caches.
 TYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
 
