@@ -35,7 +35,7 @@ $(VENV)/.compiled: $(VENV)/.installed CMakeLists.txt $(wildcard src/paddock/kern
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "installing the test tools and the independent implementations the tests compare with (once)"
-	@$(PIP) install -c constraints.txt -e '.[dev,oracles]'
+	@$(PIP) install -c constraints.txt -e '.[dev,oracles,clients]'
 	@touch $@ $(VENV)/.compiled
 
 setup: $(VENV)/.compiled    ## install Paddock into .venv

@@ -9,7 +9,11 @@
     │   ├── TokenizerError
     │   ├── TemplateError
     │   └── DataError
-    └── ResourceError           exit 4   does not fit in memory or on disk
+    ├── ResourceError           exit 4   does not fit in memory or on disk
+    └── ServiceError            exit 1   a server does not take this request
+        ├── AccessError                  no key, a wrong one, or one that may not do this
+        ├── NotFoundError                no model, adapter or page of that name
+        └── OverloadError                too much at once, or shutting down: try again later
 
 A refusal says what was found, what was expected where that helps, and the fix. The command line prints `str(error)`;
 the server sends it as the message of an OpenAI-shaped error.
@@ -83,6 +87,30 @@ class ResourceError(PaddockError):
     """Memory or disk does not suffice."""
 
     exit_code = 4
+
+
+class ServiceError(PaddockError):
+    """A server does not take this request; nothing is wrong with what it asks."""
+
+
+class AccessError(ServiceError):
+    """No key came with the request, or a wrong one, or (`known`) one that may not do this."""
+
+    def __init__(self, what: str, *, known: bool = False, fix: str | None = None) -> None:
+        super().__init__(what, fix=fix)
+        self.known = known
+
+
+class NotFoundError(ServiceError):
+    """There is no such model, adapter or page here."""
+
+
+class OverloadError(ServiceError):
+    """Too much at once. `retry_after`: seconds to wait. `down`: the server cannot, whoever asks."""
+
+    def __init__(self, what: str, *, retry_after: int = 1, down: bool = False, fix: str | None = None) -> None:
+        super().__init__(what, fix=fix)
+        self.retry_after, self.down = retry_after, down
 
 
 def _brief(text: str) -> str:

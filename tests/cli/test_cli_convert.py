@@ -13,7 +13,7 @@ import torch
 
 from paddock.checkpoint import safetensors
 from paddock.cli.converting import compare
-from paddock.engine.language_model import load
+from paddock.engine.loading import load
 from paddock.engine.locate import bundled
 from paddock.errors import UsageError
 

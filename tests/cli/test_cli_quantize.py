@@ -11,7 +11,7 @@ import pytest
 from cli_models import write_model
 
 from paddock.checkpoint.gguf import GGUFFile
-from paddock.engine.language_model import load
+from paddock.engine.loading import load
 from paddock.engine.locate import bundled
 
 PROMPT = "Once upon a time"

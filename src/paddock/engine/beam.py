@@ -57,7 +57,7 @@ class BeamSearch:
     """
 
     def __init__(
-        self, model: Transformer, request: Request, search: Search, decoder: Callable[[], Decoder] | None = None
+        self, model: Transformer, request: Request, search: Search, decoder: Callable[[], Decoder | None] | None = None
     ) -> None:
         if request.stop:
             raise UsageError("beam search knows no stop strings", fix="use num_beams=1, or cut the text yourself")

@@ -175,11 +175,25 @@ class Engine:
             done = self._drive(task)
             assert done or task.ready, "a task that was let in has something to do"
 
+    def take(self, task: Task) -> list[Event]:
+        """The events that lie ready; a request that paused because nobody took them goes on. For whoever calls `step`
+        in a loop, between two steps."""
+        events = list(task.events)
+        task.events.clear()
+        if task.sequence.paused:
+            self._resumed.append(task)
+        return events
+
     def clear(self) -> None:
         """Forgets the beginnings of prompts, as after a change of the weights. Running requests keep what they have."""
         with self._turn:
             self._turn.wait_for(lambda: self._driver is None)
             self.scheduler.blocks.clear()
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that the cache can hold, of one request or of all together."""
+        return self.scheduler.blocks.total * BLOCK
 
     @property
     def stats(self) -> Stats:

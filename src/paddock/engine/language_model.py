@@ -1,86 +1,56 @@
-"""The Python API: a model, its tokenizer and its defaults as one object."""
+"""The Python API: a model, its tokenizer and its defaults as one object (`loading.load` makes it)."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from paddock.checkpoint import folder
-from paddock.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from paddock.checkpoint.packing import Packing
+from paddock.checkpoint.checkpoint import Checkpoint
 from paddock.engine import encoders
 from paddock.engine.beam import BeamSearch
 from paddock.engine.continuation import Continuation
 from paddock.engine.defaults import Resolved, published_defaults
-from paddock.engine.device import chosen_device
 from paddock.engine.engine import Engine
 from paddock.engine.generate import Generation
 from paddock.engine.guessing import Guessers
-from paddock.engine.locate import locate
 from paddock.engine.memory import memory_for
-from paddock.engine.opening import Beside
 from paddock.engine.planning import Planner, check_generates
 from paddock.engine.pooling import Pooling, read_pooling
 from paddock.engine.reading import Reader
-from paddock.engine.request import Completion, id_rows, is_batch
+from paddock.engine.request import Completion, Request, id_rows, is_batch
 from paddock.engine.runners import engine_for
 from paddock.engine.sampling import shown
 from paddock.engine.saving import TEMPLATE, write_side_files
 from paddock.engine.speculative import COUNT, Speculator
 from paddock.errors import ContextLengthError, TokenizerError, UsageError
-from paddock.kernels.native import library
 from paddock.model.spec import Architecture
 from paddock.model.step import Step
 from paddock.model.transformer import Transformer
 from paddock.tokenizer import Tokenizer
-from paddock.tokenizer.chat import encode_chat, stops
+from paddock.tokenizer.chat import Stops, encode_chat, stops
 from paddock.tokenizer.template import Template
 from paddock.tokenizer.template_registry import no_template
 from paddock.tokenizer.template_source import PROVIDED
 
 Message = dict[str, Any]
+
+
+class ChatPrompt(NamedTuple):
+    """A rendered conversation: its ids, and what ends the answer."""
+
+    ids: tuple[int, ...]
+    ends: Stops
+
+
 Ids = Sequence[int] | Sequence[Sequence[int]] | Tensor
 OURS = PROVIDED - {"documents"} | {"now", "tokenizer", "template"}  # variables of a template that chat itself sets
-
-
-def load(
-    path_or_name: str | Path | None = None,
-    dtype: str | torch.dtype = "auto",
-    device: str | torch.device = "auto",
-    quantize: str | None = None,
-    ignore_config: Collection[str] = (),
-    tokenizer: str | Path | None = None,
-    template: str | Path | None = None,
-) -> LanguageModel:
-    """Opens a model folder, `.gguf` or llama2.c file, or a model by name; with no argument the bundled one.
-
-    dtype: "auto" keeps the stored type, and on the CPU what was published quantised stays quantised; else float32,
-    bfloat16 or float16 (a name or a torch.dtype). device: "cpu", "cuda" or "cuda:N"; "auto" is a CUDA device if there
-    is one, else the CPU. quantize: round what is not quantised to q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1 or q4_0 as
-    it is read (on the CPU, by the native kernels; `paddock quantize` writes a file, and measures what it costs).
-    ignore_config: keys of config.json or generation_config.json to pass over. tokenizer: a file or folder to read it
-    from, where it does not lie beside the weights. template: a chat template to use instead of the model's own, a
-    bundled name or a file.
-
-    Raises UsageError for what cannot be meant, an InputError for files that are not what they should be, ResourceError
-    where the weights do not fit the device.
-    """
-    where = chosen_device(device)
-    packing = None if quantize is None else _quantised(quantize, dtype, where)
-    checkpoint = open_checkpoint(locate(path_or_name), ignore_config)
-    beside = Beside.of(checkpoint)
-    found, chat = beside.tokenizer(tokenizer), beside.template(template)
-    with memory_for("for the weights of this model"):
-        if packing is None and dtype == "auto" and where.type == "cpu" and checkpoint.quantised and library():
-            packing = Packing()
-        model = checkpoint.model(dtype, where, packing=packing)
-    return LanguageModel(checkpoint, model, found, chat)
 
 
 class LanguageModel:
@@ -206,7 +176,7 @@ class LanguageModel:
         """
         options: dict[str, Any] = {"stop": stop, "logprobs": logprobs, "echo": echo, "trace": trace}
         options["speculator"] = self._guessers.choose(speculate, speculate_tokens)
-        return self._start(self._planner.ids(prompt), max_new_tokens, options, settings).completion()
+        return self._start(prompt, max_new_tokens, options, settings).completion()
 
     def stream(
         self,
@@ -227,7 +197,7 @@ class LanguageModel:
         """
         options: dict[str, Any] = {"stop": stop, "logprobs": logprobs, "echo": echo, "trace": trace}
         options["speculator"] = self._guessers.choose(speculate, speculate_tokens)
-        return self._start(self._planner.ids(prompt), max_new_tokens, options, settings)
+        return self._start(prompt, max_new_tokens, options, settings)
 
     def chat(
         self,
@@ -271,6 +241,43 @@ class LanguageModel:
         options: dict[str, Any] = {"stop": stop, "logprobs": logprobs, "trace": trace}
         options["speculator"] = self._guessers.choose(speculate, speculate_tokens)
         return self._answer(messages, max_new_tokens, tools, template_options, options, settings)
+
+    def plan(
+        self,
+        prompt: str | Sequence[int] | ChatPrompt,
+        max_new_tokens: int | None = None,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Request:
+        """The request that `generate` or `chat` would run, complete and checked, for whoever runs an engine himself.
+
+        `options` are those of `Planner.request`. Raises what generate does.
+        """
+        check_generates(self.architecture)
+        if isinstance(prompt, ChatPrompt):
+            options |= {"ends": prompt.ends.ids, "template_stops": prompt.ends.strings}
+            prompt = prompt.ids
+        chosen = self.settings(**(settings or {}))
+        return self._planner.request(self._planner.ids(prompt), chosen, max_new_tokens=max_new_tokens, **options)
+
+    def chat_prompt(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Message] | None = None,
+        template_options: Mapping[str, Any] | None = None,
+    ) -> ChatPrompt:
+        """A conversation as ids, open for the answer. Raises TemplateError, TokenizerError and UsageError as chat."""
+        if self.template is None:
+            raise no_template(self.checkpoint.path.name)
+        ids = encode_chat(self.tokenizer, self.template, messages, tools=tools, **_variables(template_options))
+        return ChatPrompt(tuple(ids), stops(self.tokenizer, self.template))
+
+    def decoder(self, request: Request) -> Continuation | None:
+        """What turns the ids that answer `request` into text; None without a tokenizer."""
+        if not isinstance(self._tokenizer, Tokenizer):
+            return None
+        return Continuation(self._tokenizer, () if self.architecture.encoder else request.prompt)
 
     @property
     def pooling(self) -> Pooling:
@@ -337,29 +344,23 @@ class LanguageModel:
         options: dict[str, Any],
         settings: dict[str, Any],
     ) -> Generation | BeamSearch:
-        if self.template is None:
-            raise no_template(self.checkpoint.path.name)
-        variables = _variables(template_options)
-        ids = encode_chat(self.tokenizer, self.template, messages, tools=tools, **variables)
-        ends = stops(self.tokenizer, self.template)
-        options |= {"ends": ends.ids, "template_stops": ends.strings}
-        return self._start(self._planner.ids(ids), limit, options, settings)
+        return self._start(self.chat_prompt(messages, tools, template_options), limit, options, settings)
 
     def _start(
-        self, ids: tuple[int, ...], limit: int | None, options: dict[str, Any], settings: dict[str, Any]
+        self,
+        prompt: str | Sequence[int] | ChatPrompt,
+        limit: int | None,
+        options: dict[str, Any],
+        settings: dict[str, Any],
     ) -> Generation | BeamSearch:
-        check_generates(self.architecture)
-        chosen = self.settings(**settings)
         speculator: Speculator | None = options.pop("speculator")
-        request = self._planner.request(ids, chosen, max_new_tokens=limit, **options)
-        decoder = None
-        if isinstance(self._tokenizer, Tokenizer):
-            decoder = partial(Continuation, self._tokenizer, () if self.architecture.encoder else ids)
-        if chosen.search.num_beams > 1:
+        request = self.plan(prompt, limit, settings=settings, **options)
+        search = self.settings(**settings).search
+        if search.num_beams > 1:
             if speculator is not None:
                 raise UsageError("beam search takes no guesses", fix="use num_beams=1, or leave out speculate")
-            return BeamSearch(self.model, request, chosen.search, decoder)
-        return Generation(self.engine, request, decoder() if decoder else None, speculator)
+            return BeamSearch(self.model, request, search, partial(self.decoder, request))
+        return Generation(self.engine, request, self.decoder(request), speculator)
 
     def _rows(self, ids: Ids, architecture: Architecture) -> Tensor:
         """(batch, tokens) ids on the model's device, checked."""
@@ -369,16 +370,6 @@ class LanguageModel:
                 f"{len(rows[0])} tokens do not fit", expected=f"at most {architecture.context}, this model's context"
             )
         return torch.tensor(rows, dtype=torch.long, device=self.device)
-
-
-def _quantised(kind: str, dtype: str | torch.dtype, device: torch.device) -> Packing:
-    packing = Packing.named(kind)
-    if device.type != "cpu" or library() is None:
-        where = f"on {device}" if device.type != "cpu" else "without the native kernels (paddock doctor says why)"
-        raise UsageError(f"quantize={kind!r} is not possible {where}", fix="leave it out, or use the CPU's kernels")
-    if dtype != "auto":
-        raise UsageError(f"dtype={str(dtype)!r} and quantize={kind!r} ask for different things", fix="give one of them")
-    return packing
 
 
 def _variables(options: Any) -> dict[str, Any]:

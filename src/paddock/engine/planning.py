@@ -82,6 +82,8 @@ class Planner:
         trace: bool = False,
         ends: Sequence[int] = (),
         template_stops: Sequence[str] = (),
+        priority: int = 0,
+        salt: str | None = "",
     ) -> Request:
         """A request for `prompt` ids under resolved `settings`.
 
@@ -113,6 +115,8 @@ class Planner:
             echo=echo,
             trace=trace,
             start=start,
+            priority=priority,
+            salt=salt,
         )
 
     def _usual(self, before: int) -> int | None:

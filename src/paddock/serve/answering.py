@@ -1,0 +1,203 @@
+"""One answer, whatever dialect asked for it: from a plan to deltas, and from the same deltas to the whole.
+
+    Plan (model, n requests) ──> Answering ──deltas──> a dialect's chunks      (streamed)
+                                              └──fold──> Whole ──> its body     (at once)
+
+The streamed and the whole answer cannot differ: the whole is nothing but its deltas put together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from paddock.engine.request import Event, Request
+from paddock.serve.registry import Served
+from paddock.serve.speech import CallPiece, Plain, Speech, Spoken
+from paddock.serve.worker import Feed, Worker
+
+Reason = Literal["stop", "length", "tool_calls"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be computed: one request for each choice, of the same prompt unless a dialect asks several at once.
+
+    speech: makes the reader of one choice's text.
+    """
+
+    served: Served
+    requests: tuple[Request, ...]
+    speech: Callable[[], Speech] = Plain
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a choice ended. `stop_reason`: the stop string or the id of the end token. `seed`: what repeats it."""
+
+    reason: Reason
+    stop_reason: str | int | None
+    tokens: int
+    cached: int
+    seed: int | None
+    prefill_seconds: float
+    decode_seconds: float
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What became certain of one choice; `tokens` are the ones it was made of, with what was asked to know of them."""
+
+    choice: int
+    text: str = ""
+    reasoning: str = ""
+    calls: tuple[CallPiece, ...] = ()
+    tokens: tuple[Event, ...] = ()
+    ending: Ending | None = None
+
+
+@dataclass
+class Whole:
+    """A choice from its first delta to its last."""
+
+    text: str = ""
+    reasoning: str = ""
+    calls: dict[int, CallPiece] = field(default_factory=dict)
+    tokens: list[Event] = field(default_factory=list)
+    ending: Ending | None = None
+
+    def add(self, delta: Delta) -> None:
+        self.text += delta.text
+        self.reasoning += delta.reasoning
+        self.tokens += delta.tokens
+        self.ending = delta.ending or self.ending
+        for piece in delta.calls:
+            before = self.calls.get(piece.index, CallPiece(piece.index))
+            self.calls[piece.index] = CallPiece(
+                piece.index, before.arguments + piece.arguments, before.id or piece.id, before.name or piece.name
+            )
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens. `cached`: how many of the prompt's were not computed again."""
+
+    prompt: int
+    completion: int
+    cached: int
+
+
+class _Choice:
+    """One request on its way."""
+
+    def __init__(self, feed: Feed, speech: Speech) -> None:
+        self.feed, self.speech = feed, speech
+        self.ending: Ending | None = None
+        self.called = False
+
+
+class Answering:
+    """The deltas of all choices, as they come. Begins when made; `cancel` ends what is left, and may be called twice.
+
+    Raises OverloadError, ResourceError and UsageError when made, before anything was computed. `first`: when the first
+    token came (`time.monotonic`), None before.
+    """
+
+    def __init__(self, worker: Worker, plan: Plan) -> None:
+        self.plan, self.started = plan, time.monotonic()
+        self.first: float | None = None
+        engine = plan.served.engine
+        assert engine is not None, "only a model that writes is asked to answer"
+        model = plan.served.model
+        tasks = [engine.task(request, model.decoder(request)) for request in plan.requests]
+        self._choices: list[_Choice] = []
+        try:
+            for place, task in enumerate(tasks):
+                feed = worker.submit(engine, task, room=len(tasks) - place)
+                self._choices.append(_Choice(feed, plan.speech()))
+        except BaseException:
+            self.cancel()
+            raise
+
+    def cancel(self) -> None:
+        for choice in self._choices:
+            if choice.ending is None:
+                choice.feed.cancel()
+
+    async def deltas(self) -> AsyncIterator[list[Delta]]:
+        """What each round of the engine brought. Raises what the engine failed with; leaving it early cancels."""
+        try:
+            async for place, events in self._rounds():
+                self.first = self.first or time.monotonic()
+                if deltas := self._read(place, self._choices[place], events):
+                    yield deltas
+        finally:
+            self.cancel()
+
+    async def _rounds(self) -> AsyncIterator[tuple[int, list[Event]]]:
+        """Which choice got which events. One choice is awaited as it is, several are waited for together."""
+        if len(self._choices) == 1:
+            while self._choices[0].ending is None:
+                yield 0, await self._choices[0].feed.next()
+            return
+        waiting = {asyncio.ensure_future(choice.feed.next()): place for place, choice in enumerate(self._choices)}
+        try:
+            while waiting:
+                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for future in sorted(done, key=waiting.__getitem__):
+                    place = waiting.pop(future)
+                    yield place, future.result()
+                    if self._choices[place].ending is None:
+                        waiting[asyncio.ensure_future(self._choices[place].feed.next())] = place
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    async def whole(self) -> list[Whole]:
+        """Every choice, whole."""
+        choices = [Whole() for _ in self._choices]
+        async for deltas in self.deltas():
+            for delta in deltas:
+                choices[delta.choice].add(delta)
+        return choices
+
+    @property
+    def usage(self) -> Usage:
+        """So far. The prompt of several choices counts once, as OpenAI counts it; different prompts add up."""
+        prompts = {choice.feed.task.request.prompt: choice for choice in self._choices}
+        return Usage(
+            prompt=sum(map(len, prompts)),
+            completion=sum(len(choice.feed.task.answer.written) for choice in self._choices),
+            cached=sum(choice.feed.task.sequence.reused or 0 for choice in prompts.values()),
+        )
+
+    def _read(self, place: int, choice: _Choice, events: Sequence[Event]) -> list[Delta]:
+        if not events:  # cancelled
+            choice.ending = self._ending(choice, "stop", None)
+            return []
+        spoken = choice.speech.push("".join(event.text for event in events))
+        choice.called = choice.called or bool(spoken.calls)
+        last = events[-1]
+        if last.finish_reason is None:
+            return [_delta(place, spoken, tuple(events))]
+        rest = choice.speech.finish()
+        choice.called = choice.called or bool(rest.calls)
+        reason: Reason = "tool_calls" if choice.called and last.finish_reason == "stop" else last.finish_reason
+        choice.ending = self._ending(choice, reason, last.stop_reason)
+        both = Spoken(spoken.text + rest.text, spoken.reasoning + rest.reasoning, spoken.calls + rest.calls)
+        return [_delta(place, both, tuple(events), choice.ending)]
+
+    def _ending(self, choice: _Choice, reason: Reason, stop_reason: str | int | None) -> Ending:
+        task = choice.feed.task
+        seed = None if task.request.sampling.greedy else task.answer.seed
+        return Ending(
+            reason, stop_reason, len(task.answer.written), task.sequence.reused or 0, seed, task.seconds[0],
+            task.seconds[1],
+        )  # fmt: skip
+
+
+def _delta(place: int, spoken: Spoken, tokens: tuple[Event, ...], ending: Ending | None = None) -> Delta:
+    return Delta(place, spoken.text, spoken.reasoning, spoken.calls, tokens, ending)

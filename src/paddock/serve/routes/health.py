@@ -1,0 +1,23 @@
+"""Whether the server lives (/health) and takes work (/ready). Open to everybody, and tell nothing else."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse
+
+from paddock.serve.server import Here
+
+router = APIRouter()
+
+
+@router.get("/health")
+async def health(server: Here) -> JSONResponse:
+    """200 while the process works at all."""
+    return JSONResponse({"status": "ok" if server.worker.alive else "down"})
+
+
+@router.get("/ready")
+async def ready(server: Here) -> JSONResponse:
+    """200 while new requests are taken; 503 while models load, while the server drains, and after its engine died."""
+    up = server.worker.alive
+    return JSONResponse({"status": "ok" if up else "unavailable"}, status_code=200 if up else 503)

@@ -1,0 +1,1 @@
+"""Request bodies, field by field, one file a dialect."""
