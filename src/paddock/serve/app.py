@@ -43,7 +43,7 @@ def make_app(server: Server) -> FastAPI:
 
 
 def _refused(request: Request, error: PaddockError) -> Response:
-    return JSONResponse(body_of(error), status_of(error), headers_of(error))
+    return JSONResponse(body_of(error, request.scope["path"]), status_of(error), headers_of(error))
 
 
 def _invalid(request: Request, error: RequestValidationError) -> Response:

@@ -1,4 +1,5 @@
-"""Every refusal as HTTP: a status and OpenAI's error object. The one place where errors become responses."""
+"""Every refusal as HTTP: a status, and an error object in the dialect of the address. The one place where errors become
+responses."""
 
 from __future__ import annotations
 
@@ -44,12 +45,24 @@ def status_of(error: PaddockError) -> int:
     return 400 if isinstance(error, InputError) else 500
 
 
-def body_of(error: PaddockError) -> dict[str, Any]:
-    """{"error": {"message", "type", "param", "code"}}; the message of what broke inside tells nothing of the inside."""
+KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+ANTHROPIC_KINDS = {**KINDS, 413: "request_too_large", 503: "overloaded_error"}
+
+
+def body_of(error: PaddockError, path: str = "") -> dict[str, Any]:
+    """The error object for a request to `path`: Anthropic's and Ollama's below their addresses, OpenAI's elsewhere.
+
+    OpenAI: {"error": {"message", "type", "param", "code"}}. Anthropic: {"type": "error", "error": {"type", "message"}}.
+    Ollama: {"error": "message"}. The message of what broke inside tells nothing of the inside.
+    """
     status = status_of(error)
-    kinds = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
-    kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
     message = str(error).replace("\n  fix: ", "; ")
+    if path.startswith("/api/"):
+        return {"error": message}
+    if path.startswith("/v1/messages"):
+        kind = ANTHROPIC_KINDS.get(status, "api_error" if status >= 500 else "invalid_request_error")
+        return {"type": "error", "error": {"type": kind, "message": message}}
+    kind = KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")
     return {"error": {"message": message, "type": kind, "param": getattr(error, "param", None), "code": _code(error)}}
 
 
