@@ -14,6 +14,7 @@ from torch import Tensor
 from paddock.checkpoint import folder
 from paddock.checkpoint.checkpoint import Checkpoint
 from paddock.engine import encoders
+from paddock.engine.adapting import check_plain, with_adapter
 from paddock.engine.beam import BeamSearch
 from paddock.engine.continuation import Continuation
 from paddock.engine.defaults import Resolved, published_defaults
@@ -312,6 +313,15 @@ class LanguageModel:
         """
         return encoders.classify(self.reader, self.tokenizer, text, self.checkpoint.config)
 
+    def with_adapter(self, path: str | Path) -> LanguageModel:
+        """This model with a LoRA adapter on it, read from a folder of PEFT's; the weights are shared, not copied.
+
+        Raises CheckpointError for an adapter that is corrupt or was made for another model, UnsupportedError for one
+        that is no plain LoRA, UsageError on a model that carries one already.
+        """
+        twin = with_adapter(self.model, path, self.checkpoint.config)
+        return LanguageModel(self.checkpoint, twin, self._tokenizer, self.template)
+
     def save(self, path: str | Path) -> None:
         """Writes a Hugging Face folder: weights, config, generation defaults, and `side_files()`, over whatever model,
         tokenizer, template and pooling were there.
@@ -319,6 +329,7 @@ class LanguageModel:
         Raises ResourceError when the disk is full, PaddockError for any other refusal of the file system, and what
         `side_files` raises.
         """
+        check_plain(self.model, "saved")
         beside = self.side_files()
         folder.write(path, self.model, dict(self.checkpoint.config), dict(self.checkpoint.generation))
         write_side_files(Path(path), beside)

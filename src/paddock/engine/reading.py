@@ -6,6 +6,7 @@ Natively no text's numbers depend on the others, and they are the very bits that
 from __future__ import annotations
 
 import threading
+from collections import ChainMap
 from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -34,6 +35,11 @@ def packed_weights(model: Transformer) -> Kept:
     """The model's matrices in the kernels' layout: all its programs share them. Made as they are needed, and anew for
     the programs recorded after a matrix was changed, if PyTorch saw the change; else `forget_packed` them."""
     return _packed.setdefault(model, {})
+
+
+def share_packed(model: Transformer, twin: Transformer) -> None:
+    """`twin` holds matrices of `model`: what is packed of them already serves both, what is its own goes with it."""
+    _packed[twin] = ChainMap({}, packed_weights(model))
 
 
 def forget_packed(model: Transformer) -> None:

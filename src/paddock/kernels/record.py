@@ -7,7 +7,7 @@ native operation raises NotRecordable, and such a model runs on the PyTorch refe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,7 +126,9 @@ class Remembered:
     layer: int
 
 
-Kept = dict[int, tuple[Tensor, int, Packed]]  # by address: the matrix, how often it was written to, its packed form
+Kept = MutableMapping[
+    int, tuple[Tensor, int, Packed]
+]  # by address: the matrix, how often it was written to, its packed form
 
 
 class Tape:
