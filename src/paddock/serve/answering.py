@@ -23,15 +23,28 @@ Reason = Literal["stop", "length", "tool_calls"]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is to be computed: one request for each choice, of the same prompt unless a dialect asks several at once.
+class Dropped:
+    """What was left out of a prompt because truncation was asked for."""
 
-    speech: makes the reader of one choice's text.
+    messages: int = 0
+    tokens: int = 0
+
+    def __str__(self) -> str:
+        return f"messages={self.messages}, tokens={self.tokens}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be computed: one request for each choice of each prompt, those of one prompt side by side.
+
+    speech: makes the reader of one choice's text. prompts: how many there are.
     """
 
     served: Served
     requests: tuple[Request, ...]
     speech: Callable[[], Speech] = Plain
+    prompts: int = 1
+    dropped: Dropped | None = None
 
 
 @dataclass(frozen=True)
@@ -166,12 +179,12 @@ class Answering:
 
     @property
     def usage(self) -> Usage:
-        """So far. The prompt of several choices counts once, as OpenAI counts it; different prompts add up."""
-        prompts = {choice.feed.task.request.prompt: choice for choice in self._choices}
+        """So far. A prompt counts once however many choices it has, as OpenAI counts it; several prompts add up."""
+        firsts = self._choices[:: len(self._choices) // self.plan.prompts]
         return Usage(
-            prompt=sum(map(len, prompts)),
+            prompt=sum(len(choice.feed.task.request.prompt) for choice in firsts),
             completion=sum(len(choice.feed.task.answer.written) for choice in self._choices),
-            cached=sum(choice.feed.task.sequence.reused or 0 for choice in prompts.values()),
+            cached=sum(choice.feed.task.sequence.reused or 0 for choice in firsts),
         )
 
     def _read(self, place: int, choice: _Choice, events: Sequence[Event]) -> list[Delta]:
