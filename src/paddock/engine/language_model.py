@@ -262,6 +262,10 @@ class LanguageModel:
         chosen = self.settings(**(settings or {}))
         return self._planner.request(self._planner.ids(prompt), chosen, max_new_tokens=max_new_tokens, **options)
 
+    def prompt_ids(self, prompt: str | Sequence[int]) -> tuple[int, ...]:
+        """A prompt to be continued as ids, as `generate` reads it. Raises TokenizerError and UsageError."""
+        return self._planner.ids(prompt)
+
     def chat_prompt(
         self,
         messages: Sequence[Message],
