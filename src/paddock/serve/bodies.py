@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -13,10 +14,9 @@ from paddock.serve.refusals import BadRequest
 IGNORED = "X-Paddock-Ignored"
 
 
-class Body(BaseModel):
-    """A request's body. A number is a number, not a word that spells one; fields nobody knows are kept to be told of.
-
-    `harmless`: fields that clients send along and that change no answer.
+class Part(BaseModel):
+    """A body, or an object inside one. A number is a number, not a word that spells one; fields nobody knows are kept
+    to be told of. `harmless`: fields that clients send along and that change no answer.
     """
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, protected_namespaces=())
@@ -25,17 +25,33 @@ class Body(BaseModel):
     def harmless(cls) -> frozenset[str]:
         return frozenset()
 
+    def unknown(self, place: str = "") -> Iterator[tuple[str, str | None]]:
+        """Each field nobody knows, in here and in the parts below: where it stands, and the known one most like it."""
+        known = {field.alias or name: name for name, field in type(self).model_fields.items()}
+        for name in sorted((self.model_extra or {}).keys() - self.harmless()):
+            yield place + name, did_you_mean(name, known)
+        for alias, name in known.items():
+            yield from _unknown_in(getattr(self, name), f"{place}{alias}.")
+
+
+class Body(Part):
+    """A request's body."""
+
     def ignored(self, strict: bool) -> list[str]:
         """Names of fields without effect. Raises BadRequest for them where `strict`."""
-        names = sorted((self.model_extra or {}).keys() - self.harmless())
-        if names and strict:
-            raise BadRequest(
-                f"unknown field {names[0]!r}",
-                param=names[0],
-                code="unsupported_parameter",
-                fix=did_you_mean(names[0], type(self).model_fields),
-            )
-        return names
+        found = list(self.unknown())
+        if found and strict:
+            name, fix = found[0]
+            raise BadRequest(f"unknown field {name!r}", param=name, code="unsupported_parameter", fix=fix)
+        return [name for name, _ in found]
+
+
+def _unknown_in(value: Any, place: str) -> Iterator[tuple[str, str | None]]:
+    if isinstance(value, Part):
+        yield from value.unknown(place)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unknown_in(item, f"{place}{index}.")
 
 
 def tell_ignored(response: Response, names: list[str]) -> None:
