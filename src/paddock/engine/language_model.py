@@ -55,7 +55,8 @@ OURS = PROVIDED - {"documents"} | {"now", "tokenizer", "template"}  # variables 
 
 
 class LanguageModel:
-    """A model ready to use. `template` is its chat template, or None; `generation` what was published as defaults.
+    """A model ready to use. `template` is its chat template, or None; `generation` what was published as defaults;
+    `planner` turns what is asked into requests, and may be given a limit below the model's context.
 
     Settings that generate, stream and chat take by keyword: temperature (0 is greedy), top_k, top_p, min_p, typical_p,
     repetition_penalty, presence_penalty, frequency_penalty, logit_bias, seed, no_repeat_ngram_size, bad_words_ids,
@@ -80,7 +81,7 @@ class LanguageModel:
         self._engine: Engine | None = None
         self._making = threading.Lock()
         known = tokenizer if isinstance(tokenizer, Tokenizer) else None
-        self._planner = Planner(self.architecture, known, self.generation, checkpoint.config)
+        self.planner = Planner(self.architecture, known, self.generation, checkpoint.config)
         self._guessers = Guessers(self.architecture, known)
 
     def __repr__(self) -> str:
@@ -119,7 +120,7 @@ class LanguageModel:
 
     def settings(self, **settings: Any) -> Resolved:
         """What generation would use if called with `settings`: every value and where it came from (`.values()`)."""
-        return self._planner.resolve(settings)
+        return self.planner.resolve(settings)
 
     def logits(self, ids: Ids, source: Ids | None = None) -> Tensor:
         """What the model says comes after each of `ids`: (tokens,) to (tokens, vocabulary) float32, and (batch, tokens)
@@ -260,11 +261,11 @@ class LanguageModel:
             options |= {"ends": prompt.ends.ids, "template_stops": prompt.ends.strings}
             prompt = prompt.ids
         chosen = self.settings(**(settings or {}))
-        return self._planner.request(self._planner.ids(prompt), chosen, max_new_tokens=max_new_tokens, **options)
+        return self.planner.request(self.planner.ids(prompt), chosen, max_new_tokens=max_new_tokens, **options)
 
     def prompt_ids(self, prompt: str | Sequence[int]) -> tuple[int, ...]:
         """A prompt to be continued as ids, as `generate` reads it. Raises TokenizerError and UsageError."""
-        return self._planner.ids(prompt)
+        return self.planner.ids(prompt)
 
     def chat_prompt(
         self,

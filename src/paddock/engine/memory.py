@@ -42,12 +42,18 @@ def cache_place(model: Transformer) -> tuple[torch.dtype, torch.device]:
     return weight.dtype, weight.device
 
 
-def cache_blocks(model: Transformer, block_bytes: int, sequences: int) -> int:
+def cache_blocks(
+    model: Transformer, block_bytes: int, sequences: int, text: int | None = None, memory: int | None = None
+) -> int:
     """How many blocks an engine's cache may have: enough for `sequences` texts of the full context, but no more than
-    half of the memory that is free; where even one such text takes more, as much of it as the machine has."""
+    half of the memory that is free; where even one such text takes more, as much of it as the machine has.
+
+    text: tokens of the longest text there will be, where that is less than the context. memory: bytes that it may take
+    instead of that half.
+    """
     device = cache_place(model)[1]
-    context = model.architecture.context
-    share = int(_free_memory(device) * SHARE) // block_bytes
+    context = min((limit for limit in (model.architecture.context, text) if limit is not None), default=None)
+    share = (int(free_memory(device) * SHARE) if memory is None else memory) // block_bytes
     if context is None:
         return max(share, 1)
     one = blocks_for(context)
@@ -89,7 +95,7 @@ def _memory(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _free_memory(device: torch.device) -> int:
+def free_memory(device: torch.device) -> int:
     """Bytes that nobody uses now, what the system keeps of files included; all of it where that is not told."""
     if device.type == "cpu":
         with contextlib.suppress(OSError, ValueError, IndexError):

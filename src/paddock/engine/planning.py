@@ -30,8 +30,15 @@ class Planner:
     ) -> None:
         self.architecture, self.tokenizer = architecture, tokenizer
         self.published, self.config = heeded(published), heeded(config)
+        self.limit: int | None = None  # tokens a text may have here, where that is less than the context
         self._ends: tuple[int, ...] | None = None
         self._holes: tuple[int, ...] | None = None
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that prompt and answer may have together, None where nothing limits them."""
+        limits = [limit for limit in (self.architecture.context, self.limit) if limit is not None]
+        return min(limits, default=None)
 
     @property
     def ends(self) -> tuple[int, ...]:
@@ -97,7 +104,7 @@ class Planner:
         start = self._start() if self.architecture.encoder is not None else ()
         before = len(start) or len(prompt)
         self._check_source(prompt)
-        limit = planned_length(before, max_new_tokens, self.architecture.context, self._usual(before))
+        limit = planned_length(before, max_new_tokens, self.context, self._usual(before))
         shortest = max(settings.constraints.min_new_tokens, self.published.get("min_length", 0) - before)
         if shortest > limit:
             raise UsageError(f"min_new_tokens is {shortest}", expected=f"at most max_new_tokens, {limit}")

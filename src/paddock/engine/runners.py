@@ -16,22 +16,36 @@ from paddock.model.transformer import Transformer
 SEQUENCES = 64  # requests that run at once
 
 
-def runner_for(model: Transformer, sequences: int = SEQUENCES, blocks: int | None = None) -> Runner:
+def runner_for(
+    model: Transformer,
+    sequences: int = SEQUENCES,
+    blocks: int | None = None,
+    text: int | None = None,
+    memory: int | None = None,
+) -> Runner:
     """The fastest runner there is for this model on its device.
 
-    blocks: the cache's capacity; by default as many as `sequences` texts of the full context need, within half of the
-    memory that is free.
+    blocks: the cache's capacity; by default as many as `sequences` texts of the full context (of `text` tokens, where
+    that is less) need, within half of the memory that is free, or within `memory` bytes.
     """
     native = runs_natively(model)
     if blocks is None:
         dtype = cache_dtype(model) if native else cache_place(model)[0]
         block_bytes = BLOCK * model.architecture.cache_values_per_token() * dtype.itemsize
-        blocks = cache_blocks(model, block_bytes, sequences)
+        blocks = cache_blocks(model, block_bytes, sequences, text, memory)
     return NativeRunner(model, blocks) if native else TorchRunner(model, blocks)
 
 
-def engine_for(model: Transformer, *, blocks: int | None = None, sequences: int = SEQUENCES, **options: Any) -> Engine:
-    """An engine of its own for `model`. `options` are those of Engine."""
-    runner = runner_for(model, sequences, blocks)
+def engine_for(
+    model: Transformer,
+    *,
+    blocks: int | None = None,
+    sequences: int = SEQUENCES,
+    text: int | None = None,
+    memory: int | None = None,
+    **options: Any,
+) -> Engine:
+    """An engine of its own for `model`; the cache is sized as `runner_for` says. `options` are those of Engine."""
+    runner = runner_for(model, sequences, blocks, text, memory)
     options = {"share_written": isinstance(runner, NativeRunner), **options}
     return Engine(runner, model.architecture, sequences=sequences, **options)
