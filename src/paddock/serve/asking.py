@@ -75,7 +75,7 @@ def plan_chat(served: Served, asked: Asked) -> Plan:
             code="unsupported_model",
             fix="use /v1/completions, or start the server with --template NAME",
         )
-    messages = [_as_system(message) for message in asked.messages]
+    messages = [as_system(message) for message in asked.messages]
     prompt, dropped = _render(served, asked, messages)
     limit = asked.max_tokens
     if limit is None:
@@ -173,7 +173,7 @@ def _bad_bias(what: str, expected: str) -> BadRequest:
     return BadRequest(what, param="logit_bias", expected=expected)
 
 
-def _as_system(message: Message) -> Message:
+def as_system(message: Message) -> Message:
     return {**message, "role": "system"} if message.get("role") == "developer" else message
 
 
