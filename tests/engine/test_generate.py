@@ -223,7 +223,7 @@ def test_odd_prompts_are_written_on(bundled: Any, prompt: str) -> None:
 
 
 def test_special_tokens_in_a_prompt_are_text(bundled: Any) -> None:
-    ids = bundled._planner.ids("</s>")
+    ids = bundled.planner.ids("</s>")
     assert ids[0] == 1 and 2 not in ids
     assert bundled.tokenizer.decode(ids) == "</s>"
 
