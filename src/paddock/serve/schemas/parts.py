@@ -1,0 +1,38 @@
+"""Types that the bodies of several dialects are made of, with their bounds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Discriminator, Field, Tag
+
+MAX_TEXT, MAX_ITEMS, MAX_TOOLS, MAX_MEMBERS = 8 * 2**20, 2048, 128, 1024
+
+Value = TypeVar("Value")
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+Count = Annotated[int, Field(ge=1, le=2**31)]
+Members = Annotated[dict[str, Any], Field(max_length=MAX_MEMBERS)]  # for a model or a grammar to read
+Temperature = Annotated[float, Field(ge=0, le=100)]
+Portion = Annotated[float, Field(gt=0, le=1)]  # of the probability: top_p, typical_p
+Least = Annotated[float, Field(ge=0, le=1)]  # min_p
+Kept = Annotated[int, Field(ge=0, le=2**31)]  # top_k, 0 is off
+Penalty = Annotated[float, Field(ge=0.01, le=100)]  # repetition
+Shift = Annotated[float, Field(ge=-2, le=2)]  # presence and frequency
+
+
+def _form(value: Any) -> str:
+    return "list" if isinstance(value, list) else "text"
+
+
+def kind_of(value: Any, usual: str) -> str:
+    """An object's "type", for a union that is told apart by it; `usual` where it has none. Anything may come in."""
+    kind = value.get("type", usual) if isinstance(value, dict) else getattr(value, "type", usual)
+    return kind if isinstance(kind, str) else "?"
+
+
+# Text, or a list of parts: an error then speaks of the form that was sent.
+TextOr = Annotated[
+    Annotated[Text, Tag("text")] | Annotated[list[Value], Field(max_length=MAX_ITEMS), Tag("list")],
+    Discriminator(_form),
+]
