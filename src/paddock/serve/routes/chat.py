@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -16,7 +16,7 @@ from paddock.serve.bodies import tell_ignored
 from paddock.serve.registry import Served
 from paddock.serve.schemas.chat import ChatBody
 from paddock.serve.server import Here
-from paddock.serve.streaming import Stream, guarded, sse, unless_gone, with_pings
+from paddock.serve.streaming import Stream, guarded, sse, unless_gone
 
 router = APIRouter()
 
@@ -32,7 +32,7 @@ async def chat(body: ChatBody, request: Request, server: Here) -> Response:
     response: Response
     if body.stream:
         include = body.stream_options is not None and body.stream_options.include_usage
-        response = Stream(with_pings(guarded(chunks(answering, head, include))))
+        response = Stream(guarded(chunks(answering, head, include)), ending=answering.cancel)
     else:
         choices = await unless_gone(request, answering.whole())
         response = JSONResponse(whole_body(choices, answering.usage, head))
@@ -59,7 +59,7 @@ def planned(served: Served, body: ChatBody) -> Plan:
     return Plan(served, requests)
 
 
-async def chunks(answering: Answering, head: dict[str, Any], include_usage: bool) -> AsyncIterator[str]:
+async def chunks(answering: Answering, head: dict[str, Any], include_usage: bool) -> AsyncGenerator[str, None]:
     """OpenAI's chunks: a role first, then what becomes certain, a finish reason last, and usage if asked for."""
     head = {**head, "object": "chat.completion.chunk"}
     begun: set[int] = set()
