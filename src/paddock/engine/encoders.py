@@ -48,11 +48,21 @@ def embed(
     A text over the limit is refused with ContextLengthError, or cut if `truncate` asks for it.
     """
     model = reader.model
+    check_embeds(model)
+    ids = [fitted(text_ids(tokenizer, text, pooling), model, tokenizer, pooling, truncate) for text in checked(texts)]
+    return vectors(reader, ids, pooling)
+
+
+def check_embeds(model: Transformer) -> None:
+    """Refuses what has no one vector for a text."""
     if model.architecture.encoder is not None:
         raise UnsupportedError("an encoder-decoder has no one vector for a text", fix="use an encoder such as BERT")
-    ids = [_limited(_ids(tokenizer, text, pooling), model, tokenizer, pooling, truncate) for text in checked(texts)]
-    result = torch.zeros(len(ids), model.architecture.width)
-    for rows in _batches([len(row) for row in ids]):
+
+
+def vectors(reader: Reader, ids: Sequence[Sequence[int]], pooling: Pooling) -> Tensor:
+    """One vector per text of token ids, none of them empty or too long: (texts, width) float32 on the CPU."""
+    result = torch.zeros(len(ids), reader.model.architecture.width)
+    for rows in batches([len(row) for row in ids]):
         result[rows] = _pooled(reader.hidden([ids[row] for row in rows]), pooling)
     return result
 
@@ -118,13 +128,25 @@ def checked(texts: Any) -> list[str]:
     return list(texts)
 
 
-def _ids(tokenizer: Tokenizer, text: str, pooling: Pooling) -> list[int]:
+def text_ids(tokenizer: Tokenizer, text: str, pooling: Pooling) -> list[int]:
+    """What a text's vector is read from, however long."""
     text = pooling.prefix + text
     return tokenizer.encode(text.lower() if pooling.lower else text)
 
 
-def _limited(ids: list[int], model: Transformer, tokenizer: Tokenizer, pooling: Pooling, truncate: bool) -> list[int]:
-    limits = [limit for limit in (pooling.limit, model.architecture.context) if limit is not None]
+def fitted(
+    ids: list[int],
+    model: Transformer,
+    tokenizer: Tokenizer,
+    pooling: Pooling,
+    truncate: bool = False,
+    most: int | None = None,
+) -> list[int]:
+    """`ids` if the model takes so many; else cut at the end where `truncate` asks for it. `most`: a lower limit.
+
+    What the tokenizer puts after a text stays at its end. Raises ContextLengthError, UsageError for no ids at all.
+    """
+    limits = [limit for limit in (pooling.limit, model.architecture.context, most) if limit is not None]
     if not ids:
         raise UsageError("a text is empty, and this tokenizer puts nothing around it", fix="leave it out")
     if not limits or len(ids) <= min(limits):
@@ -132,6 +154,9 @@ def _limited(ids: list[int], model: Transformer, tokenizer: Tokenizer, pooling: 
     if not truncate:
         _check_length(len(ids), min(limits), "a text")
     after = list(tokenizer.after)
+    after = after if after and ids[-len(after) :] == after else []
+    if min(limits) <= len(after):
+        raise UsageError(f"texts are to be cut to {min(limits)} tokens", expected=f"more than {len(after)}")
     return [*ids[: min(limits) - len(after)], *after]
 
 
@@ -144,12 +169,13 @@ def _check_length(tokens: int, limit: int | None, what: str) -> None:
         )
 
 
-def _batches(lengths: Sequence[int]) -> list[list[int]]:
-    """Indices of texts grouped by similar length, each group within BATCH_TOKENS once padded."""
+def batches(lengths: Sequence[int], most: int | None = None) -> list[list[int]]:
+    """Indices of texts grouped by similar length, each group within `most` tokens (BATCH_TOKENS) once padded."""
+    limit = BATCH_TOKENS if most is None else most
     groups: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         # The first of a group is its longest.
-        if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= BATCH_TOKENS:
+        if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= limit:
             groups[-1].append(index)
         else:
             groups.append([index])

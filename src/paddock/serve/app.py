@@ -13,11 +13,11 @@ from starlette.responses import JSONResponse, Response
 from paddock import __version__
 from paddock.errors import NotFoundError, PaddockError
 from paddock.serve.refusals import BadRequest, body_of, headers_of, status_of
-from paddock.serve.routes import chat, health, models
+from paddock.serve.routes import chat, embeddings, health, models, rank, tokens
 from paddock.serve.server import Server
 from paddock.serve.streaming import ClientGone, gone_response
 
-ROUTERS = (health.router, models.router, chat.router)
+ROUTERS = (health.router, models.router, chat.router, embeddings.router, rank.router, tokens.router)
 
 
 def make_app(server: Server) -> FastAPI:
