@@ -1,10 +1,5 @@
-/** The interface's texts. */
+/** The interface's texts, and numbers and dates beside them, in the language of the reader. */
 
-import { en } from "./en";
-
-export type Key = keyof typeof en;
-
-/** The text of a key, with what is named put into its braces. */
-export function t(key: Key, values: Readonly<Record<string, string | number>> = {}): string {
-  return en[key].replace(/\{(\w+)\}/g, (whole, name: string) => (name in values ? String(values[name]) : whole));
-}
+export { announce, decimal, language, LANGUAGES, moment, NAMES, percent, setLanguage, type Language } from "./language";
+export { t, type PlainKey as Key } from "./translate";
+export { LanguagePicker } from "./LanguagePicker";

@@ -1,0 +1,47 @@
+import type { JSX } from "preact";
+import { decimal, t, type Key } from "../i18n";
+import type { Setting } from "./record";
+
+const ORIGINS: Record<string, Key> = {
+  request: "glassbox.origin.request",
+  model: "glassbox.origin.model",
+  default: "glassbox.origin.default",
+};
+
+/** Every setting as it was in force, and who set it. */
+export function SettingsTable({ settings }: { settings: Record<string, Setting> }): JSX.Element {
+  return (
+    <section class="gb-section">
+      <h3>{t("glassbox.settings")}</h3>
+      <table class="gb-settings">
+        <thead>
+          <tr>
+            <th scope="col">{t("glassbox.column.setting")}</th>
+            <th scope="col">{t("glassbox.column.value")}</th>
+            <th scope="col">{t("glassbox.column.origin")}</th>
+          </tr>
+        </thead>
+        <tbody>
+          {Object.entries(settings).map(([name, { value, origin }]) => (
+            <tr key={name} class={`gb-from-${origin}`} data-setting={name}>
+              <th scope="row">
+                <code>{name}</code>
+              </th>
+              <td>{shown(value)}</td>
+              <td>{ORIGINS[origin] ? t(ORIGINS[origin]) : origin}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </section>
+  );
+}
+
+/** A setting's value as a person reads it; whatever has no plain form is shown as JSON. */
+export function shown(value: unknown): string {
+  if (value === null || value === undefined || (Array.isArray(value) && value.length === 0)) return "–";
+  if (typeof value === "number") return Number.isInteger(value) ? String(value) : decimal(value, 6);
+  if (typeof value === "string") return value;
+  const text = JSON.stringify(value);
+  return text === "{}" ? "–" : text;
+}

@@ -1,0 +1,1 @@
+export { GlassPanel as default } from "./GlassPanel";
