@@ -9,6 +9,11 @@ import pytest
 from fastapi.testclient import TestClient
 from serve_models import copy_bundled, serving, write_bert, write_t5
 
+from paddock.kernels.native import library
+from paddock.serve.routes.models import facts
+from paddock.serve.server import Server
+from paddock.serve.settings import Settings
+
 
 @pytest.fixture(scope="module")
 def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
@@ -33,6 +38,8 @@ def test_the_list_is_openai_s(several: TestClient) -> None:
     assert [model["id"] for model in answer["data"]] == ["story", "own/one", "bert", "t5"]
     for model in answer["data"]:
         assert model["object"] == "model" and model["owned_by"] == "paddock" and model["created"] > 1.7e9
+    assert [model["paddock"]["generates"] for model in answer["data"]] == [True, True, False, True]
+    assert [model["paddock"]["bundled"] for model in answer["data"]] == [True, False, False, False]
 
 
 def test_a_model_says_what_it_is(several: TestClient) -> None:
@@ -49,7 +56,7 @@ def test_settings_say_where_they_come_from(several: TestClient) -> None:
     own, story = details(several, "own/one")["settings"], details(several, "story")["settings"]
     assert own["temperature"] == {"value": 0.7, "from": "model"} and story["top_p"]["from"] == "default"
     assert own["max_new_tokens"] == {"value": 99, "from": "model"}
-    assert story["max_new_tokens"] == {"value": 256, "from": "default"}
+    assert story["max_new_tokens"] == {"value": None, "from": "default"}
     assert {"top_k", "top_p", "min_p", "repetition_penalty", "seed"} <= own.keys()
 
 
@@ -59,17 +66,11 @@ def test_a_template_names_its_roles(client: TestClient) -> None:
 
 
 def test_quantised_models_name_their_codes() -> None:
-    from paddock.kernels.native import library
-    from paddock.serve.server import Server
-    from paddock.serve.settings import Settings
-
     if library() is None:
         pytest.skip("the native kernels are not there")
     server = Server(Settings(quantize="q8_0"))
     server.load(server.settings.models[0])
-    from paddock.serve.routes.models import details as of
-
-    assert of(server.registry.find(None))["quantised"] == "q8_0"
+    assert facts(server.registry.find(None))["quantised"] == "q8_0"
 
 
 def test_names_that_are_not_there(several: TestClient) -> None:

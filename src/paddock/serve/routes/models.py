@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter
 
-from paddock.engine.request import DEFAULT_NEW_TOKENS
+from paddock.engine.locate import bundled
 from paddock.errors import NotFoundError
 from paddock.kernels.packed import PLAIN, Packed
 from paddock.model.linear import weights_of
@@ -23,7 +23,7 @@ _counted: WeakKeyDictionary[Served, dict[str, Any]] = WeakKeyDictionary()  # wei
 @router.get("/v1/models")
 async def models(server: Here) -> dict[str, Any]:
     """The models that requests may name."""
-    return {"object": "list", "data": [described(served) for served in server.registry]}
+    return {"object": "list", "data": [described(served) | {"paddock": facts(served)} for served in server.registry]}
 
 
 @router.get("/v1/models/{name:path}")
@@ -32,7 +32,8 @@ async def model(name: str, server: Here) -> dict[str, Any]:
     if not name:
         raise NotFoundError("there is no such page")
     served = server.registry.find(name)
-    return described(served) | {"paddock": await asyncio.to_thread(details, served)}
+    told = await asyncio.to_thread(lambda: facts(served) | {"settings": settings(served)})
+    return described(served) | {"paddock": told}
 
 
 def described(served: Served) -> dict[str, Any]:
@@ -47,16 +48,10 @@ def described(served: Served) -> dict[str, Any]:
     }
 
 
-def details(served: Served) -> dict[str, Any]:
-    """What a user sees of a model before the first message.
-
-    `roles`: those its chat template takes, null where only the template itself knows. `settings`: every value and who
-    said so (model or default). Raises what `LanguageModel.settings` does.
-    """
+def facts(served: Served) -> dict[str, Any]:
+    """What a user should know of a model before the first message. `roles`: those its chat template takes, null where
+    only the template itself knows."""
     model, architecture, template = served.model, served.model.architecture, served.model.template
-    settings = {name: {"value": value, "from": origin} for name, (value, origin) in model.settings().values().items()}
-    published = model.generation.get("max_new_tokens")
-    length = {"value": published or DEFAULT_NEW_TOKENS, "from": "model" if published else "default"}
     return {
         "family": architecture.family,
         **_weight(served),
@@ -65,12 +60,23 @@ def details(served: Served) -> dict[str, Any]:
         "encoder": not architecture.generates,
         "encoder_decoder": architecture.encoder is not None,
         "classes": model.model.pooler is not None and model.model.pooler.classes is not None,
+        "bundled": model.checkpoint.path == bundled(),
         "chat": template is not None,
         "template": None if template is None else template.name,
         "tools": template is not None and template.takes_tools,
         "roles": None if template is None or template.roles is None else sorted(template.roles),
-        "settings": settings | {"max_new_tokens": length},
     }
+
+
+def settings(served: Served) -> dict[str, Any]:
+    """Every setting's value and who said so (model or default), as a request that names none of them runs under.
+
+    max_new_tokens is null where an answer may take what the context leaves. Raises what `LanguageModel.settings` does.
+    """
+    values = served.model.settings().values()
+    found = {name: {"value": value, "from": origin} for name, (value, origin) in values.items()}
+    published = served.model.generation.get("max_new_tokens") or None
+    return found | {"max_new_tokens": {"value": published, "from": "model" if published else "default"}}
 
 
 def _weight(served: Served) -> dict[str, Any]:

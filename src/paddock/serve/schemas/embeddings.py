@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from paddock.serve.bodies import Body
-from paddock.serve.schemas.chat import Text
+from paddock.serve.schemas.parts import Text
 from paddock.serve.schemas.tokens import MAX_TOKENS, Id
 
 MAX_TEXTS = 2048

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from paddock.serve.bodies import Body, Part
-from paddock.serve.schemas.chat import Text
+from paddock.serve.schemas.parts import Text
 
 MAX_DOCUMENTS = 2048
 

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from paddock.serve.bodies import Body
-from paddock.serve.schemas.chat import MAX_MESSAGES, Message, Text
+from paddock.serve.schemas.chat import MAX_MESSAGES, Message
+from paddock.serve.schemas.parts import MAX_TOOLS, Text
 
-MAX_TOKENS, MAX_TOOLS = 2**20, 128
+MAX_TOKENS = 2**20
 Id = Annotated[int, Field(ge=0, lt=2**31)]
 
 
