@@ -81,8 +81,8 @@ export function pieceOf(data: string): Piece {
     if (typeof reasoning === "string" && reasoning) piece.reasoning = reasoning;
     if (typeof choice["finish_reason"] === "string") piece.finish = choice["finish_reason"];
   }
-  const glass = chunk["glass_box"] ?? (isRecord(choice) ? choice["glass_box"] : undefined);
-  if (glass !== undefined && glass !== null) piece.glass = glass;
+  const glass = chunk["paddock"];
+  if (isRecord(glass)) piece.glass = glass;
   if (isRecord(chunk["usage"])) piece.usage = usageOf(chunk["usage"]);
   if (isRecord(chunk["timings"])) piece.timings = numbersOf(chunk["timings"]);
   return piece;
