@@ -5,19 +5,31 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from paddock import __version__
-from paddock.errors import NotFoundError, PaddockError
+from paddock.errors import PaddockError
+from paddock.serve.access import admitted
+from paddock.serve.document import REFUSALS, document
+from paddock.serve.guards import Bodies, Cors, Gate, Hosts, Outermost
+from paddock.serve.limits import Limited, Limits
 from paddock.serve.refusals import BadRequest, body_of, headers_of, status_of
-from paddock.serve.routes import chat, embeddings, health, models, rank, tokens
+from paddock.serve.routes import chat, embeddings, health, login, models, rank, tokens
 from paddock.serve.server import Server
 from paddock.serve.streaming import ClientGone, gone_response
 
-ROUTERS = (health.router, models.router, chat.router, embeddings.router, rank.router, tokens.router)
+ROUTERS = (
+    health.router,
+    login.router,
+    models.router,
+    chat.router,
+    embeddings.router,
+    rank.router,
+    tokens.router,
+)
 
 
 def make_app(server: Server) -> FastAPI:
@@ -30,16 +42,38 @@ def make_app(server: Server) -> FastAPI:
         finally:
             server.close()
 
-    app = FastAPI(title="Paddock", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Paddock",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect would be built from the Host header
+        dependencies=[Depends(admitted)],
+        responses=REFUSALS,
+    )
     app.state.server = server
     for router in ROUTERS:
         app.include_router(router)
+    app.openapi = lambda: document(app)  # type: ignore[method-assign]
     app.add_exception_handler(PaddockError, _refused)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _invalid)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _no_route)  # type: ignore[arg-type]
     app.add_exception_handler(ClientGone, _gone)
-    app.add_exception_handler(Exception, _broken)
+    _guard(app, server)
     return app
+
+
+def _guard(app: FastAPI, server: Server) -> None:
+    """Puts the guards in front, the outermost last."""
+    chosen, access = server.settings, server.access
+    at_once = chosen.parallel + chosen.waiting if access.open else chosen.per_key_in_flight
+    app.add_middleware(Bodies, limit=chosen.body_bytes)
+    app.add_middleware(Limited, limits=Limits(at_once, chosen.per_key_per_minute))
+    app.add_middleware(Gate, access=access, origins=chosen.cors_origins)
+    app.add_middleware(Cors, origins=chosen.cors_origins)
+    app.add_middleware(Hosts, host=chosen.host, allowed=chosen.allowed_hosts)
+    app.add_middleware(Outermost)
 
 
 def _refused(request: Request, error: PaddockError) -> Response:
@@ -55,14 +89,15 @@ def _invalid(request: Request, error: RequestValidationError) -> Response:
 
 
 def _no_route(request: Request, error: HTTPException) -> Response:
+    """What the router refuses: an address nobody serves, or a method it does not take."""
+    codes = {404: "unknown_url", 405: "method_not_allowed"}
+    what = f"{request.method} is not for this address" if error.status_code == 405 else str(error.detail)[:300]
     if error.status_code == 404:
-        return _refused(request, NotFoundError("there is no such page"))
-    return _refused(request, BadRequest(str(error.detail)[:300], status=error.status_code))
+        what = "there is nothing at this address"
+    response = _refused(request, BadRequest(what, code=codes.get(error.status_code), status=error.status_code))
+    response.headers.update(error.headers or {})
+    return response
 
 
 def _gone(request: Request, error: Exception) -> Response:
     return gone_response()
-
-
-def _broken(request: Request, error: Exception) -> Response:
-    return _refused(request, PaddockError("the server failed at this request"))

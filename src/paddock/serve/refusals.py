@@ -3,6 +3,7 @@ responses."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from paddock.errors import (
@@ -13,6 +14,7 @@ from paddock.errors import (
     OverloadError,
     PaddockError,
     ResourceError,
+    ServiceError,
     TemplateError,
     TokenizerError,
     UsageError,
@@ -53,10 +55,12 @@ def body_of(error: PaddockError, path: str = "") -> dict[str, Any]:
     """The error object for a request to `path`: Anthropic's and Ollama's below their addresses, OpenAI's elsewhere.
 
     OpenAI: {"error": {"message", "type", "param", "code"}}. Anthropic: {"type": "error", "error": {"type", "message"}}.
-    Ollama: {"error": "message"}. The message of what broke inside tells nothing of the inside.
+    Ollama: {"error": "message"}. What the message tells of the inside is left out (`without_inside`).
     """
     status = status_of(error)
     message = str(error).replace("\n  fix: ", "; ")
+    if not isinstance(error, BadRequest | ServiceError):  # those quote what the client said, and nothing else
+        message = without_inside(message)
     if path.startswith("/api/"):
         return {"error": message}
     if path.startswith("/v1/messages"):
@@ -64,6 +68,26 @@ def body_of(error: PaddockError, path: str = "") -> dict[str, Any]:
         return {"type": "error", "error": {"type": kind, "message": message}}
     kind = KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")
     return {"error": {"message": message, "type": kind, "param": getattr(error, "param", None), "code": _code(error)}}
+
+
+# A path in quotes may hold spaces; ours begin with a root that the API's addresses do not have.
+_QUOTED = re.compile(r"""(['"])(?!/v1/|/api/)(?:/|[A-Za-z]:\\)[^'"\n]*[/\\]([^'"/\\\n]+)[/\\]?\1""")
+_PATH = re.compile(r"(?<![\w.:/<-])(?!/v1/|/api/)(?:/[^\s/'\"`,;:()<>]+)+/([^\s/'\"`,;:()<>]+)/?")
+_DRIVE = re.compile(r"\b[A-Za-z]:\\(?:[^\\\s'\"]+\\)*([^\\\s'\",;:]+)")
+_OBJECT = re.compile(r"<[^<>\n]* at 0x[0-9a-fA-F]+>|0x[0-9a-fA-F]{6,}")
+
+
+def without_inside(message: str) -> str:
+    """A message with files named by their last part alone, and without addresses in memory."""
+    message = _QUOTED.sub(r"\1\2\1", message)
+    message = _PATH.sub(r"\1", message)
+    message = _DRIVE.sub(r"\1", message)
+    return _OBJECT.sub("an object", message)
+
+
+def broken(id: str) -> PaddockError:
+    """What a client is told of a failure inside: where the server's operator finds it."""
+    return PaddockError(f"the server failed at this request; its log has more under {id}")
 
 
 def headers_of(error: PaddockError) -> dict[str, str]:

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from paddock.engine.language_model import LanguageModel
 from paddock.engine.loading import load
 from paddock.engine.runners import engine_for
+from paddock.serve.access import Access, keys_of
 from paddock.serve.registry import Registry, Served
 from paddock.serve.settings import Named, Settings
 from paddock.serve.worker import Worker
@@ -20,6 +21,7 @@ class Server:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.access = Access(keys_of(settings.api_keys, settings.api_key_file, settings.admin_keys))
         self.registry = Registry()
         self.worker = Worker(settings.waiting)
 

@@ -34,7 +34,9 @@ class Settings:
     times `parallel`. ctx_size: tokens of prompt and answer that one request may have; None is the model's own limit.
     api_keys, api_key_file, admin_keys: secrets, never shown. models_dirs: the folders that models may be loaded from
     while the server runs; none means any. drain_seconds: what running requests are given when the server is told to
-    stop. strict: refuse fields that would be ignored. log_prompts: write prompts and answers into the log.
+    stop. body_bytes: of a request's body, at most. per_key_in_flight, per_key_per_minute: requests of one key at once
+    and in any minute, None for no limit; a key file may say otherwise of a key. strict: refuse fields that
+    would be ignored. log_prompts: write prompts and answers into the log.
     """
 
     models: tuple[Named, ...] = (Named("stories260K", None),)
@@ -46,6 +48,9 @@ class Settings:
     admin_keys: tuple[str, ...] = field(default=(), repr=False)
     allowed_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
+    body_bytes: int = 8 * 2**20
+    per_key_in_flight: int | None = 16
+    per_key_per_minute: int | None = None
     insecure: bool = False
     ssl_certfile: Path | None = None
     ssl_keyfile: Path | None = None

@@ -5,18 +5,21 @@ from __future__ import annotations
 from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
+from paddock.serve.access import open_to_all
 from paddock.serve.server import Here
 
 router = APIRouter()
 
 
 @router.get("/health")
+@open_to_all
 async def health(server: Here) -> JSONResponse:
     """200 while the process works at all."""
     return JSONResponse({"status": "ok" if server.worker.alive else "down"})
 
 
 @router.get("/ready")
+@open_to_all
 async def ready(server: Here) -> JSONResponse:
     """200 while new requests are taken; 503 while models load, while the server drains, and after its engine died."""
     up = server.worker.alive

@@ -1,0 +1,84 @@
+"""JSON as it comes off the wire: what two readers could read differently, or what costs far more to read than to send,
+is refused before anything is made of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, NoReturn
+
+from paddock.serve.refusals import BadRequest
+
+MAX_DEPTH = 64
+MAX_VALUES = 2**20
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_ROUND = bytes.maketrans(b"[{]}", b"(())")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
+
+
+def check_json(data: bytes) -> None:
+    """Raises BadRequest for what is not one JSON value in UTF-8: nested at most MAX_DEPTH deep, of at most MAX_VALUES
+    values, each name once in its object, every number a finite one, no half of a surrogate pair."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"the body is not UTF-8: byte {error.start}") from None
+    bare = _STRING.sub(b"", data)
+    if bare.count(b",") >= MAX_VALUES:
+        raise BadRequest(f"the body holds more than {MAX_VALUES} values")
+    left = _peeled(bare.translate(_ROUND, _NO_BRACKETS))
+    # So few brackets left cannot nest deep enough to harm the parser, which knows best what is wrong with them.
+    if left <= 2 * MAX_DEPTH:
+        value = _parsed(text)
+        if not left:
+            if _SURROGATE.search(data):
+                _check_surrogates(value)
+            return
+    raise BadRequest(f"the body is nested more than {MAX_DEPTH} levels deep")
+
+
+def _peeled(brackets: bytes) -> int:
+    """How many brackets are left after MAX_DEPTH rounds that each take away the innermost pairs."""
+    for _ in range(MAX_DEPTH):
+        if not brackets:
+            break
+        brackets = brackets.replace(b"()", b"")
+    return len(brackets)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite)
+    except json.JSONDecodeError as error:
+        raise BadRequest(f"the body is not JSON: {error.msg} at character {error.pos}") from None
+    except ValueError:  # int() of thousands of digits
+        raise BadRequest("the body holds a number of thousands of digits") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise BadRequest(f"the body names {twice[:80]!a} twice in one object")
+    return found
+
+
+def _no_number(word: str) -> NoReturn:
+    raise BadRequest(f"the body holds {word}, which is not a number in JSON")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise BadRequest("the body holds a number too large for a float")
+    return value
+
+
+def _check_surrogates(value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise BadRequest("the body holds half of a surrogate pair, which is no character") from None
