@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from paddock.engine.engine import Engine
@@ -25,8 +27,8 @@ class Served:
 
     @property
     def context(self) -> int | None:
-        """Tokens that prompt and answer may have together: the model's limit, and the cache's."""
-        limits = [self.model.architecture.context]
+        """Tokens that prompt and answer may have together: the model's limit, the operator's, and the cache's."""
+        limits = [self.model.planner.context]
         if self.engine is not None:
             limits.append(self.engine.capacity)
         known = [limit for limit in limits if limit is not None]
@@ -34,14 +36,21 @@ class Served:
 
 
 class Registry:
-    """Names to models. The first one loaded answers requests that name none."""
+    """Names to models. The first one loaded answers requests that name none.
+
+    Changed by several threads, read by all without a lock: every change puts a new dictionary into the old one's place.
+    """
 
     def __init__(self) -> None:
         self._served: dict[str, Served] = {}
+        self._coming: set[str] = set()
         self._changing = threading.Lock()
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        return iter(tuple(self._served.values()))
+    def __iter__(self) -> Iterator[Served]:
+        return iter(self._served.values())
+
+    def __len__(self) -> int:
+        return len(self._served)
 
     def find(self, name: str | None) -> Served:
         """Raises NotFoundError."""
@@ -57,16 +66,52 @@ class Registry:
             )
         return served[name]
 
+    @contextlib.contextmanager
+    def coming(self, name: str, parent: str | None = None) -> Iterator[None]:
+        """Keeps a name free while what it will mean is loaded. Raises UsageError for one that is taken.
+
+        parent: the name of the model that an adapter goes on, which cannot be removed meanwhile.
+        """
+        with self._changing:
+            self._check_free(name)
+            if parent is not None:
+                self.find(parent)
+            mark = f"{name}\0{parent or ''}"
+            self._coming |= {name, mark}
+        try:
+            yield
+        finally:
+            with self._changing:
+                self._coming -= {name, mark}
+
     def add(self, served: Served) -> None:
+        """Raises UsageError for a name that is taken."""
         with self._changing:
             if served.name in self._served:
-                raise UsageError(f"there is a model {served.name!r} already", fix="unload it first, or choose a name")
-            self._served[served.name] = served
+                raise _taken(served.name)
+            self._served = {**self._served, served.name: served}
+
+    def renew(self, served: Served, engine: Engine | None) -> None:
+        """The same model with another engine, unless it was removed meanwhile."""
+        with self._changing:
+            if self._served.get(served.name) is served:
+                self._served = {**self._served, served.name: replace(served, engine=engine)}
 
     def remove(self, name: str) -> Served:
-        """Takes a model and the adapters on it out of the list. Raises NotFoundError."""
+        """Takes a model out of the list. Raises NotFoundError, and UsageError while adapters are on it."""
         with self._changing:
             served = self.find(name)
-            if riders := [other.name for other in self if other.parent == name]:
+            riders = [other.name for other in self if other.parent == name]
+            riders += [mark.split("\0")[0] for mark in self._coming if mark.endswith(f"\0{name}")]
+            if riders:
                 raise UsageError(f"{name!r} carries {', '.join(riders)}", fix="unload those first")
-            return self._served.pop(served.name)
+            self._served = {other.name: other for other in self if other is not served}
+            return served
+
+    def _check_free(self, name: str) -> None:
+        if name in self._served or name in self._coming:
+            raise _taken(name)
+
+
+def _taken(name: str) -> UsageError:
+    return UsageError(f"there is a model {name!r} already", fix="unload it first, or choose another name")

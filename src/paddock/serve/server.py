@@ -2,51 +2,186 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import logging
+import threading
+import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Depends, Request
 
+from paddock.engine.engine import Engine
 from paddock.engine.language_model import LanguageModel
 from paddock.engine.loading import load
+from paddock.engine.memory import SHARE, cache_place, free_memory
 from paddock.engine.runners import engine_for
+from paddock.errors import OverloadError, PaddockError, UsageError
 from paddock.serve.access import Access, keys_of
+from paddock.serve.metrics import Metrics
 from paddock.serve.registry import Registry, Served
-from paddock.serve.settings import Named, Settings
+from paddock.serve.settings import Named, Settings, check_name
+from paddock.serve.watching import Watching
 from paddock.serve.worker import Worker
+
+State = Literal["loading", "ready", "draining", "down"]
+RESTART_SECONDS = 60.0  # a thread that dies again within this time is not started again
+ENDED_SECONDS = 5.0  # for requests that were cancelled to have left an engine
+log = logging.getLogger("paddock.serve")
 
 
 class Server:
-    """Opened once, before the first request; closed after the last."""
+    """Opened once, before the first request; closed after the last.
+
+    draining: no new work, because the server is about to stop. in_flight: requests being answered at present.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.access = Access(keys_of(settings.api_keys, settings.api_key_file, settings.admin_keys))
         self.registry = Registry()
-        self.worker = Worker(settings.waiting)
+        self.metrics = Metrics(settings.metrics_prefix, self.registry, lambda: self.worker)
+        self.worker = self._new_worker()
+        self.draining, self.in_flight = False, 0
+        self._opened = False
+        self._restarted = -RESTART_SECONDS
+        self._sizing = threading.Lock()
+
+    @property
+    def state(self) -> State:
+        """What it is doing. "down": its worker died and could not be started again."""
+        if self.draining:
+            return "draining"
+        if not self._opened:
+            return "loading"
+        return "ready" if self.worker.alive else "down"
 
     def open(self) -> None:
         """Loads the models that `settings` name and starts to compute. Raises what `load` does."""
-        for named in self.settings.models:
-            self.load(named)
+        chosen = self.settings
+        for place, named in enumerate(chosen.models):
+            self.load(named, more=len(chosen.models) + len(chosen.adapters) - place - 1)
+        self._check_length()
+        for place, named in enumerate(chosen.adapters):
+            self.adapt(named, self.registry.find(named.base), more=len(chosen.adapters) - place - 1)
         self.worker.start()
+        self._opened = True
 
     def close(self) -> None:
-        self.worker.stop()
+        """Ends the thread that computes; what was still running fails."""
+        self.draining = True
+        self.worker.stop(ENDED_SECONDS)
 
-    def load(self, named: Named) -> Served:
-        """One more model by name. Raises what `paddock.load` does, UsageError for a name that is taken."""
+    def load(self, named: Named, more: int = 0) -> Served:
+        """One more model by name; requests that run go on. `more`: models that are still to come.
+
+        Raises what `paddock.load` does, UsageError for a name that is taken or none.
+        """
         chosen = self.settings
-        model = load(
-            named.path, dtype=chosen.dtype, device=chosen.device, quantize=chosen.quantize, template=chosen.template
-        )
-        return self.serve(named.name, model)
+        with self.registry.coming(check_name(named.name)):
+            model = load(
+                named.path, dtype=chosen.dtype, device=chosen.device, quantize=chosen.quantize, template=chosen.template
+            )
+            return self.serve(named.name, model, more=more)
 
-    def serve(self, name: str, model: LanguageModel, parent: str | None = None) -> Served:
-        engine = engine_for(model.model, sequences=self.settings.parallel) if model.architecture.generates else None
-        served = Served(name, model, engine, Path(model.checkpoint.path), parent)
+    def adapt(self, named: Named, parent: Served, more: int = 0) -> Served:
+        """A LoRA adapter on a model that is served, under a name of its own; the weights are shared.
+
+        Raises what `LanguageModel.with_adapter` does, UsageError for a name that is taken or none, NotFoundError where
+        the model has gone.
+        """
+        if named.path is None:
+            raise UsageError(f"the adapter {named.name!r} has no path")
+        with self.registry.coming(check_name(named.name), parent.name):
+            model = parent.model.with_adapter(named.path)
+            return self.serve(named.name, model, parent.name, Path(named.path), more)
+
+    def serve(
+        self, name: str, model: LanguageModel, parent: str | None = None, root: Path | None = None, more: int = 0
+    ) -> Served:
+        """A model that is loaded already. `root`: the folder or file it came from, where that is not the model's."""
+        model.planner.limit = self.settings.ctx_size
+        engine = self._engine(model, more) if model.architecture.generates else None
+        served = Served(name, model, engine, root or Path(model.checkpoint.path), parent)
+        if engine is not None:
+            self.metrics.name(engine, name)
         self.registry.add(served)
         return served
+
+    async def unload(self, name: str) -> None:
+        """Takes a model off the list at once; its requests may end within `drain_seconds`, then they are broken off.
+        Its memory is free afterwards. Raises NotFoundError, and UsageError while adapters are on it."""
+        served = self.registry.remove(name)
+        engine = served.engine
+        del served
+        if engine is not None:
+            self.worker.close(engine)
+            await self._emptied(engine, self.settings.drain_seconds)
+            self.worker.close(engine, OverloadError(f"the model {name!r} was unloaded", down=True))
+            await self._emptied(engine, ENDED_SECONDS)
+            del engine
+        await asyncio.to_thread(gc.collect)
+
+    async def _emptied(self, engine: Engine, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while self.worker.busy(engine) and time.monotonic() < end:
+            await asyncio.sleep(0.02)
+
+    def _engine(self, model: LanguageModel, more: int) -> Engine:
+        """An engine whose cache takes its part of what memory is left; caches grow later than they are sized."""
+        device = cache_place(model.model)[1]
+        with self._sizing:
+            left = int(free_memory(device) * SHARE) - sum(map(_untaken, self._engines()))
+            memory = max(left, 0) // (more + 1)
+            return engine_for(model.model, sequences=self.settings.parallel, text=self.settings.ctx_size, memory=memory)
+
+    def _engines(self) -> Iterable[Engine]:
+        return [served.engine for served in self.registry if served.engine is not None]
+
+    def _check_length(self) -> None:
+        """A limit that limits nothing is a misunderstanding."""
+        wanted = self.settings.ctx_size
+        contexts = [served.model.architecture.context for served in self.registry]
+        known = [context for context in contexts if context is not None]
+        if wanted is not None and known and len(known) == len(contexts) and wanted > max(known):
+            raise UsageError(
+                f"--ctx-size {wanted} is more than the model can read",
+                expected=f"at most {max(known)}, its context",
+                fix="leave --ctx-size out",
+            )
+
+    def _new_worker(self) -> Worker:
+        watching = Watching(self.metrics, self.registry, self.settings.log_prompts)
+        return Worker(self.settings.waiting, self.settings.parallel, watching, self._revive)
+
+    def _revive(self) -> None:
+        """After the worker died: another one, with engines that know nothing of the old. What ran has failed."""
+        now = time.monotonic()
+        if self.draining or now - self._restarted < RESTART_SECONDS:
+            log.error("the engine stays down; start the server again")
+            return
+        self._restarted = now
+        worker = self._new_worker()
+        try:
+            for served in self.registry:
+                if served.engine is not None:
+                    worker.close(served.engine)
+                    engine = self._engine(served.model, 0)
+                    self.metrics.name(engine, served.name)
+                    self.registry.renew(served, engine)
+        except PaddockError as error:
+            log.error("the engine stays down: %s", error)
+            return
+        worker.start()
+        self.worker = worker
+        log.error("the engine was started again; requests that ran are lost")
+
+
+def _untaken(engine: Engine) -> int:
+    """Bytes of an engine's cache that it may take yet; all of them, as a cache does not tell what it has touched."""
+    return engine.runner.blocks * engine.runner.block_bytes
 
 
 def _server_of(request: Request) -> Server:
