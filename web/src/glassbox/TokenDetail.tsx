@@ -16,11 +16,11 @@ export function TokenDetail({ token, index }: { token: WrittenToken; index: numb
       </h4>
       <p>
         {t("glassbox.raw-probability", { p: percent(Math.exp(token.logprob)) })}{" "}
-        {token.stages.length > 0 && t("glassbox.final-probability", { p: percent(token.probability) })}
+        {token.probability !== undefined && t("glassbox.final-probability", { p: percent(token.probability) })}
       </p>
       {token.top.length > 0 && <Rivals token={token} />}
-      {token.stages.length > 0 && <Stages stages={token.stages} chosen={token.id} />}
-      {token.stages.length > 0 && <Draw token={token} />}
+      {token.stages && <Stages stages={token.stages} chosen={token.id} />}
+      {token.draw !== undefined && <Draw token={token} draw={token.draw} />}
     </div>
   );
 }
@@ -129,9 +129,9 @@ function Likely({ candidate, chosen }: { candidate: Candidate; chosen: boolean }
 }
 
 /** The unit interval, cut as the last stage cut it among its candidates, and where the uniform number fell. */
-function Draw({ token }: { token: WrittenToken }): JSX.Element {
+function Draw({ token, draw }: { token: WrittenToken; draw: number | null }): JSX.Element {
   const own = interval(token);
-  if (token.draw === null) {
+  if (draw === null) {
     return (
       <section aria-label={t("glassbox.draw")}>
         <h5>{t("glassbox.draw")}</h5>
@@ -140,13 +140,13 @@ function Draw({ token }: { token: WrittenToken }): JSX.Element {
     );
   }
   const said = own
-    ? t("glassbox.drawn", { draw: decimal(token.draw, 4), from: decimal(own[0], 4), to: decimal(own[1], 4) })
-    : t("glassbox.drawn-far", { draw: decimal(token.draw, 4) });
+    ? t("glassbox.drawn", { draw: decimal(draw, 4), from: decimal(own[0], 4), to: decimal(own[1], 4) })
+    : t("glassbox.drawn-far", { draw: decimal(draw, 4) });
   return (
     <section aria-label={t("glassbox.draw")}>
       <h5>{t("glassbox.draw")}</h5>
       <div class="gb-draw" aria-hidden="true">
-        {cuts(token.stages.at(-1)?.top ?? []).map((cut, place) => (
+        {cuts(token.stages?.at(-1)?.top ?? []).map((cut, place) => (
           <span
             key={place}
             class={`gb-cut gb-cut-${place % 2}`}
@@ -154,7 +154,7 @@ function Draw({ token }: { token: WrittenToken }): JSX.Element {
           />
         ))}
         {own && <span class="gb-own" style={{ left: share(own[0]), width: share(own[1] - own[0]) }} />}
-        <span class="gb-needle" style={{ left: share(token.draw) }} />
+        <span class="gb-needle" style={{ left: share(draw) }} />
       </div>
       <p>{said}</p>
     </section>

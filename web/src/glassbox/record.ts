@@ -26,12 +26,13 @@ export interface Stage {
   top: Candidate[];
 }
 
-/** draw: the uniform number, null where the likeliest was taken. probability: the token's at the end of all stages. */
+/** draw: the uniform number, null where the likeliest was taken. probability: the token's at the end of all stages.
+ *  Neither is there where the server did not trace the sampler, and then there are no stages. */
 export interface WrittenToken extends Rival {
   top: Rival[];
-  draw: number | null;
-  probability: number;
-  stages: Stage[];
+  draw?: number | null;
+  probability?: number;
+  stages?: Stage[];
   /** What all candidates before the token have together: below <= draw < below + probability. */
   below?: number;
 }
@@ -112,9 +113,11 @@ export function promptRate(timings: Timings): number | undefined {
  * begins, and the token is not among those listed of the last stage.
  */
 export function interval(token: WrittenToken): [number, number] | undefined {
-  if (token.below !== undefined) return [token.below, Math.min(1, token.below + token.probability)];
+  if (token.below !== undefined && token.probability !== undefined) {
+    return [token.below, Math.min(1, token.below + token.probability)];
+  }
   let below = 0;
-  for (const candidate of token.stages.at(-1)?.top ?? []) {
+  for (const candidate of token.stages?.at(-1)?.top ?? []) {
     if (candidate.id === token.id) return [below, Math.min(1, below + candidate.p)];
     below += candidate.p;
   }
