@@ -26,7 +26,7 @@ class Part(BaseModel):
         return frozenset()
 
     def unknown(self, place: str = "") -> Iterator[tuple[str, str | None]]:
-        """Each field nobody knows, in here and in the parts below: where it stands, and the known one most like it."""
+        """Each field without effect, in here and in the parts below: where it stands, and what may have been meant."""
         known = {field.alias or name: name for name, field in type(self).model_fields.items()}
         for name in sorted((self.model_extra or {}).keys() - self.harmless()):
             yield place + name, did_you_mean(name, known)
@@ -42,7 +42,8 @@ class Body(Part):
         found = list(self.unknown())
         if found and strict:
             name, fix = found[0]
-            raise BadRequest(f"unknown field {name!r}", param=name, code="unsupported_parameter", fix=fix)
+            what = f"the field {name!r} would have no effect"
+            raise BadRequest(what, param=name, code="unsupported_parameter", fix=fix)
         return [name for name, _ in found]
 
 
