@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import ChainMap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -82,6 +82,21 @@ class Reader:
             with torch.no_grad():
                 ids = torch.tensor([text], device=self.model.embedding.tokens.weight.device)
                 return self.model(ids, Step.begin(self.model.architecture, ids))[0].float()
+
+    def pieces(self, text: Sequence[int], size: int) -> Iterator[Tensor]:
+        """`logits` of a text, at most `size` tokens of them at a time. Until the last, nothing else may be read."""
+        if self.native and not isinstance(self.model.architecture.mask, Full):
+            for at in range(0, len(text), size):
+                with memory_for("for the logits of this text"), self._turn:
+                    self._fit(blocks_for(len(text)))
+                    piece = self._forward([text[at : at + size]], head=True, start=at)[0]
+                yield piece
+        else:
+            hidden = self.hidden([text])[0]
+            for part in hidden.split(size):
+                with torch.no_grad(), memory_for("for the logits of this text"):
+                    piece = self.model.logits(part).float()
+                yield piece
 
     def _natively(self, texts: Sequence[Sequence[int]], head: bool) -> list[Tensor]:
         with self._turn:

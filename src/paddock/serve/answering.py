@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Literal
 
+from paddock.engine.continuation import Continuation
 from paddock.engine.request import Event, Request
+from paddock.errors import OverloadError
 from paddock.serve.registry import Served
 from paddock.serve.speech import CallPiece, Plain, Speech, Spoken
 from paddock.serve.worker import Feed, Worker
 
 Reason = Literal["stop", "length", "tool_calls"]
+NOTHING = Spoken()
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,13 @@ class Dropped:
 class Plan:
     """What is to be computed: one request for each choice of each prompt, those of one prompt side by side.
 
-    speech: makes the reader of one choice's text. prompts: how many there are.
+    decoders: what turns each request's ids into text; used once. speech: makes the reader of one choice's text.
+    prompts: how many there are.
     """
 
     served: Served
     requests: tuple[Request, ...]
+    decoders: tuple[Continuation | None, ...]
     speech: Callable[[], Speech] = Plain
     prompts: int = 1
     dropped: Dropped | None = None
@@ -96,11 +102,12 @@ class Whole:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens. `cached`: how many of the prompt's were not computed again."""
+    """Tokens. cached: how many of the prompt's were not computed again. reasoning: those that made thoughts known."""
 
     prompt: int
     completion: int
     cached: int
+    reasoning: int = 0
 
 
 class _Choice:
@@ -110,6 +117,7 @@ class _Choice:
         self.feed, self.speech = feed, speech
         self.ending: Ending | None = None
         self.called = False
+        self.thought = 0  # tokens that brought reasoning
 
 
 class Answering:
@@ -124,8 +132,7 @@ class Answering:
         self.first: float | None = None
         engine = plan.served.engine
         assert engine is not None, "only a model that writes is asked to answer"
-        model = plan.served.model
-        tasks = [engine.task(request, model.decoder(request)) for request in plan.requests]
+        tasks = [engine.task(*pair) for pair in zip(plan.requests, plan.decoders, strict=True)]
         self._choices: list[_Choice] = []
         try:
             for place, task in enumerate(tasks):
@@ -140,17 +147,17 @@ class Answering:
             if choice.ending is None:
                 choice.feed.cancel()
 
-    async def deltas(self) -> AsyncIterator[list[Delta]]:
+    async def deltas(self) -> AsyncGenerator[list[Delta], None]:
         """What each round of the engine brought. Raises what the engine failed with; leaving it early cancels."""
         try:
-            async for place, events in self._rounds():
-                self.first = self.first or time.monotonic()
-                if deltas := self._read(place, self._choices[place], events):
-                    yield deltas
+            async with aclosing(self._rounds()) as rounds:
+                async for place, events in rounds:
+                    self.first = self.first or time.monotonic()
+                    yield [self._read(place, self._choices[place], events)]
         finally:
             self.cancel()
 
-    async def _rounds(self) -> AsyncIterator[tuple[int, list[Event]]]:
+    async def _rounds(self) -> AsyncGenerator[tuple[int, list[Event]], None]:
         """Which choice got which events. One choice is awaited as it is, several are waited for together."""
         if len(self._choices) == 1:
             while self._choices[0].ending is None:
@@ -185,23 +192,31 @@ class Answering:
             prompt=sum(len(choice.feed.task.request.prompt) for choice in firsts),
             completion=sum(len(choice.feed.task.answer.written) for choice in self._choices),
             cached=sum(choice.feed.task.sequence.reused or 0 for choice in firsts),
+            reasoning=sum(choice.thought for choice in self._choices),
         )
 
-    def _read(self, place: int, choice: _Choice, events: Sequence[Event]) -> list[Delta]:
-        if not events:  # cancelled
-            choice.ending = self._ending(choice, "stop", None)
-            return []
-        spoken = choice.speech.push("".join(event.text for event in events))
-        choice.called = choice.called or bool(spoken.calls)
+    @property
+    def endings(self) -> list[Ending]:
+        """Those of the choices that have ended, in their order."""
+        return [choice.ending for choice in self._choices if choice.ending is not None]
+
+    def _read(self, place: int, choice: _Choice, events: Sequence[Event]) -> Delta:
+        if not events:
+            raise OverloadError("the answer was broken off before its end", down=True, retry_after=1)
+        # One token at a time, so that nothing depends on how many came at once.
+        spoken = NOTHING
+        for event in events:
+            piece = choice.speech.push(event.text)
+            choice.thought += bool(piece.reasoning)
+            spoken = piece if spoken is NOTHING else _together(spoken, piece)
         last = events[-1]
-        if last.finish_reason is None:
-            return [_delta(place, spoken, tuple(events))]
-        rest = choice.speech.finish()
-        choice.called = choice.called or bool(rest.calls)
-        reason: Reason = "tool_calls" if choice.called and last.finish_reason == "stop" else last.finish_reason
-        choice.ending = self._ending(choice, reason, last.stop_reason)
-        both = Spoken(spoken.text + rest.text, spoken.reasoning + rest.reasoning, spoken.calls + rest.calls)
-        return [_delta(place, both, tuple(events), choice.ending)]
+        if last.finish_reason is not None:
+            spoken = _together(spoken, choice.speech.finish())
+        choice.called = choice.called or bool(spoken.calls)
+        if last.finish_reason is not None:
+            reason: Reason = "tool_calls" if choice.called and last.finish_reason == "stop" else last.finish_reason
+            choice.ending = self._ending(choice, reason, last.stop_reason)
+        return Delta(place, spoken.text, spoken.reasoning, spoken.calls, tuple(events), choice.ending)
 
     def _ending(self, choice: _Choice, reason: Reason, stop_reason: str | int | None) -> Ending:
         task = choice.feed.task
@@ -212,5 +227,5 @@ class Answering:
         )  # fmt: skip
 
 
-def _delta(place: int, spoken: Spoken, tokens: tuple[Event, ...], ending: Ending | None = None) -> Delta:
-    return Delta(place, spoken.text, spoken.reasoning, spoken.calls, tokens, ending)
+def _together(first: Spoken, second: Spoken) -> Spoken:
+    return Spoken(first.text + second.text, first.reasoning + second.reasoning, first.calls + second.calls)

@@ -80,7 +80,7 @@ def plan_chat(served: Served, asked: Asked) -> Plan:
     limit = asked.max_tokens
     if limit is None:
         limit = _rest(served, len(prompt.ids))
-    return Plan(served, _requests(served, asked, prompt, limit), asked.speech, dropped=dropped)
+    return _plan(served, asked, _requests(served, asked, prompt, limit), dropped=dropped)
 
 
 def plan_text(served: Served, asked: Asked) -> Plan:
@@ -96,13 +96,8 @@ def plan_text(served: Served, asked: Asked) -> Plan:
         ids, fewer = fitted(served, prompt, limit, asked.truncation)
         dropped += fewer
         requests += _requests(served, asked, ids, limit)
-    return Plan(
-        served,
-        tuple(requests),
-        asked.speech,
-        prompts=len(asked.prompts),
-        dropped=Dropped(tokens=dropped) if dropped else None,
-    )
+    told = Dropped(tokens=dropped) if dropped else None
+    return _plan(served, asked, tuple(requests), prompts=len(asked.prompts), dropped=told)
 
 
 def fitted(
@@ -167,6 +162,11 @@ def biases(given: Mapping[str, float] | None) -> dict[int, float] | None:
             raise _bad_bias(f"logit_bias names token {int(word)} twice", "each once")
         found[int(word)] = bias
     return found
+
+
+def _plan(served: Served, asked: Asked, requests: tuple[Request, ...], **rest: Any) -> Plan:
+    decoders = tuple(served.model.decoder(request) for request in requests)
+    return Plan(served, requests, decoders, asked.speech, **rest)
 
 
 def _bad_bias(what: str, expected: str) -> BadRequest:

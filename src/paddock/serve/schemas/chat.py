@@ -4,41 +4,136 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
 from paddock.engine.request import MAX_LOGPROBS
-from paddock.serve.bodies import Body
+from paddock.serve.bodies import Part
+from paddock.serve.schemas.parts import MAX_ITEMS, MAX_TOOLS, Count, Members, Name, Text, TextOr
+from paddock.serve.schemas.sampled import SampledBody
 
-MAX_CHOICES, MAX_MESSAGES = 8, 2048
-Text = Annotated[str, Field(max_length=8 * 2**20)]
+MAX_MESSAGES = MAX_ITEMS
+TOOL_NAME = r"^[a-zA-Z0-9_.-]{1,128}$"
 
 
-class Message(BaseModel):
-    model_config = ConfigDict(strict=True, extra="allow")
+def _only_text(kind: Any) -> Any:
+    if isinstance(kind, str) and kind != "text":
+        raise PydanticCustomError("part", "a part of type {kind} cannot be read here, only text", {"kind": kind[:40]})
+    return kind
+
+
+class TextPart(Part):
+    type: Annotated[Literal["text"], BeforeValidator(_only_text)]
+    text: Text
+
+
+class CalledFunction(Part):
+    name: Name
+    arguments: Text
+
+    def plain(self) -> dict[str, Any]:
+        return {"name": self.name, "arguments": self.arguments}
+
+
+class Call(Part):
+    """A call that the model made earlier."""
+
+    id: Name
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class Message(Part):
+    """A turn of the conversation. An assistant's may have no content where it has tool_calls."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | list[dict[str, Any]] | None = None
+    content: TextOr[TextPart] | None = None
+    name: Name | None = None
+    tool_calls: Annotated[list[Call], Field(max_length=MAX_TOOLS)] | None = None
+    tool_call_id: Name | None = None
+    reasoning_content: Text | None = None
+
+    @classmethod
+    def harmless(cls) -> frozenset[str]:
+        return frozenset(("refusal", "annotations"))
+
+    def plain(self) -> dict[str, Any]:
+        """The turn as templates read it; of fields nobody knows, nothing."""
+        content: Any = self.content
+        if isinstance(content, list):
+            content = [{"type": "text", "text": part.text} for part in content]
+        calls = self.tool_calls and [
+            {"id": call.id, "type": "function", "function": call.function.plain()} for call in self.tool_calls
+        ]
+        turn = {
+            "role": self.role,
+            "content": content,
+            "name": self.name,
+            "tool_calls": calls,
+            "tool_call_id": self.tool_call_id,
+            "reasoning_content": self.reasoning_content,
+        }
+        return {name: value for name, value in turn.items() if value is not None}
 
 
-class StreamOptions(BaseModel):
-    model_config = ConfigDict(strict=True, extra="allow")
+class Function(Part):
+    name: str = Field(pattern=TOOL_NAME)
+    description: Text | None = None
+    parameters: Members | None = None
+    strict: bool | None = None
 
-    include_usage: bool = False
+
+class Tool(Part):
+    type: Literal["function"]
+    function: Function
 
 
-class ChatBody(Body):
-    """Fields are OpenAI's; bounds are those of Paddock's sampler."""
+class NamedFunction(Part):
+    name: str = Field(pattern=TOOL_NAME)
+
+
+class NamedTool(Part):
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class PlainFormat(Part):
+    type: Literal["text", "json_object"]
+
+
+class Schema(Part):
+    name: str | None = Field(None, max_length=256)
+    description: Text | None = None
+    schema_: Members | None = Field(None, alias="schema")
+    strict: bool | None = None
+
+
+class SchemaFormat(Part):
+    type: Literal["json_schema"]
+    json_schema: Schema
+
+
+def _is_named(value: Any) -> str:
+    return "named" if isinstance(value, dict | NamedTool) else "word"
+
+
+ToolChoice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("word")] | Annotated[NamedTool, Tag("named")],
+    Discriminator(_is_named),
+]
+
+
+class ChatBody(SampledBody):
+    """Fields are OpenAI's, and those that vLLM adds: chat_template_kwargs are the template's own variables."""
 
     messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
-    model: str | None = Field(None, max_length=256)
-    max_tokens: int | None = Field(None, ge=1, le=2**31)
-    max_completion_tokens: int | None = Field(None, ge=1, le=2**31)
-    temperature: float | None = Field(None, ge=0, le=100)
-    top_p: float | None = Field(None, gt=0, le=1)
-    n: int = Field(1, ge=1, le=MAX_CHOICES)
-    stop: str | list[str] | None = None
-    seed: int | None = Field(None, ge=0, lt=2**64)
+    max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
-    stream: bool = False
-    stream_options: StreamOptions | None = None
+    prompt_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: Annotated[PlainFormat | SchemaFormat, Field(discriminator="type")] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    chat_template_kwargs: Members | None = None

@@ -21,7 +21,7 @@ Penalty = Annotated[float, Field(ge=0.01, le=100)]  # repetition
 Shift = Annotated[float, Field(ge=-2, le=2)]  # presence and frequency
 
 
-def _form(value: Any) -> str:
+def form_of(value: Any) -> str:
     return "list" if isinstance(value, list) else "text"
 
 
@@ -34,5 +34,5 @@ def kind_of(value: Any, usual: str) -> str:
 # Text, or a list of parts: an error then speaks of the form that was sent.
 TextOr = Annotated[
     Annotated[Text, Tag("text")] | Annotated[list[Value], Field(max_length=MAX_ITEMS), Tag("list")],
-    Discriminator(_form),
+    Discriminator(form_of),
 ]
