@@ -15,14 +15,17 @@ from paddock.errors import PaddockError
 from paddock.serve.access import admitted
 from paddock.serve.document import REFUSALS, document
 from paddock.serve.guards import Bodies, Cors, Gate, Hosts, Outermost
+from paddock.serve.lifecycle import Lifecycle
 from paddock.serve.limits import Limited, Limits
 from paddock.serve.refusals import BadRequest, body_of, headers_of, status_of
-from paddock.serve.routes import chat, embeddings, health, login, models, rank, tokens
+from paddock.serve.routes import admin, chat, embeddings, health, login, metrics, models, rank, tokens
 from paddock.serve.server import Server
 from paddock.serve.streaming import ClientGone, gone_response
 
 ROUTERS = (
     health.router,
+    metrics.router,
+    admin.router,
     login.router,
     models.router,
     chat.router,
@@ -70,10 +73,11 @@ def _guard(app: FastAPI, server: Server) -> None:
     at_once = chosen.parallel + chosen.waiting if access.open else chosen.per_key_in_flight
     app.add_middleware(Bodies, limit=chosen.body_bytes)
     app.add_middleware(Limited, limits=Limits(at_once, chosen.per_key_per_minute))
+    app.add_middleware(Lifecycle, server=server)
     app.add_middleware(Gate, access=access, origins=chosen.cors_origins)
     app.add_middleware(Cors, origins=chosen.cors_origins)
     app.add_middleware(Hosts, host=chosen.host, allowed=chosen.allowed_hosts)
-    app.add_middleware(Outermost)
+    app.add_middleware(Outermost, quoting=chosen.log_prompts)
 
 
 def _refused(request: Request, error: PaddockError) -> Response:

@@ -57,10 +57,13 @@ log = logging.getLogger("paddock.serve")
 
 
 class Outermost:
-    """Gives each request an id and each response its headers; what is raised below becomes a response here."""
+    """Gives each request an id and each response its headers; what is raised below becomes a response here.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    quoting: the log may hold prompts, and so the messages of failures.
+    """
+
+    def __init__(self, app: ASGIApp, quoting: bool = False) -> None:
+        self.app, self.quoting = app, quoting
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -88,7 +91,7 @@ class Outermost:
         except Exception as error:
             refusal = error if isinstance(error, PaddockError) else broken(id)
             if started or refusal is not error:
-                tell(id, error)
+                tell(id, error, self.quoting)
             if not started:
                 await refuse(scope, dressed, refusal)
 
@@ -101,10 +104,11 @@ def request_id(headers: Iterable[Header]) -> str:
     return uuid.uuid4().hex
 
 
-def tell(id: str, error: BaseException) -> None:
-    """What broke, into the server's log. Its message may quote a prompt: the log gets its kind and where it was."""
-    lines = "".join(traceback.format_tb(error.__traceback__))
-    log.error("request %s failed with %s\n%s", id, type(error).__name__, lines.rstrip())
+def tell(id: str, error: BaseException, quoting: bool = False) -> None:
+    """What broke and where, into the server's log; its message, which may quote a prompt, where that may be."""
+    lines = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+    said = f": {str(error)[:2000]!a}" if quoting else ""
+    log.error("request %s failed with %s%s\n%s", id, type(error).__name__, said, lines)
 
 
 async def refuse(scope: Scope, send: Send, error: PaddockError) -> None:

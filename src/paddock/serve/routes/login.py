@@ -18,7 +18,7 @@ router = APIRouter(include_in_schema=False)
 @open_to_all
 async def login(request: Request, server: Here) -> Response:
     """Takes a key out of a form, and gives a session for it. What was typed never comes back."""
-    fields = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=8)
+    fields = parse_qs((await request.body()).decode("utf-8", "replace"))
     key = fields.get("key", [""])[0].strip()
     caller = None if server.access.open else server.access.owner(key.encode("utf-8", "replace"))
     if caller is None and not server.access.open:
