@@ -2,12 +2,13 @@
 
     first piece   {"prompt": {"text", "tokens": [{"id", "text", "special"}], "cached"},
                    "settings": {name: {"value", "origin"}}}
-    every piece   {"tokens": [{"id", "text", "logprob", "top": [{"id", "text", "logprob"}], "draw", "probability",
-                   "stages": [{"name", "survivors", "top": [{"id", "text", "p"}]}]}]}
+    every piece   {"tokens": [{"id", "text", "logprob", "top": [{"id", "text", "logprob"}], "draw", "below",
+                   "probability", "stages": [{"name", "survivors", "top": [{"id", "text", "p"}]}]}]}
     last piece    {"timings", "cached_tokens", "seed"}
 
 A whole answer carries the same in one object. `logprob` is of the model's own distribution, `probability` of the one
-that was drawn from; `draw` is the number between 0 and 1 that chose, null where the likeliest is taken.
+that was drawn from; `draw` is the number between 0 and 1 that chose, null where the likeliest is taken. `below` is what
+all tokens before the chosen one have together: below <= draw < below + probability.
 """
 
 from __future__ import annotations
@@ -97,6 +98,7 @@ def _shown(event: Event, words: Words) -> dict[str, Any]:
 def _stages(trace: Trace, words: Words) -> dict[str, Any]:
     return {
         "draw": trace.draw,
+        "below": trace.below,
         "probability": trace.probability,
         "stages": [
             {
