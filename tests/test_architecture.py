@@ -116,7 +116,7 @@ def test_every_room_has_its_place_in_the_order() -> None:
 
 
 def test_the_public_names_are_exactly_these() -> None:
-    assert sorted(paddock.__all__) == ["LanguageModel", "__version__", "load"]
+    assert sorted(paddock.__all__) == ["Client", "LanguageModel", "__version__", "load"]
     assert all(getattr(paddock, name) is not None for name in paddock.__all__)
     assert dir(paddock) == sorted(paddock.__all__)
 

@@ -1,4 +1,5 @@
-"""Paddock keeps open language models on your own ground. Start with `paddock.load()`."""
+"""Paddock keeps open language models on your own ground. Start with `paddock.load()`, or `paddock.Client()` for a
+server that runs."""
 
 from __future__ import annotations
 
@@ -7,13 +8,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from paddock.engine.language_model import LanguageModel
     from paddock.engine.loading import load
+    from paddock.serve.client import Client
 
 __version__ = "0.1.0"
-__all__ = ["LanguageModel", "__version__", "load"]
+__all__ = ["Client", "LanguageModel", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """`load` and `LanguageModel` bring PyTorch with them, so they are imported when first used."""
+    """`load` and `LanguageModel` bring PyTorch with them, so all are imported when first used."""
+    if name == "Client":
+        from paddock.serve import client
+
+        return client.Client
     if name in ("LanguageModel", "load"):
         from paddock.engine import language_model, loading
 
