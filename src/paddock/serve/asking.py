@@ -15,6 +15,7 @@ from paddock.engine.language_model import ChatPrompt
 from paddock.engine.request import DEFAULT_NEW_TOKENS, Request
 from paddock.engine.sampling import BIAS, MAX_BIASES
 from paddock.errors import ContextLengthError
+from paddock.serve.access import current
 from paddock.serve.answering import Dropped, Plan
 from paddock.serve.refusals import BadRequest
 from paddock.serve.registry import Served
@@ -37,9 +38,9 @@ class Asked:
     template_options: the template's own variables. max_tokens: kept or refused, never lowered; None is the dialect's
     default. n: choices for each prompt, the one at place i seeded with `seed` + i. settings: names of
     `LanguageModel.settings`; None counts as absent. logprobs: likely alternatives to tell per token, None for none.
-    echo: the prompt's text comes first. salt: only requests of one salt share prompts in the cache.
-    truncation: "auto" drops the oldest messages, or the beginning of a prompt, where it is too long.
-    trace: keep every stage of sampling. grammar: constrains what is written; speech: reads it (tools, reasoning).
+    echo: the prompt's text comes first. truncation: "auto" drops the oldest messages, or the beginning of a prompt,
+    where it is too long. trace: keep every stage of sampling. grammar: constrains what is written; speech: reads it
+    (tools, reasoning).
     """
 
     messages: Sequence[Message] = ()
@@ -53,7 +54,6 @@ class Asked:
     settings: Mapping[str, Any] = field(default_factory=dict)
     logprobs: int | None = None
     echo: bool = False
-    salt: str = ""
     priority: int = 0
     truncation: Literal["auto", "disabled"] = "disabled"
     ignore_eos: bool = False
@@ -79,7 +79,7 @@ def plan_chat(served: Served, asked: Asked) -> Plan:
     prompt, dropped = _render(served, asked, messages)
     limit = asked.max_tokens
     if limit is None:
-        limit = _rest(served, len(prompt.ids))
+        limit = rest(served, len(prompt.ids))
     return _plan(served, asked, _requests(served, asked, prompt, limit), dropped=dropped)
 
 
@@ -182,7 +182,7 @@ def _before(served: Served, prompt: int) -> int:
     return prompt if served.model.architecture.encoder is None else 1
 
 
-def _rest(served: Served, prompt: int) -> int:
+def rest(served: Served, prompt: int) -> int:
     """How much a chat's answer may take where nobody says: the model's published limit, or all there is room for."""
     published = served.model.generation.get("max_new_tokens") or 0
     if served.context is None:
@@ -246,7 +246,7 @@ def _requests(served: Served, asked: Asked, prompt: ChatPrompt | Sequence[int], 
             echo=asked.echo,
             trace=asked.trace,
             priority=asked.priority,
-            salt=asked.salt,
+            salt=current().salt,
             **options,
         )
         for choice in range(asked.n)
