@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,12 +14,13 @@ from starlette.responses import JSONResponse, Response
 from paddock import __version__
 from paddock.errors import PaddockError
 from paddock.serve.access import admitted
+from paddock.serve.accesslog import AccessLog
 from paddock.serve.document import REFUSALS, document
 from paddock.serve.guards import Bodies, Cors, Gate, Hosts, Outermost
 from paddock.serve.lifecycle import Lifecycle
 from paddock.serve.limits import Limited, Limits
 from paddock.serve.refusals import BadRequest, body_of, headers_of, status_of
-from paddock.serve.routes import admin, chat, embeddings, health, login, metrics, models, rank, tokens
+from paddock.serve.routes import admin, chat, completions, embeddings, health, login, metrics, models, rank, tokens
 from paddock.serve.server import Server
 from paddock.serve.streaming import ClientGone, gone_response
 
@@ -29,6 +31,7 @@ ROUTERS = (
     login.router,
     models.router,
     chat.router,
+    completions.router,
     embeddings.router,
     rank.router,
     tokens.router,
@@ -78,6 +81,7 @@ def _guard(app: FastAPI, server: Server) -> None:
     app.add_middleware(Cors, origins=chosen.cors_origins)
     app.add_middleware(Hosts, host=chosen.host, allowed=chosen.allowed_hosts)
     app.add_middleware(Outermost, quoting=chosen.log_prompts)
+    app.add_middleware(AccessLog)
 
 
 def _refused(request: Request, error: PaddockError) -> Response:
@@ -87,9 +91,22 @@ def _refused(request: Request, error: PaddockError) -> Response:
 def _invalid(request: Request, error: RequestValidationError) -> Response:
     """Pydantic's first complaint, in OpenAI's form."""
     first = error.errors()[0]
-    place = [str(part) for part in first["loc"] if part != "body"]
-    param = ".".join(place) or None
+    param = ".".join(_place(first["loc"][1:], error.body)) or None
     return _refused(request, BadRequest(f"{param or 'the body'}: {first['msg'][:300]}", param=param))
+
+
+def _place(loc: Sequence[str | int], body: Any) -> list[str]:
+    """Where in the body something is wrong, without the names that pydantic gives to the sides of a union."""
+    place: list[str] = []
+    for depth, part in enumerate(loc, 1):
+        if isinstance(body, dict) and part in body:
+            body = body[part]
+        elif isinstance(body, list) and isinstance(part, int):
+            body = body[part] if part < len(body) else None
+        elif depth < len(loc) or not isinstance(body, dict):
+            continue
+        place.append(str(part))
+    return place
 
 
 def _no_route(request: Request, error: HTTPException) -> Response:

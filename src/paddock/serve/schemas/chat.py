@@ -42,6 +42,9 @@ class Call(Part):
     type: Literal["function"] = "function"
     function: CalledFunction
 
+    def plain(self) -> dict[str, Any]:
+        return {"id": self.id, "type": "function", "function": self.function.plain()}
+
 
 class Message(Part):
     """A turn of the conversation. An assistant's may have no content where it has tool_calls."""
@@ -62,14 +65,14 @@ class Message(Part):
         content: Any = self.content
         if isinstance(content, list):
             content = [{"type": "text", "text": part.text} for part in content]
-        calls = self.tool_calls and [
-            {"id": call.id, "type": "function", "function": call.function.plain()} for call in self.tool_calls
+        calls = [
+            {"id": call.id, "type": "function", "function": call.function.plain()} for call in self.tool_calls or ()
         ]
         turn = {
             "role": self.role,
             "content": content,
             "name": self.name,
-            "tool_calls": calls,
+            "tool_calls": calls or None,
             "tool_call_id": self.tool_call_id,
             "reasoning_content": self.reasoning_content,
         }
