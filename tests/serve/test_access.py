@@ -5,18 +5,17 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from guarded import ADMIN, KEYED, OTHER, USER, bearer, check_refusal, client_of
+from guarded import ADMIN, KEYED, OTHER, USER, bearer, check_refusal, client_of, opened
 
 from paddock.errors import InputError, UsageError
 from paddock.serve import access, guards, limits, login
 from paddock.serve.access import Access, keys_of, read_keys
 from paddock.serve.routes import login as login_route
-from paddock.serve.server import Server
-from paddock.serve.settings import Settings
 
 
 def sha(key: str) -> str:
@@ -101,8 +100,9 @@ def test_files_that_hold_no_keys_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def keyed() -> Any:
-    return client_of(Server(Settings(**KEYED)))
+def keyed() -> Iterator[Any]:
+    with opened(**KEYED) as server:
+        yield client_of(server)
 
 
 def session(client: Any, headers: Any) -> Any:
@@ -152,8 +152,7 @@ def test_a_key_in_the_address_is_none(keyed: Any) -> None:
     check_refusal(keyed.get(f"/session?key={USER}&api_key={USER}&access_token={USER}"), 401)
 
 
-def test_without_keys_only_administration_is_closed() -> None:
-    client = client_of(Server(Settings()))
+def test_without_keys_only_administration_is_closed(client: Any) -> None:
     assert session(client, {}).json() == {"name": "anybody", "admin": False, "by": "open"}
     for path in ("/v1/admin", "/v1/admin/models", "/v1/admin/nothing"):
         response = client.post(path)

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from guarded import ADMIN, KEYED, USER, bearer, check_refusal, client_of
+from guarded import ADMIN, KEYED, USER, bearer, check_refusal, client_of, opened
 
 from paddock.serve.login import COOKIE, TEXTS, Sessions, best_language, page
 from paddock.serve.server import Server
-from paddock.serve.settings import Settings
 
 PAGE = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
 HOME = {"Origin": "http://127.0.0.1"}
 
 
-@pytest.fixture()
-def server() -> Server:
-    return Server(Settings(**KEYED))
+@pytest.fixture(scope="module")
+def keyed() -> Iterator[Server]:
+    with opened(**KEYED) as server:
+        yield server
 
 
 @pytest.fixture()
-def browser(server: Server) -> Any:
-    return client_of(server)
+def browser(keyed: Server) -> Any:
+    return client_of(keyed)
 
 
 def sign_in(browser: Any, key: str = USER) -> Any:
@@ -62,13 +63,13 @@ def test_languages_say_the_same_things() -> None:
     assert len({texts["why"] for texts in TEXTS.values()}) == 3
 
 
-def test_signing_in_and_out(browser: Any, server: Server) -> None:
+def test_signing_in_and_out(browser: Any, keyed: Server) -> None:
     response = sign_in(browser)
     assert response.status_code == 303 and response.headers["location"] == "/"
     cookie = response.headers["set-cookie"]
     assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; ")) and "Secure" not in cookie
     value = cookie.split(";")[0].removeprefix(f"{COOKIE}=")
-    assert len(value) >= 40 and USER not in cookie and value not in repr(vars(server.access.sessions))
+    assert len(value) >= 40 and USER not in cookie and value not in repr(vars(keyed.access.sessions))
     assert browser.get("/session").json() == {"name": "key-1", "admin": False, "by": "cookie"}
     assert browser.get("/v1/models").status_code == 200
     out = browser.post("/logout", headers=HOME)
@@ -77,16 +78,14 @@ def test_signing_in_and_out(browser: Any, server: Server) -> None:
     check_refusal(browser.get("/session"), 401)
 
 
-def test_over_tls_the_cookie_never_leaves_it(server: Server) -> None:
-    browser = client_of(server)
+def test_over_tls_the_cookie_never_leaves_it(keyed: Server) -> None:
+    browser = client_of(keyed)
     browser.base_url = "https://127.0.0.1"
     response = browser.post("/login", data={"key": USER}, headers={"Origin": "https://127.0.0.1"})
     assert "; Secure" in response.headers["set-cookie"]
 
 
-@pytest.mark.parametrize(
-    "key", ["", "wrong-key-12345", USER[:-1], USER * 2, "\U0001f600", "<script>alert(1)</script>"]
-)
+@pytest.mark.parametrize("key", ["", "wrong-key-12345", USER[:-1], USER * 2, "\U0001f600", "<script>alert(1)</script>"])
 def test_a_wrong_key_gets_the_page_again_and_is_not_repeated(browser: Any, key: str) -> None:
     response = browser.post("/login", data={"key": key}, headers=HOME)
     assert response.status_code == 401 and 'role="alert"' in response.text and "set-cookie" not in response.headers
@@ -148,9 +147,8 @@ def test_a_session_may_what_its_key_may(browser: Any) -> None:
     assert browser.get("/session").json()["admin"] is True
 
 
-def test_a_server_without_keys_needs_no_signing_in() -> None:
-    browser = client_of(Server(Settings()))
-    response = browser.post("/login", data={"key": "whatever-key"})
+def test_a_server_without_keys_needs_no_signing_in(client: Any) -> None:
+    response = client.post("/login", data={"key": "whatever-key"}, follow_redirects=False)
     assert response.status_code == 303 and "set-cookie" not in response.headers
 
 
