@@ -20,7 +20,22 @@ from paddock.serve.guards import Bodies, Cors, Gate, Hosts, Outermost
 from paddock.serve.lifecycle import Lifecycle
 from paddock.serve.limits import Limited, Limits
 from paddock.serve.refusals import BadRequest, body_of, headers_of, status_of
-from paddock.serve.routes import admin, chat, completions, embeddings, health, login, metrics, models, rank, tokens
+from paddock.serve.routes import (
+    admin,
+    chat,
+    completions,
+    embeddings,
+    health,
+    login,
+    messages,
+    metrics,
+    models,
+    ollama,
+    ollama_models,
+    rank,
+    responses,
+    tokens,
+)
 from paddock.serve.server import Server
 from paddock.serve.streaming import ClientGone, gone_response
 
@@ -32,6 +47,10 @@ ROUTERS = (
     models.router,
     chat.router,
     completions.router,
+    responses.router,
+    messages.router,
+    ollama.router,
+    ollama_models.router,
     embeddings.router,
     rank.router,
     tokens.router,

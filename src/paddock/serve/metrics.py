@@ -72,8 +72,8 @@ class _Now(Collector):
     ) -> None:
         self.prefix, self.models, self.worker, self.model_of = prefix, models, worker, model_of
 
-    def describe(self) -> list[Metric]:
-        return self._families()
+    def describe(self) -> Iterator[Metric]:
+        yield from self._families()
 
     def collect(self) -> Iterator[Metric]:
         running, waiting, usage = families = self._families()

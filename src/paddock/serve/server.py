@@ -36,6 +36,7 @@ class Server:
     """Opened once, before the first request; closed after the last.
 
     draining: no new work, because the server is about to stop. in_flight: requests being answered at present.
+    changing: held while a model is loaded for an administrator.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -45,6 +46,7 @@ class Server:
         self.metrics = Metrics(settings.metrics_prefix, self.registry, lambda: self.worker)
         self.worker = self._new_worker()
         self.draining, self.in_flight = False, 0
+        self.changing = asyncio.Lock()
         self._opened = False
         self._restarted = -RESTART_SECONDS
         self._sizing = threading.Lock()

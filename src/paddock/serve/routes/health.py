@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
 from paddock.serve.access import open_to_all
+from paddock.serve.lifecycle import WHY
 from paddock.serve.server import Here
 
 router = APIRouter()
@@ -13,14 +14,16 @@ router = APIRouter()
 
 @router.get("/health")
 @open_to_all
-async def health(server: Here) -> JSONResponse:
+async def health() -> JSONResponse:
     """200 while the process works at all."""
-    return JSONResponse({"status": "ok" if server.worker.alive else "down"})
+    return JSONResponse({"status": "ok"})
 
 
 @router.get("/ready")
 @open_to_all
 async def ready(server: Here) -> JSONResponse:
     """200 while new requests are taken; 503 while models load, while the server drains, and after its engine died."""
-    up = server.worker.alive
-    return JSONResponse({"status": "ok" if up else "unavailable"}, status_code=200 if up else 503)
+    state = server.state
+    if state == "ready":
+        return JSONResponse({"status": "ok"})
+    return JSONResponse({"status": state}, status_code=503, headers={"Retry-After": str(WHY[state][1])})
