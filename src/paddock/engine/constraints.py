@@ -38,7 +38,7 @@ class Constraints:
 
         `prompt` and `written` are the ids so far, `ends` those that end a text, `left` how many more may be written.
         """
-        forced = self._forced(len(written), left)
+        forced = self.forced(len(written), left)
         if forced is not None:
             scores.fill_(NEVER)
             scores[forced] = 0.0  # certain: a forced token costs a beam nothing
@@ -53,7 +53,8 @@ class Constraints:
         if forbidden:
             scores[[id for id in forbidden if id < len(scores)]] = NEVER
 
-    def _forced(self, count: int, left: int) -> int | None:
+    def forced(self, count: int, left: int) -> int | None:
+        """The only id that may come after `count` ids, with `left` more to come; None where it is not settled."""
         if count == 0 and self.forced_bos_token_id is not None:
             return self.forced_bos_token_id
         return self.forced_eos_token_id if left == 1 else None

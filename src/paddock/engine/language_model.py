@@ -20,6 +20,7 @@ from paddock.engine.continuation import Continuation
 from paddock.engine.defaults import Resolved, published_defaults
 from paddock.engine.engine import Engine
 from paddock.engine.generate import Generation
+from paddock.engine.grammar import Grammar
 from paddock.engine.guessing import Guessers
 from paddock.engine.memory import memory_for
 from paddock.engine.planning import Planner, check_generates
@@ -159,6 +160,7 @@ class LanguageModel:
         logprobs: int | None = None,
         echo: bool = False,
         trace: bool = False,
+        grammar: Grammar | None = None,
         speculate: str | LanguageModel | None = None,
         speculate_tokens: int = COUNT,
         **settings: Any,
@@ -168,6 +170,7 @@ class LanguageModel:
         max_new_tokens: as asked or refused, never lowered; None is what the model publishes, else up to 256 as fits.
         stop: strings that end the text and are cut off it. logprobs: how many likely alternatives to report per token.
         echo: put the prompt before the text. trace: keep every stage of sampling (`paddock.engine.explain` reads it).
+        grammar: what the text must be (`paddock.engine.grammar`), as long as the limit does not cut it.
         speculate: guess up to `speculate_tokens` ahead and check them together, which changes the speed, not the text:
         "lookup" copies what followed the last words before, a smaller model of the same vocabulary writes ahead.
 
@@ -176,7 +179,7 @@ class LanguageModel:
         for text that its tokenizer cannot encode, ResourceError where the memory does not suffice, PaddockError for
         logits that are not numbers.
         """
-        options: dict[str, Any] = {"stop": stop, "logprobs": logprobs, "echo": echo, "trace": trace}
+        options: dict[str, Any] = {"stop": stop, "logprobs": logprobs, "echo": echo, "trace": trace, "grammar": grammar}
         options["speculator"] = self._guessers.choose(speculate, speculate_tokens)
         return self._start(prompt, max_new_tokens, options, settings).completion()
 
@@ -189,6 +192,7 @@ class LanguageModel:
         logprobs: int | None = None,
         echo: bool = False,
         trace: bool = False,
+        grammar: Grammar | None = None,
         speculate: str | LanguageModel | None = None,
         speculate_tokens: int = COUNT,
         **settings: Any,
@@ -197,7 +201,7 @@ class LanguageModel:
 
         Raises what generate does: requests are checked here, running out of memory and broken logits show as it runs.
         """
-        options: dict[str, Any] = {"stop": stop, "logprobs": logprobs, "echo": echo, "trace": trace}
+        options: dict[str, Any] = {"stop": stop, "logprobs": logprobs, "echo": echo, "trace": trace, "grammar": grammar}
         options["speculator"] = self._guessers.choose(speculate, speculate_tokens)
         return self._start(prompt, max_new_tokens, options, settings)
 
@@ -211,6 +215,7 @@ class LanguageModel:
         stop: str | Sequence[str] | None = None,
         logprobs: int | None = None,
         trace: bool = False,
+        grammar: Grammar | None = None,
         speculate: str | LanguageModel | None = None,
         speculate_tokens: int = COUNT,
         **settings: Any,
@@ -221,9 +226,10 @@ class LanguageModel:
         `template_options` are the template's own variables. Raises what generate does, and TemplateError where there is
         no template, or it does not take these messages.
         """
-        options: dict[str, Any] = {"stop": stop, "logprobs": logprobs, "trace": trace}
+        options: dict[str, Any] = {"stop": stop, "logprobs": logprobs, "trace": trace, "grammar": grammar}
         options["speculator"] = self._guessers.choose(speculate, speculate_tokens)
-        return self._answer(messages, max_new_tokens, tools, template_options, options, settings).completion()
+        prompt = self.chat_prompt(messages, tools, template_options)
+        return self._start(prompt, max_new_tokens, options, settings).completion()
 
     def stream_chat(
         self,
@@ -235,14 +241,16 @@ class LanguageModel:
         stop: str | Sequence[str] | None = None,
         logprobs: int | None = None,
         trace: bool = False,
+        grammar: Grammar | None = None,
         speculate: str | LanguageModel | None = None,
         speculate_tokens: int = COUNT,
         **settings: Any,
     ) -> Generation | BeamSearch:
         """As chat, token by token, like stream."""
-        options: dict[str, Any] = {"stop": stop, "logprobs": logprobs, "trace": trace}
+        options: dict[str, Any] = {"stop": stop, "logprobs": logprobs, "trace": trace, "grammar": grammar}
         options["speculator"] = self._guessers.choose(speculate, speculate_tokens)
-        return self._answer(messages, max_new_tokens, tools, template_options, options, settings)
+        prompt = self.chat_prompt(messages, tools, template_options)
+        return self._start(prompt, max_new_tokens, options, settings)
 
     def plan(
         self,
@@ -283,7 +291,7 @@ class LanguageModel:
         """What turns the ids that answer `request` into text; None without a tokenizer."""
         if not isinstance(self._tokenizer, Tokenizer):
             return None
-        return Continuation(self._tokenizer, () if self.architecture.encoder else request.prompt)
+        return Continuation(self._tokenizer, () if self.architecture.encoder else request.prompt, request.shown)
 
     @property
     def pooling(self) -> Pooling:
@@ -350,17 +358,6 @@ class LanguageModel:
         if self.template is not None:
             files[TEMPLATE] = self.template.source.encode("utf-8")
         return files | self.pooling.files()
-
-    def _answer(
-        self,
-        messages: Sequence[Message],
-        limit: int | None,
-        tools: Sequence[Message] | None,
-        template_options: Mapping[str, Any] | None,
-        options: dict[str, Any],
-        settings: dict[str, Any],
-    ) -> Generation | BeamSearch:
-        return self._start(self.chat_prompt(messages, tools, template_options), limit, options, settings)
 
     def _start(
         self,

@@ -8,6 +8,7 @@ from typing import Any
 
 from paddock.engine.constraints import Constraints
 from paddock.engine.defaults import FILE, Resolved, heeded, ids_of, resolve
+from paddock.engine.grammar import Grammar, matcher_of
 from paddock.engine.request import DEFAULT_NEW_TOKENS, Request, planned_length, stop_strings, token_ids
 from paddock.engine.sampling import shown
 from paddock.errors import CheckpointError, ContextLengthError, TokenizerError, UnsupportedError, UsageError
@@ -91,11 +92,14 @@ class Planner:
         template_stops: Sequence[str] = (),
         priority: int = 0,
         salt: str | None = "",
+        grammar: Grammar | None = None,
+        shown: Sequence[int] = (),
     ) -> Request:
         """A request for `prompt` ids under resolved `settings`.
 
         `ends` are ids that end it besides the model's own; `template_stops` are strings that do, whether `stop` or the
-        published stop_strings count otherwise. Raises ContextLengthError where it does not fit.
+        published stop_strings count otherwise. A new `grammar` takes up to a second. Raises ContextLengthError where it
+        does not fit.
         """
         settings.check()
         self._check_vocabulary(settings)
@@ -111,6 +115,10 @@ class Planner:
         stops = stop_strings(self.published.get("stop_strings") if stop is None else stop)
         if settings.search.num_beams > 1:
             _check_beam_stops(stops, stop is None, template_stops)
+            if grammar is not None:
+                raise UsageError("beam search follows no grammar", fix="use num_beams=1")
+        if grammar is not None:
+            self._check_grammar(grammar)
         return Request(
             prompt=tuple(prompt),
             max_new_tokens=limit,
@@ -124,6 +132,8 @@ class Planner:
             start=start,
             priority=priority,
             salt=salt,
+            grammar=grammar,
+            shown=tuple(shown),
         )
 
     def _usual(self, before: int) -> int | None:
@@ -140,6 +150,12 @@ class Planner:
                 if (found := ids_of(values.get(name), name)) and found[0] < self.architecture.vocabulary:
                     return found[:1]
         raise CheckpointError(f"neither {FILE} nor config.json has decoder_start_token_id", fix="add it to one of them")
+
+    def _check_grammar(self, grammar: Grammar) -> None:
+        """Compiles it now, which tells what is wrong with it; the answer's own is a copy."""
+        if self.tokenizer is None:
+            raise UsageError("a grammar needs a tokenizer, and this model has none")
+        matcher_of(grammar, self.tokenizer)
 
     def _check_source(self, prompt: Sequence[int]) -> None:
         source = self.architecture.encoder

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from paddock.engine.constraints import Constraints
+from paddock.engine.grammar import Grammar
 from paddock.engine.sampler import Trace
 from paddock.engine.sampling import Bound, Sampling, shown
 from paddock.errors import ContextLengthError, UsageError
@@ -29,6 +30,7 @@ class Request:
     token, None for no log-probabilities. echo: the prompt's text is put before the completion's. trace: record every
     stage of sampling. start: the decoder's first ids (encoder-decoders only). priority: higher goes first where not all
     can run at once. salt: only requests of equal salt share what the cache knows of their beginnings; None shares none.
+    grammar: what the answer must be. shown: ids of control tokens that are told in the text as they are spelt.
     """
 
     prompt: tuple[int, ...]
@@ -43,6 +45,8 @@ class Request:
     start: tuple[int, ...] = ()
     priority: int = 0
     salt: str | None = ""
+    grammar: Grammar | None = None
+    shown: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.prompt:

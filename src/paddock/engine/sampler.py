@@ -5,7 +5,7 @@ Stages, in this order, each skipped where its setting is neutral:
     1. logit_bias              added to the raw logits
     2. repetition_penalty      over prompt and written ids: positive logits divided, others multiplied (1909.05858)
     3. frequency, presence     over written ids only: minus frequency * count, minus presence (OpenAI's rule)
-    4. constraints             forbidden ids to minus infinity
+    4. constraints             forbidden ids to minus infinity, and those that a grammar does not allow
     5. temperature             logits divided by it; 0 takes the highest now and skips the rest
     6. top_k                   the k highest, and what equals the k-th
     7. top_p                   likeliest first, while the mass before a token is below p (arXiv 1904.09751)
@@ -28,6 +28,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -111,12 +112,14 @@ def choose(
     uniform: random.Random,
     *,
     constraints: Constraints | None = None,
+    allowed: npt.NDArray[np.bool_] | None = None,
     alternatives: int = 0,
     trace: bool = False,
 ) -> Choice:
     """Picks the next token from the model's `logits` (vocabulary,).
 
-    `uniform` is used once, and not at all if greedy. `alternatives` asks for that many of the likeliest tokens.
+    `allowed` (vocabulary,): the only ids that may come, where a grammar says so. `uniform` is used once, and not at all
+    if greedy. `alternatives` asks for that many of the likeliest tokens.
     Raises UsageError where constraints leave nothing to choose, PaddockError for logits that are not numbers
     (NaN, or plus infinity).
     """
@@ -127,6 +130,10 @@ def choose(
     stages = [_stage("raw", _ranked(raw))] if trace else None
     if stages is not None and not torch.equal(scores, raw):
         stages.append(_stage("penalties", _ranked(scores)))
+    if allowed is not None:
+        scores.numpy()[~allowed] = -np.inf
+        if stages is not None:
+            stages.append(_stage("grammar", _ranked(scores)))
     drawn = None
     if sampling.greedy:
         token = _likeliest(scores)
@@ -178,7 +185,7 @@ def nothing_left() -> UsageError:
     """The refusal of a step at which no token may be chosen."""
     return UsageError(
         "every token is forbidden at this step",
-        fix="loosen logit_bias, bad_words_ids, suppress_tokens or no_repeat_ngram_size",
+        fix="loosen logit_bias, bad_words_ids, suppress_tokens, no_repeat_ngram_size or the grammar",
     )
 
 

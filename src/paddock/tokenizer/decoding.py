@@ -218,3 +218,12 @@ class StepsDecoding:
 
     def finish(self) -> bytes:
         return b""
+
+
+def is_local(decoding: Decoding) -> bool:
+    """Whether a piece adds the same bytes behind any other text. (The first piece of a text may add others.)"""
+    if isinstance(decoding, StepsDecoding):
+        return not decoding.stop
+    if isinstance(decoding, JoinedDecoding):
+        return not decoding.separator
+    return not isinstance(decoding, WordPieceDecoding | SuffixDecoding | WholeDecoding)

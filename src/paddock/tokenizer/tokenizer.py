@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from paddock.checkpoint.writing import write_bytes
 from paddock.errors import TokenizerError, UsageError
-from paddock.tokenizer.decoding import Decoding
+from paddock.tokenizer.decoding import Decoding, is_local
 from paddock.tokenizer.specials import Spans, Special
 
 FINGERPRINT_TEXT = (
@@ -175,6 +175,11 @@ class Tokenizer:
     def is_control(self, id: int) -> bool:
         """Whether `id` stands for no text of its own."""
         return id in self._controls
+
+    @property
+    def spells_bytes(self) -> bool:
+        """Whether `bytes_of` holds for a piece behind any other text; not so where neighbours change a piece's text."""
+        return is_local(self._backend.decoding())
 
     def bytes_of(self, id: int) -> bytes:
         """The bytes `id` adds in the middle of a text; none for a control token."""
