@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
@@ -23,6 +24,7 @@ from paddock.serve.schemas.parts import (
     TextOr,
     kind_of,
 )
+from paddock.serve.schemas.sampled import Stop
 
 
 class Block(Part):
@@ -59,6 +61,12 @@ class ToolResultBlock(Block):
     content: TextOr[TextBlock] | None = None
     is_error: bool | None = None
 
+    def unknown(self, place: str = "") -> Iterator[tuple[str, str | None]]:
+        """No template has a place for the mark of an error: what went wrong stands in the content."""
+        yield from super().unknown(place)
+        if self.is_error:
+            yield f"{place}is_error", None
+
 
 class ThinkingBlock(Block):
     """Earlier thoughts are not shown to a model again; that the block had no effect is told."""
@@ -68,6 +76,10 @@ class ThinkingBlock(Block):
     @classmethod
     def harmless(cls) -> frozenset[str]:
         return super().harmless() | {"thinking", "signature", "data"}
+
+    def unknown(self, place: str = "") -> Iterator[tuple[str, str | None]]:
+        yield place.removesuffix("."), None
+        yield from super().unknown(place)
 
 
 AnyBlock = Annotated[TextBlock | ToolUseBlock | ToolResultBlock | ThinkingBlock, Field(discriminator="type")]
@@ -149,7 +161,7 @@ class MessagesBody(CountBody):
     """What counting takes, and how to answer; the settings after `top_k` are Paddock's own."""
 
     max_tokens: Count
-    stop_sequences: Annotated[list[Name], Field(max_length=MAX_STOPS)] | None = None
+    stop_sequences: Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None
     stream: bool | None = None
     temperature: Temperature | None = None
     top_p: Portion | None = None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from paddock.engine.request import MAX_LOGPROBS, MAX_STOPS
+from paddock.engine.request import MAX_LOGPROBS
 from paddock.serve.bodies import Body, Part
 from paddock.serve.schemas.parts import (
     MAX_ITEMS,
@@ -22,6 +23,7 @@ from paddock.serve.schemas.parts import (
     Text,
     TextOr,
 )
+from paddock.serve.schemas.sampled import Stops
 
 Format = Literal["", "json"] | Members
 Think = bool | Literal["low", "medium", "high"]
@@ -33,10 +35,10 @@ class Options(Part):
     """How to sample, and how to run. Of the latter only `num_ctx` means something here: it is refused where it is more
     than the model is served with."""
 
-    num_predict: int | None = Field(None, ge=-2, le=2**31)
-    num_ctx: int | None = Field(None, ge=1, le=2**31)
-    seed: int | None = Field(None, ge=-1, lt=2**63)
-    stop: Name | Annotated[list[Name], Field(max_length=MAX_STOPS)] | None = None
+    num_predict: int | None = Field(default=None, ge=-2, le=2**31)
+    num_ctx: int | None = Field(default=None, ge=1, le=2**31)
+    seed: int | None = Field(default=None, ge=-1, lt=2**63)
+    stop: Stops | None = None
     temperature: Temperature | None = None
     top_k: Kept | None = None
     top_p: Portion | None = None
@@ -74,6 +76,8 @@ class Call(Part):
 
 
 class Message(Part):
+    """Earlier thoughts are not shown to a model again; that they had no effect is told."""
+
     role: Literal["system", "user", "assistant", "tool"]
     content: Text = ""
     thinking: Text | None = None
@@ -81,6 +85,11 @@ class Message(Part):
     tool_name: Name | None = None
     tool_call_id: Name | None = None
     images: Images | None = None
+
+    def unknown(self, place: str = "") -> Iterator[tuple[str, str | None]]:
+        yield from super().unknown(place)
+        if self.thinking:
+            yield f"{place}thinking", None
 
 
 class ToolFunction(Part):
@@ -109,7 +118,7 @@ class Answered(Named):
     options: Options | None = None
     think: Think | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    top_logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
 
 
 class ChatBody(Answered):
@@ -132,7 +141,7 @@ class GenerateBody(Answered):
 class EmbedBody(Named):
     input: TextOr[Text]
     truncate: bool | None = None
-    dimensions: int | None = Field(None, ge=1, le=2**20)
+    dimensions: int | None = Field(default=None, ge=1, le=2**20)
     options: Options | None = None
 
 

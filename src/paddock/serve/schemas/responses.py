@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from paddock.engine.request import MAX_LOGPROBS, MAX_STOPS
+from paddock.engine.request import MAX_LOGPROBS
 from paddock.serve.bodies import Body, Part
 from paddock.serve.schemas.parts import (
     MAX_TOOLS,
@@ -22,6 +23,7 @@ from paddock.serve.schemas.parts import (
     TextOr,
     kind_of,
 )
+from paddock.serve.schemas.sampled import Stops
 
 LOGPROBS = "message.output_text.logprobs"
 EFFORTS = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
@@ -80,6 +82,13 @@ class ReasoningItem(Item):
     def harmless(cls) -> frozenset[str]:
         return super().harmless() | {"summary", "content", "encrypted_content"}
 
+    def unknown(self, place: str = "") -> Iterator[tuple[str, str | None]]:
+        yield place.removesuffix("."), None
+        yield from super().unknown(place)
+
+
+UNKNOWN = "Input should be an item of type 'message', 'function_call', 'function_call_output' or 'reasoning'"
+
 
 def _kind(item: Any) -> str:
     return kind_of(item, "message")
@@ -90,7 +99,7 @@ AnyItem = Annotated[
     | Annotated[CallItem, Tag("function_call")]
     | Annotated[OutputItem, Tag("function_call_output")]
     | Annotated[ReasoningItem, Tag("reasoning")],
-    Discriminator(_kind),
+    Discriminator(_kind, custom_error_type="item", custom_error_message=UNKNOWN),
 ]
 
 
@@ -163,7 +172,7 @@ class ResponsesBody(Body):
     prompt: Members | None = None
 
     seed: int | None = Field(None, ge=0, lt=2**64)
-    stop: Name | Annotated[list[Name], Field(max_length=MAX_STOPS)] | None = None
+    stop: Stops | None = None
     top_k: Kept | None = None
     min_p: Least | None = None
     repetition_penalty: Penalty | None = None
@@ -173,6 +182,12 @@ class ResponsesBody(Body):
         """`max_tool_calls` counts calls of tools that a server runs itself, which there are none of here."""
         caching = ("prompt_cache_key", "prompt_cache_retention", "prompt_cache_options")
         return frozenset(("user", "safety_identifier", "service_tier", "max_tool_calls", *caching))
+
+    def unknown(self, place: str = "") -> Iterator[tuple[str, str | None]]:
+        yield from super().unknown(place)
+        if self.store:
+            yield "store", None
+        yield from ((f"include.{index}", None) for index, name in enumerate(self.include or ()) if name != LOGPROBS)
 
     @property
     def items(self) -> list[MessageItem | CallItem | OutputItem | ReasoningItem]:
