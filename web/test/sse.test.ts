@@ -49,8 +49,8 @@ describe("server-sent events", () => {
   it("come at once, not with the next", () => {
     const parser = new EventParser();
     expect(parser.push(encoder.encode("data: a\n\n"))).toHaveLength(1);
-    expect(parser.push(encoder.encode("data: b\r\n\r"))).toHaveLength(0);
-    expect(parser.push(encoder.encode("\ndata: c\n\n"))).toHaveLength(2);
+    expect(parser.push(encoder.encode("data: b\r\n\r"))).toHaveLength(1);
+    expect(parser.push(encoder.encode("\ndata: c\n\n"))).toHaveLength(1);
   });
 
   it("of no data are none", () => {

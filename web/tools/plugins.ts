@@ -16,7 +16,7 @@ export function onlyWoff2(): Plugin {
   };
 }
 
-/** LICENCES.txt beside the page: of each package whose code or fonts are in it, its licence as published. */
+/** assets/LICENCES.txt: of each package whose code or fonts are in it, its licence as published. */
 export function licences(): Plugin {
   return {
     name: "paddock:licences",
@@ -31,7 +31,7 @@ export function licences(): Plugin {
       }
       const texts = [...folders].map(noticeOf).sort();
       const head = "Paddock's web interface contains code of these projects, under these licences.\n";
-      this.emitFile({ type: "asset", fileName: "LICENCES.txt", source: [head, ...texts].join("\n") });
+      this.emitFile({ type: "asset", fileName: "assets/LICENCES.txt", source: [head, ...texts].join("\n") });
     },
   };
 }

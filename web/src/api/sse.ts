@@ -15,31 +15,30 @@ const LONGEST = 64 * 2 ** 20;
 
 export class EventParser {
   private readonly decoder = new TextDecoder("utf-8");
-  private rest = "";
-  private searched = 0;
+  private unfinished: string[] = []; // pieces of a line whose end has not come
+  private returned = false; // whether the last character was a CR, so that an LF now belongs to it
   private name = "";
   private lines: string[] = [];
   private held = 0;
 
   /** The events that these bytes completed. Throws RangeError for an event longer than memory should hold. */
   push(bytes: Uint8Array): ServerEvent[] {
-    this.rest += this.decoder.decode(bytes, { stream: true });
+    const text = this.decoder.decode(bytes, { stream: true });
     const found: ServerEvent[] = [];
-    const border = /[\r\n]/g;
-    border.lastIndex = this.searched;
-    let start = 0;
-    for (let match = border.exec(this.rest); match; match = border.exec(this.rest)) {
-      const end = match.index;
-      // The LF of a CRLF may come with the next bytes; an empty line too many would not hurt, a late event would.
-      const pair = this.rest.startsWith("\r\n", end);
-      if (match[0] === "\r" && end === this.rest.length - 1) break;
-      this.take(this.rest.slice(start, end), found);
-      start = end + (pair ? 2 : 1);
-      border.lastIndex = start;
+    if (text === "") return found;
+    let start = this.returned && text.startsWith("\n") ? 1 : 0;
+    this.returned = text.endsWith("\r");
+    const border = /\r\n|\r|\n/g;
+    border.lastIndex = start;
+    for (let match = border.exec(text); match; match = border.exec(text)) {
+      this.unfinished.push(text.slice(start, match.index));
+      this.take(this.unfinished.join(""), found);
+      this.unfinished = [];
+      start = border.lastIndex;
     }
-    this.rest = this.rest.slice(start);
-    this.searched = this.rest.endsWith("\r") ? this.rest.length - 1 : this.rest.length;
-    if (this.rest.length + this.held > LONGEST) throw new RangeError("an event of the server is too long");
+    this.unfinished.push(text.slice(start));
+    this.held += text.length - start;
+    if (this.held > LONGEST) throw new RangeError("an event of the server is too long");
     return found;
   }
 
@@ -57,7 +56,7 @@ export class EventParser {
     const value = colon < 0 ? "" : line.slice(colon + (line[colon + 1] === " " ? 2 : 1));
     if (field === "data") {
       this.lines.push(value);
-      this.held += value.length;
+      this.held += line.length;
     } else if (field === "event") {
       this.name = value;
     }

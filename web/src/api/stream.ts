@@ -20,6 +20,7 @@ export interface Piece {
   usage?: Usage;
   /** What the glass box shows, as the server sent it. */
   glass?: unknown;
+  /** Of the engine: prompt_n, prompt_ms, predicted_n, predicted_ms, cache_n. */
   timings?: Record<string, number>;
   /** Fields of the request that had no effect. */
   ignored?: string[];
@@ -84,7 +85,8 @@ export function pieceOf(data: string): Piece {
   const glass = chunk["paddock"];
   if (isRecord(glass)) piece.glass = glass;
   if (isRecord(chunk["usage"])) piece.usage = usageOf(chunk["usage"]);
-  if (isRecord(chunk["timings"])) piece.timings = numbersOf(chunk["timings"]);
+  const timings = isRecord(glass) ? glass["timings"] : undefined;
+  if (isRecord(timings)) piece.timings = numbersOf(timings);
   return piece;
 }
 

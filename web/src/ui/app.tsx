@@ -1,11 +1,76 @@
 /** The whole page. */
 
-import { lazy } from "./lazy";
-import { view } from "../state/store";
+import { useEffect } from "preact/hooks";
+import type { CompareProps } from "../compare/Compare";
 import { t } from "../i18n";
+import { stop } from "../state/chatting";
+import { focusMessage, isWide, MESSAGE, navOpen } from "../state/layout";
+import { current, keepNow, models, panel, view } from "../state/store";
+import { Announcer } from "./announce";
+import { Chat } from "./Chat";
+import { Header } from "./Header";
+import { lazy } from "./lazy";
+import { closePanel, SidePanel } from "./Panel";
+import { beginAnew, Sidebar } from "./Sidebar";
 
-const Compare = lazy(() => import("../compare"));
+const Compare = lazy<CompareProps>(() => import("../compare/Compare").then((found) => found.Compare));
 
 export function App() {
-  return <main>{view.value === "compare" ? <Compare /> : <h1>{t("app.name")}</h1>}</main>;
+  useEffect(() => {
+    addEventListener("keydown", onKey);
+    addEventListener("pagehide", keepNow);
+    document.addEventListener("visibilitychange", keepIfHidden);
+    return () => {
+      removeEventListener("keydown", onKey);
+      removeEventListener("pagehide", keepNow);
+      document.removeEventListener("visibilitychange", keepIfHidden);
+    };
+  }, []);
+  const covered = navOpen.value && !isWide.value;
+  return (
+    <div class="page" data-nav={navOpen.value} data-panel={panel.value}>
+      {view.value === "chat" && (
+        <a
+          class="skip"
+          href={`#${MESSAGE}`}
+          onClick={(event) => {
+            event.preventDefault();
+            focusMessage();
+          }}
+        >
+          {t("app.skip")}
+        </a>
+      )}
+      <Sidebar />
+      {covered && <div class="scrim" onClick={() => (navOpen.value = false)} />}
+      {/* What lies under the list on a narrow screen takes neither keys nor clicks. */}
+      <div class="stage" inert={covered}>
+        <Header />
+        <main>{view.value === "compare" ? <Compare models={models.value.filter((card) => card.generates)} /> : <Chat />}</main>
+      </div>
+      <SidePanel />
+      <Announcer />
+    </div>
+  );
+}
+
+function keepIfHidden(): void {
+  if (document.hidden) void keepNow();
+}
+
+function onKey(event: KeyboardEvent): void {
+  if ((event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey && event.key.toLowerCase() === "k") {
+    event.preventDefault();
+    beginAnew();
+    return;
+  }
+  if (event.key !== "Escape" || event.isComposing || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+  if (navOpen.value && !isWide.value) {
+    navOpen.value = false;
+    document.querySelector<HTMLElement>("[aria-controls=sidebar]")?.focus();
+  } else if (panel.value !== "none" && document.activeElement?.closest(".panel")) {
+    closePanel();
+  } else {
+    stop(current.value.id);
+  }
 }

@@ -4,10 +4,8 @@ import type { ComponentType, JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { t } from "../i18n";
 
-/** A component that stands for the default export of what `load` brings. */
-export function lazy<Props extends object>(
-  load: () => Promise<{ default: ComponentType<Props> }>,
-): (props: Props) => JSX.Element {
+/** A component that stands for the one that `load` brings. */
+export function lazy<Props extends object>(load: () => Promise<ComponentType<Props>>): (props: Props) => JSX.Element {
   let loaded: ComponentType<Props> | null = null;
   return function Lazy(props: Props) {
     const [Part, setPart] = useState<ComponentType<Props> | null>(() => loaded);
@@ -16,13 +14,13 @@ export function lazy<Props extends object>(
       if (Part) return;
       load().then(
         (found) => {
-          loaded = found.default;
-          setPart(() => found.default);
+          loaded = found;
+          setPart(() => found);
         },
         () => setFailed(true),
       );
     }, [Part]);
     if (Part) return <Part {...props} />;
-    return <p class="quiet">{failed ? t("error.unreachable") : t("app.loading")}</p>;
+    return <p class="quiet">{t(failed ? "error.unreachable" : "app.loading")}</p>;
   };
 }
