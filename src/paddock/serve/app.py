@@ -35,6 +35,7 @@ from paddock.serve.routes import (
     rank,
     responses,
     tokens,
+    web,
 )
 from paddock.serve.server import Server
 from paddock.serve.streaming import ClientGone, gone_response
@@ -54,6 +55,7 @@ ROUTERS = (
     embeddings.router,
     rank.router,
     tokens.router,
+    web.router,
 )
 
 
