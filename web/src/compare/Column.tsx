@@ -1,9 +1,10 @@
-import type { JSX, TargetedEvent } from "preact";
+import type { JSX } from "preact";
 import type { ModelCard } from "../api/models";
 import { t, type Key } from "../i18n";
-import { FIELDS, numberOf, type Field, type Sampling } from "../state/sampling";
+import type { Sampling } from "../state/sampling";
 import { shown } from "../glassbox/SettingsTable";
 import { RefusalBox } from "../ui/refusals";
+import { SamplingFields } from "../ui/SamplingFields";
 import type { Run, State } from "./run";
 import type { Run as WordRun } from "./words";
 
@@ -46,18 +47,12 @@ export function Column(props: ColumnProps): JSX.Element {
           ))}
         </select>
       </label>
-      <div class="cmp-fields">
-        {FIELDS.map((field) => (
-          <NumberField
-            key={field.name}
-            field={field}
-            card={card}
-            sampling={sampling}
-            disabled={running}
-            onSampling={onSampling}
-          />
-        ))}
-      </div>
+      <details class="cmp-settings">
+        <summary>
+          {t("settings.sampling")} <Chosen sampling={sampling} />
+        </summary>
+        <SamplingFields card={card ?? null} value={sampling} onChange={onSampling} />
+      </details>
       <div class="cmp-head">
         <h3>{t("compare.answer")}</h3>
         <p class="cmp-state" role="status">
@@ -86,40 +81,8 @@ export function Column(props: ColumnProps): JSX.Element {
   );
 }
 
-interface NumberFieldProps {
-  field: Field;
-  card: ModelCard | undefined;
-  sampling: Sampling;
-  disabled: boolean;
-  onSampling: (sampling: Sampling) => void;
-}
-
-/** An empty field leaves the setting to the model; what would hold then stands in it in grey. */
-function NumberField({ field, card, sampling, disabled, onSampling }: NumberFieldProps): JSX.Element {
-  const value = sampling[field.name];
-  const resolved = card?.settings[field.resolved]?.value;
-  const onChange = (event: TargetedEvent<HTMLInputElement>): void => {
-    const typed = numberOf(field, event.currentTarget.value);
-    event.currentTarget.setCustomValidity(
-      typed === null ? t("compare.bounds", { min: String(field.min), max: String(field.max) }) : "",
-    );
-    event.currentTarget.reportValidity();
-    if (typed === null) return;
-    const { [field.name]: _, ...rest } = sampling;
-    onSampling(typed === undefined ? rest : { ...rest, [field.name]: typed });
-  };
-  return (
-    <label>
-      <code>{field.name}</code>
-      <input
-        type="text"
-        inputMode={field.whole ? "numeric" : "decimal"}
-        name={field.name}
-        value={value ?? ""}
-        placeholder={resolved === undefined || resolved === null ? t("compare.unset") : shown(resolved)}
-        disabled={disabled}
-        onChange={onChange}
-      />
-    </label>
-  );
+/** What was set by hand, in a line; the fields unfold below it. */
+function Chosen({ sampling }: { sampling: Sampling }): JSX.Element {
+  const set = Object.entries(sampling).map(([name, value]) => `${name} ${shown(value)}`);
+  return <span class="cmp-set">{set.length ? set.join(" · ") : t("compare.unset")}</span>;
 }

@@ -3,7 +3,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { ModelCard } from "../api/models";
 import { t } from "../i18n";
 import type { Sampling } from "../state/sampling";
-import { cards, models, readCard } from "../state/store";
+import { cards, readCard } from "../state/store";
 import { answer, NOTHING, type Run } from "./run";
 import { Column } from "./Column";
 import { Differences } from "./Differences";
@@ -24,8 +24,13 @@ function replaced<T>(pair: Pair<T>, place: 0 | 1, value: T): Pair<T> {
   return place === 0 ? [value, pair[1]] : [pair[0], value];
 }
 
+export interface CompareProps {
+  /** Those that write. */
+  models: readonly ModelCard[];
+}
+
 /** Two models, or one with different settings, on the same prompt. */
-export function Compare(): JSX.Element {
+export function Compare({ models }: CompareProps): JSX.Element {
   const [prompt, setPrompt] = useState("");
   const [sides, setSides] = useState<Pair<Side>>([UNTOUCHED, UNTOUCHED]);
   const [runs, setRuns] = useState<Pair<Run>>([NOTHING, NOTHING]);
@@ -36,7 +41,7 @@ export function Compare(): JSX.Element {
     stop(1);
   };
   useEffect(() => stopBoth, []);
-  const chosen = [cardFor(0, sides[0].model), cardFor(1, sides[1].model)] as const;
+  const chosen = [cardFor(models, 0, sides[0].model), cardFor(models, 1, sides[1].model)] as const;
   const names = [chosen[0]?.id ?? "", chosen[1]?.id ?? ""] as const;
   useEffect(() => {
     // Without its settings a model can be asked all the same; the fields then show no resolved values.
@@ -91,7 +96,7 @@ export function Compare(): JSX.Element {
           <Column
             key={place}
             place={place}
-            models={writers()}
+            models={models}
             card={chosen[place]}
             sampling={sides[place].sampling}
             run={runs[place]}
@@ -107,15 +112,10 @@ export function Compare(): JSX.Element {
   );
 }
 
-/** Models that write, with what is known of their settings. */
-function writers(): ModelCard[] {
-  return models.value.map((one) => cards.value.get(one.id) ?? one).filter((one) => one.generates);
-}
-
 /** The model of a side: the chosen one, else the list's first for the left side and its second for the right. */
-function cardFor(place: number, name: string): ModelCard | undefined {
-  const list = writers();
-  return list.find((one) => one.id === name) ?? list[place] ?? list[0];
+function cardFor(models: readonly ModelCard[], place: number, name: string): ModelCard | undefined {
+  const card = models.find((one) => one.id === name) ?? models[place] ?? models[0];
+  return card && (cards.value.get(card.id) ?? card);
 }
 
 /** Both texts cut where they differ, once both have ended: before that everything not yet written would count. */

@@ -8,32 +8,47 @@ const ORIGINS: Record<string, Key> = {
   default: "glassbox.origin.default",
 };
 
-/** Every setting as it was in force, and who set it. */
+/** Every setting as it was in force, and who set it; those that nobody touched are folded away. */
 export function SettingsTable({ settings }: { settings: Record<string, Setting> }): JSX.Element {
+  const rows = Object.entries(settings);
+  const set = rows.filter(([, { origin }]) => origin !== "default");
+  const untouched = rows.filter(([, { origin }]) => origin === "default");
   return (
     <section class="gb-section">
       <h3>{t("glassbox.settings")}</h3>
-      <table class="gb-settings">
-        <thead>
-          <tr>
-            <th scope="col">{t("glassbox.column.setting")}</th>
-            <th scope="col">{t("glassbox.column.value")}</th>
-            <th scope="col">{t("glassbox.column.origin")}</th>
-          </tr>
-        </thead>
-        <tbody>
-          {Object.entries(settings).map(([name, { value, origin }]) => (
-            <tr key={name} class={`gb-from-${origin}`} data-setting={name}>
-              <th scope="row">
-                <code>{name}</code>
-              </th>
-              <td>{shown(value)}</td>
-              <td>{ORIGINS[origin] ? t(ORIGINS[origin]) : origin}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
+      {set.length > 0 ? <Rows rows={set} name={t("glassbox.settings")} /> : <p>{t("glassbox.none-set")}</p>}
+      {untouched.length > 0 && (
+        <details>
+          <summary>{t("glassbox.untouched", { n: untouched.length })}</summary>
+          <Rows rows={untouched} name={t("glassbox.untouched", { n: untouched.length })} />
+        </details>
+      )}
     </section>
+  );
+}
+
+function Rows({ rows, name }: { rows: [string, Setting][]; name: string }): JSX.Element {
+  return (
+    <table class="gb-settings" aria-label={name}>
+      <thead>
+        <tr>
+          <th scope="col">{t("glassbox.column.setting")}</th>
+          <th scope="col">{t("glassbox.column.value")}</th>
+          <th scope="col">{t("glassbox.column.origin")}</th>
+        </tr>
+      </thead>
+      <tbody>
+        {rows.map(([name, { value, origin }]) => (
+          <tr key={name} class={`gb-from-${origin}`} data-setting={name}>
+            <th scope="row">
+              <code>{name}</code>
+            </th>
+            <td>{shown(value)}</td>
+            <td>{ORIGINS[origin] ? t(ORIGINS[origin]) : origin}</td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
   );
 }
 

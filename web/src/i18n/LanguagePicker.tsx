@@ -10,7 +10,7 @@ export function LanguagePicker(): JSX.Element {
   };
   return (
     <label class="field">
-      {t("settings.language")}
+      <span>{t("settings.language")}</span>
       <select value={language()} onChange={pick}>
         {LANGUAGES.map((one) => (
           <option key={one} value={one} lang={one}>

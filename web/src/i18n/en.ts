@@ -148,7 +148,6 @@ export const en = {
   "code.copy": "Copy code",
   "text.image": "image: {alt}",
 
-  "glassbox.title": "Glass box",
   "glassbox.empty": "Ask something, and the inside of the answer is shown here: its tokens, how each was chosen, and the prompt as the model read it.",
   "glassbox.written": { one: "Answer: {n} token", other: "Answer: {n} tokens" },
   "glassbox.written-label": "Tokens of the answer",
@@ -194,6 +193,8 @@ export const en = {
   "glassbox.point": "Point at a token, or move with the arrow keys, to see its number.",
   "glassbox.rendered": "The prompt as text",
   "glassbox.settings": "Settings in force",
+  "glassbox.none-set": "Nobody set anything: the model's own distribution was drawn from.",
+  "glassbox.untouched": { one: "{n} setting left neutral", other: "{n} settings left neutral" },
   "glassbox.column.setting": "Setting",
   "glassbox.column.value": "Value",
   "glassbox.column.origin": "Set by",
@@ -225,7 +226,7 @@ export const en = {
   "compare.done": "Finished.",
   "compare.length": "Ended at the limit of tokens.",
   "compare.stopped": "Stopped.",
-  "compare.unset": "the model's",
+  "compare.unset": "as the model has them",
   "compare.differences": "Differences",
   "compare.differences-none": "Both ran with the same settings.",
   "compare.same": "Both wrote the same.",
@@ -235,5 +236,4 @@ export const en = {
   "compare.written": "Tokens written",
   "compare.failed": "Nothing came of it.",
   "compare.reading": "Reading",
-  "compare.bounds": "A number from {min} to {max}.",
 } as const;

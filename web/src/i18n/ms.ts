@@ -150,7 +150,6 @@ export const ms: Messages = {
   "code.copy": "Salin kod",
   "text.image": "imej: {alt}",
 
-  "glassbox.title": "Kotak kaca",
   "glassbox.empty": "Tanya sesuatu, dan bahagian dalam jawapannya dipaparkan di sini: tokennya, cara setiap token dipilih, dan prom seperti yang dibaca oleh model.",
   "glassbox.written": { other: "Jawapan: {n} token" },
   "glassbox.written-label": "Token jawapan",
@@ -196,6 +195,8 @@ export const ms: Messages = {
   "glassbox.point": "Tunjuk pada token, atau gerak dengan kekunci anak panah, untuk melihat nombornya.",
   "glassbox.rendered": "Prom sebagai teks",
   "glassbox.settings": "Tetapan yang berkuat kuasa",
+  "glassbox.none-set": "Tiada apa-apa ditetapkan: cabutan dibuat daripada taburan model itu sendiri.",
+  "glassbox.untouched": { other: "{n} tetapan dibiarkan neutral" },
   "glassbox.column.setting": "Tetapan",
   "glassbox.column.value": "Nilai",
   "glassbox.column.origin": "Ditetapkan oleh",
@@ -227,7 +228,7 @@ export const ms: Messages = {
   "compare.done": "Selesai.",
   "compare.length": "Tamat pada had token.",
   "compare.stopped": "Dihentikan.",
-  "compare.unset": "daripada model",
+  "compare.unset": "seperti daripada model",
   "compare.differences": "Perbezaan",
   "compare.differences-none": "Kedua-duanya dijalankan dengan tetapan yang sama.",
   "compare.same": "Kedua-duanya menulis perkara yang sama.",
@@ -237,5 +238,4 @@ export const ms: Messages = {
   "compare.written": "Token ditulis",
   "compare.failed": "Tidak berjaya.",
   "compare.reading": "Membaca",
-  "compare.bounds": "Nombor dari {min} hingga {max}.",
 };

@@ -150,7 +150,6 @@ export const zh: Messages = {
   "code.copy": "复制代码",
   "text.image": "图片：{alt}",
 
-  "glassbox.title": "玻璃盒",
   "glassbox.empty": "提个问题，这里就会展示回答的内部：每个词元、它是怎样被选中的，以及模型实际读到的提示。",
   "glassbox.written": { other: "回答：{n} 个词元" },
   "glassbox.written-label": "回答的词元",
@@ -196,6 +195,8 @@ export const zh: Messages = {
   "glassbox.point": "指向一个词元，或用方向键移动，查看它的编号。",
   "glassbox.rendered": "提示的文本",
   "glassbox.settings": "生效的设置",
+  "glassbox.none-set": "没有设置任何项：直接按模型自己的分布抽取。",
+  "glassbox.untouched": { other: "{n} 项设置保持中性" },
   "glassbox.column.setting": "设置",
   "glassbox.column.value": "值",
   "glassbox.column.origin": "来源",
@@ -227,7 +228,7 @@ export const zh: Messages = {
   "compare.done": "已完成。",
   "compare.length": "达到词元上限而结束。",
   "compare.stopped": "已停止。",
-  "compare.unset": "模型自带",
+  "compare.unset": "采用模型自带设置",
   "compare.differences": "差异",
   "compare.differences-none": "两侧的设置相同。",
   "compare.same": "两侧的回答完全相同。",
@@ -237,5 +238,4 @@ export const zh: Messages = {
   "compare.written": "生成的词元",
   "compare.failed": "未能完成。",
   "compare.reading": "读取速度",
-  "compare.bounds": "{min} 到 {max} 之间的数。",
 };
