@@ -7,10 +7,11 @@ Tokenising and templates take time: coroutines call this with `asyncio.to_thread
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from paddock.engine.grammar import Grammar
 from paddock.engine.language_model import ChatPrompt
 from paddock.engine.request import DEFAULT_NEW_TOKENS, Request
 from paddock.engine.sampling import BIAS, MAX_BIASES
@@ -19,7 +20,6 @@ from paddock.serve.access import current
 from paddock.serve.answering import Dropped, Plan
 from paddock.serve.refusals import BadRequest
 from paddock.serve.registry import Served
-from paddock.serve.speech import Plain, Speech
 
 MAX_CHOICES, MAX_PROMPTS = 8, 64
 COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions
@@ -34,18 +34,20 @@ class Asked:
     """What a request asks for, whichever dialect it came in. Either `messages` or `prompts`.
 
     messages: {"role", "content", ...} each, `content` text or a list of text parts; "developer" is "system".
-    tools: functions that the template tells the model of, as {"type": "function", "function": {...}}.
+    tools: functions that the model may call, as {"type": "function", "function": {...}}. tool_choice: "none", "auto",
+    "required", or {"type": "function", "function": {"name"}}; None is "auto". grammar: what an answer must be.
     template_options: the template's own variables. max_tokens: kept or refused, never lowered; None is the dialect's
     default. n: choices for each prompt, the one at place i seeded with `seed` + i. settings: names of
     `LanguageModel.settings`; None counts as absent. logprobs: likely alternatives to tell per token, None for none.
     echo: the prompt's text comes first. truncation: "auto" drops the oldest messages, or the beginning of a prompt,
-    where it is too long. trace: keep every stage of sampling. grammar: constrains what is written; speech: reads it
-    (tools, reasoning).
+    where it is too long. trace: keep every stage of sampling.
     """
 
     messages: Sequence[Message] = ()
     prompts: Sequence[Prompt] = ()
     tools: Sequence[Message] | None = None
+    tool_choice: str | Mapping[str, Any] | None = None
+    parallel_tool_calls: bool = True
     template_options: Mapping[str, Any] | None = None
     max_tokens: int | None = None
     n: int = 1
@@ -58,8 +60,7 @@ class Asked:
     truncation: Literal["auto", "disabled"] = "disabled"
     ignore_eos: bool = False
     trace: bool = False
-    grammar: Any = None
-    speech: Callable[[], Speech] = Plain
+    grammar: Grammar | None = None
 
 
 def plan_chat(served: Served, asked: Asked) -> Plan:
@@ -166,7 +167,7 @@ def biases(given: Mapping[str, float] | None) -> dict[int, float] | None:
 
 def _plan(served: Served, asked: Asked, requests: tuple[Request, ...], **rest: Any) -> Plan:
     decoders = tuple(served.model.decoder(request) for request in requests)
-    return Plan(served, requests, decoders, asked.speech, **rest)
+    return Plan(served, requests, decoders, **rest)
 
 
 def _bad_bias(what: str, expected: str) -> BadRequest:
@@ -235,7 +236,6 @@ def _requests(served: Served, asked: Asked, prompt: ChatPrompt | Sequence[int], 
     if not fits(served, len(ids), limit):
         raise too_long(served, len(ids), limit)
     settings = {**asked.settings, "num_beams": 1}
-    options = {} if asked.grammar is None else {"grammar": asked.grammar}
     requests = tuple(
         served.model.plan(
             prompt,
@@ -247,7 +247,7 @@ def _requests(served: Served, asked: Asked, prompt: ChatPrompt | Sequence[int], 
             trace=asked.trace,
             priority=asked.priority,
             salt=current().salt,
-            **options,
+            grammar=asked.grammar,
         )
         for choice in range(asked.n)
     )

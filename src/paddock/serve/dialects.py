@@ -17,7 +17,7 @@ from starlette.responses import Response
 from paddock.engine.request import Event
 from paddock.errors import PaddockError
 from paddock.serve.accounts import TRUNCATED
-from paddock.serve.answering import Answering, Delta, Ending, Plan
+from paddock.serve.answering import Answering, Delta, Dropped, Ending
 from paddock.serve.bodies import tell_ignored
 from paddock.serve.registry import Served
 from paddock.serve.speech import CallPiece
@@ -154,11 +154,11 @@ def thinking_options(served: Served, on: bool | None, effort: str | None) -> tup
     return found, (effort is None or EFFORT in found) and (on is None or len(found) > (EFFORT in found))
 
 
-def finished(response: Response, plan: Plan, ignored: list[str]) -> Response:
+def finished(response: Response, dropped: Dropped | None, ignored: list[str]) -> Response:
     """A response that says what of the request had no effect, and what was left out of the prompt, as asked."""
     tell_ignored(response, ignored)
-    if plan.dropped is not None:
-        response.headers[TRUNCATED] = str(plan.dropped)
+    if dropped is not None:
+        response.headers[TRUNCATED] = str(dropped)
     return response
 
 

@@ -11,11 +11,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from paddock.serve.accounts import TRUNCATED, fingerprint, timings, usage_body
+from paddock.serve.accounts import fingerprint, timings, usage_body
 from paddock.serve.answering import Answering, Delta, Plan, Whole
 from paddock.serve.asking import Asked, plan_chat
-from paddock.serve.bodies import tell_ignored
 from paddock.serve.chunks import Chunks
+from paddock.serve.dialects import finished, thinking_options
 from paddock.serve.glassbox import RIVALS, GlassBox, check_one
 from paddock.serve.logprobs import (
     Words,
@@ -27,7 +27,7 @@ from paddock.serve.logprobs import (
 )
 from paddock.serve.refusals import BadRequest
 from paddock.serve.registry import Served
-from paddock.serve.schemas.chat import ChatBody
+from paddock.serve.schemas.chat import ChatBody, NamedTool
 from paddock.serve.server import Here
 from paddock.serve.speech import CallPiece
 from paddock.serve.streaming import Stream, guarded, unless_gone
@@ -65,10 +65,7 @@ async def chat(body: ChatBody, request: Request, server: Here) -> Response:
         choices = await unless_gone(request, answering.whole())
         whole = head | whole_body(answering, choices, words_of(served), top, box)
         response = JSONResponse(whole if prompt is None else {**whole, "prompt_logprobs": prompt})
-    tell_ignored(response, sorted({*ignored, *unread}))
-    if plan.dropped is not None:
-        response.headers[TRUNCATED] = str(plan.dropped)
-    return response
+    return finished(response, plan.dropped, [*ignored, *unread])
 
 
 def _check(body: ChatBody, served: Served) -> None:
@@ -94,33 +91,25 @@ def planned(served: Served, body: ChatBody) -> tuple[Asked, Plan, list[str]]:
     """What a body asks for, the engine's requests for it, and which fields the model's template does not read."""
     messages = [message.plain() for message in body.messages]
     unread = _unread(served, messages)
-    options = dict(body.chat_template_kwargs or {})
-    if body.reasoning_effort is not None:
-        if _option(served, "reasoning_effort"):
-            options.setdefault("reasoning_effort", body.reasoning_effort)
-        else:
-            unread.append("reasoning_effort")
+    effort = body.reasoning_effort
+    options, heeded = thinking_options(
+        served, False if effort == "none" else None, None if effort == "none" else effort
+    )
+    if not heeded:
+        unread.append("reasoning_effort")
     top = (body.top_logprobs or 0) if body.logprobs else None
+    choice = body.tool_choice
     asked = Asked(
         messages=messages,
-        template_options=options,
+        tools=[tool.plain() for tool in body.tools or ()],
+        tool_choice=choice.plain() if isinstance(choice, NamedTool) else choice,
+        parallel_tool_calls=body.parallel_tool_calls is not False,
+        template_options=options | (body.chat_template_kwargs or {}),
         max_tokens=body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens,
         logprobs=max(top or 0, RIVALS) if body.glass_box else top,
         **body.common(),
     )
-    asked = _constrained(asked, body)
     return asked, plan_chat(served, asked), unread
-
-
-def _constrained(asked: Asked, body: ChatBody) -> Asked:
-    fields = {
-        "tools": bool(body.tools),
-        "response_format": body.response_format is not None and body.response_format.type != "text",
-    }
-    for name, used in fields.items():
-        if used:
-            raise BadRequest(f"{name} is not supported", param=name, code="unsupported_parameter")
-    return asked
 
 
 def _unread(served: Served, messages: Sequence[dict[str, Any]]) -> list[str]:
@@ -132,10 +121,6 @@ def _unread(served: Served, messages: Sequence[dict[str, Any]]) -> list[str]:
     for place in found:
         del messages[place]["reasoning_content"]
     return [f"messages.{place}.reasoning_content" for place in found]
-
-
-def _option(served: Served, name: str) -> bool:
-    return served.model.template is not None and name in served.model.template.options
 
 
 class ChatChunks(Chunks):

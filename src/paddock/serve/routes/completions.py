@@ -13,11 +13,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from paddock.engine.continuation import Continuation
-from paddock.serve.accounts import TRUNCATED, fingerprint, timings, usage_body
+from paddock.serve.accounts import fingerprint, timings, usage_body
 from paddock.serve.answering import Answering, Delta, Dropped, Ending, Plan, Usage, Whole
 from paddock.serve.asking import Asked, check_writes, fitted, plan_text
-from paddock.serve.bodies import tell_ignored
 from paddock.serve.chunks import Answers, Chunks
+from paddock.serve.dialects import finished
 from paddock.serve.glassbox import RIVALS, GlassBox, check_one
 from paddock.serve.logprobs import (
     Legacy,
@@ -64,10 +64,7 @@ async def completions(body: CompletionBody, request: Request, server: Here) -> R
     else:
         choices = await unless_gone(request, answers.whole())
         response = JSONResponse(head | whole_body(answers, choices, told, box))
-    tell_ignored(response, ignored)
-    if work.dropped is not None:
-        response.headers[TRUNCATED] = str(work.dropped)
-    return response
+    return finished(response, work.dropped, ignored)
 
 
 def _check(body: CompletionBody, served: Served) -> None:

@@ -47,7 +47,7 @@ async def messages(body: MessagesBody, request: Request, server: Here) -> Respon
     else:
         telling.blocks = await unless_gone(request, in_blocks(answering))
         response = JSONResponse(telling.body())
-    return finished(response, plan, [*ignored, *unread])
+    return finished(response, plan.dropped, [*ignored, *unread])
 
 
 @router.post(f"{PATH}/count_tokens")

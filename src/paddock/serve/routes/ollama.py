@@ -64,7 +64,7 @@ async def _answered(body: ChatBody | GenerateBody, request: Request, server: Ser
         response = Stream(pieces, LINES, ending=telling.answering.cancel)
     else:
         response = JSONResponse(await unless_gone(request, telling.whole()))
-    return finished(response, plan, [*ignored, *unread])
+    return finished(response, plan.dropped, [*ignored, *unread])
 
 
 def find(registry: Registry, name: str) -> Served:

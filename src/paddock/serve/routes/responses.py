@@ -52,7 +52,7 @@ async def responses(body: ResponsesBody, request: Request, server: Here) -> Resp
     else:
         telling.blocks = await unless_gone(request, in_blocks(answering))
         response = JSONResponse(telling.body())
-    return finished(response, plan, [*ignored, *unread])
+    return finished(response, plan.dropped, [*ignored, *unread])
 
 
 def _check_stateless(body: ResponsesBody) -> None:
@@ -201,8 +201,10 @@ class Telling:
         """Of text, the log-probabilities that were asked for."""
         if block.kind != "text":
             return {}
+        if not self._logprobs:
+            return {"logprobs": []}
         words, top = words_of(self.answering.plan.served), self.asked.top_logprobs or 0
-        return {"logprobs": chat_logprobs(tokens, words, top)["content"] if self._logprobs else []}
+        return {"logprobs": chat_logprobs(tokens, words, top)["content"]}
 
     def _id(self, block: Block) -> str:
         return f"{PREFIXES[block.kind]}_{self._hex}{block.index}"
@@ -230,7 +232,10 @@ def planned(served: Served, body: ResponsesBody) -> tuple[Plan, list[str]]:
 
 
 def messages_of(body: ResponsesBody) -> list[Message]:
-    """The input as a conversation in chat's form: a call belongs to the assistant's message before it."""
+    """The input as a conversation in chat's form: a call belongs to the assistant's message before it.
+
+    Raises BadRequest for one without messages.
+    """
     messages: list[Message] = [{"role": "system", "content": body.instructions}] if body.instructions else []
     for item in body.items:
         if isinstance(item, MessageItem):
@@ -246,6 +251,8 @@ def messages_of(body: ResponsesBody) -> list[Message]:
             messages[-1].setdefault("tool_calls", []).append(call)
         elif isinstance(item, OutputItem):
             messages.append({"role": "tool", "tool_call_id": item.call_id, "content": _parts(item.output)})
+    if all(message["role"] == "system" for message in messages):
+        raise BadRequest("there is nothing to answer", param="input", fix="give a user's message")
     return messages
 
 

@@ -85,10 +85,17 @@ class Function(Part):
     parameters: Members | None = None
     strict: bool | None = None
 
+    def plain(self) -> dict[str, Any]:
+        """The function as templates show it."""
+        return self.model_dump(include={"name", "description", "parameters", "strict"}, exclude_none=True)
+
 
 class Tool(Part):
     type: Literal["function"]
     function: Function
+
+    def plain(self) -> dict[str, Any]:
+        return {"type": "function", "function": self.function.plain()}
 
 
 class NamedFunction(Part):
@@ -98,6 +105,9 @@ class NamedFunction(Part):
 class NamedTool(Part):
     type: Literal["function"]
     function: NamedFunction
+
+    def plain(self) -> dict[str, Any]:
+        return {"type": "function", "function": {"name": self.function.name}}
 
 
 class PlainFormat(Part):

@@ -10,7 +10,20 @@ from paddock.engine.request import MAX_PRIORITY, MAX_STOP_LENGTH, MAX_STOPS
 from paddock.engine.sampling import BIAS, MAX_BIASES
 from paddock.serve.asking import MAX_CHOICES, MAX_SEED, biases
 from paddock.serve.bodies import Body, Part
-from paddock.serve.schemas.parts import Count, Least, Name, Penalty, Portion, Shift, Temperature, form_of
+from paddock.serve.schemas.parts import (
+    MAX_MEMBERS,
+    Count,
+    Least,
+    Members,
+    Name,
+    Penalty,
+    Portion,
+    Shift,
+    Temperature,
+    Text,
+    form_of,
+)
+from paddock.serve.structured import FIELDS, grammar_of
 
 HARMLESS = frozenset(
     ["user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"]
@@ -37,7 +50,8 @@ class SampledBody(Body):
     """Fields are OpenAI's as far as `logit_bias`; bounds are those of Paddock's sampler.
 
     top_k: 0 or -1 is off. truncation: "auto" drops what is oldest where a prompt is too long, and says so.
-    glass_box: the answer comes with what the model was given and how each token was chosen.
+    glass_box: the answer comes with what the model was given and how each token was chosen. structured_outputs,
+    guided_...: what the answer must be, as vLLM spells it.
     """
 
     model: Name | None = None
@@ -61,6 +75,12 @@ class SampledBody(Body):
     priority: int | None = Field(None, ge=-MAX_PRIORITY, le=MAX_PRIORITY)
     truncation: Literal["auto", "disabled"] | None = None
     glass_box: bool | None = None
+    structured_outputs: Members | None = None
+    guided_json: Text | Members | None = None
+    guided_json_object: bool | None = None
+    guided_regex: Text | None = None
+    guided_choice: Annotated[list[Text], Field(max_length=MAX_MEMBERS)] | None = None
+    guided_grammar: Text | None = None
 
     @classmethod
     def harmless(cls) -> frozenset[str]:
@@ -92,5 +112,6 @@ class SampledBody(Body):
             "priority": self.priority or 0,
             "truncation": self.truncation or "disabled",
             "ignore_eos": bool(self.ignore_eos),
+            "grammar": grammar_of(self.model_dump(include=set(FIELDS), by_alias=True, exclude_none=True)),
             "trace": bool(self.glass_box),
         }
