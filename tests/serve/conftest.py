@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import uvicorn
+from browser import Watched, launched, watched
 from fastapi.testclient import TestClient
 
 from paddock.serve.app import make_app
@@ -42,7 +44,9 @@ class Running:
     """`with Running(server) as address`: the server's application behind uvicorn, until the block ends."""
 
     def __init__(self, server: Server) -> None:
-        config = uvicorn.Config(make_app(server), host="127.0.0.1", port=0, log_level="warning", lifespan="off")
+        config = uvicorn.Config(
+            make_app(server), host="127.0.0.1", port=0, log_level="warning", lifespan="off", ws="none"
+        )
         self.uvicorn = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.uvicorn.run, daemon=True)
 
@@ -56,3 +60,17 @@ class Running:
     def __exit__(self, *_: object) -> None:
         self.uvicorn.should_exit = True
         self.thread.join()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A browser, for one file of tests: while Playwright runs, no other event loop can on this thread."""
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture
+def watch(chromium: Any, live: str) -> Iterator[Watched]:
+    """A fresh page of the web interface, whose every request and complaint is noted."""
+    with watched(chromium, live) as found:
+        yield found

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from fastapi.routing import APIRoute, iter_route_contexts
+from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 
 from paddock.serve.app import make_app
@@ -53,8 +53,7 @@ def addresses(server: Server) -> list[tuple[str, set[str]]]:
     found = []
     for context in iter_route_contexts(make_app(server).routes):
         path = re.sub(r"\{[^}]*\}", "x", getattr(context.route, "path", "/"))
-        methods = context.route.methods if isinstance(context.route, APIRoute) else {"GET"}
-        found.append((path, set(methods or {"GET"})))
+        found.append((path, set(getattr(context.route, "methods", None) or {"GET"})))
     return found
 
 
@@ -68,11 +67,15 @@ def check_refusal(response: Any, status: int | None = None) -> None:
         assert isinstance(error, str) or error["message"]
 
 
-def exchange(address: str, data: bytes, seconds: float = 5.0) -> bytes:
-    """Sends bytes to a server as they are, and reads until it hangs up or has answered."""
+def connected(address: str, seconds: float = 5.0) -> socket.socket:
     place = urlsplit(address)
     assert place.hostname and place.port
-    with socket.create_connection((place.hostname, place.port), timeout=seconds) as wire:
+    return socket.create_connection((place.hostname, place.port), timeout=seconds)
+
+
+def exchange(address: str, data: bytes, seconds: float = 5.0) -> bytes:
+    """Sends bytes to a server as they are, and reads until it hangs up or has answered."""
+    with connected(address, seconds) as wire:
         wire.sendall(data)
         return read_answer(wire)
 
@@ -82,6 +85,15 @@ def read_answer(wire: socket.socket) -> bytes:
     answer = b""
     with contextlib.suppress(ConnectionError, TimeoutError):
         while not complete(answer) and (piece := wire.recv(65536)):
+            answer += piece
+    return answer
+
+
+def read_all(wire: socket.socket) -> bytes:
+    """Everything until the other side hangs up."""
+    answer = b""
+    with contextlib.suppress(ConnectionError, TimeoutError):
+        while piece := wire.recv(65536):
             answer += piece
     return answer
 

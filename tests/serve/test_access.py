@@ -24,7 +24,7 @@ def sha(key: str) -> str:
 
 def test_a_key_is_found_by_its_hash_alone() -> None:
     known = Access(keys_of([USER, sha(OTHER)], None, [ADMIN]))
-    assert [known.owner(key.encode()) and known.owner(key.encode()).name for key in (USER, OTHER, ADMIN)] == [  # type: ignore[union-attr]
+    assert [known.owner(key.encode()) and known.owner(key.encode()).name for key in (USER, OTHER, ADMIN)] == [
         "key-1",
         "key-2",
         "admin-1",
@@ -36,7 +36,7 @@ def test_a_key_is_found_by_its_hash_alone() -> None:
 
 def test_callers_have_salts_of_their_own_which_change_with_every_start() -> None:
     keys = keys_of([USER, OTHER], None, [])
-    salts = {known.owner(key.encode()).salt for known in (Access(keys), Access(keys)) for key in (USER, OTHER)}  # type: ignore[union-attr]
+    salts = {known.owner(key.encode()).salt for known in (Access(keys), Access(keys)) for key in (USER, OTHER)}
     assert len(salts) == 4 and "" not in salts
 
 
