@@ -19,6 +19,7 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
         Listed("demo", "run", "tell a story with the bundled model", "paddock demo"),
         Listed("generate", "run", "write on after a prompt", 'paddock generate "Once upon a time" --temp 0.8'),
         Listed("chat", "run", "talk, in turns", "paddock chat my-model"),
+        Listed("serve", "serve", "answer over HTTP, with a web page to chat on", "paddock serve my-model"),
         Listed("fill", "read", "fill a masked word", 'paddock fill "Paris is in [MASK]." -m bert'),
         Listed("embed", "read", "texts as vectors", 'paddock embed "a dog" "a cat" -m minilm'),
     ),

@@ -40,6 +40,7 @@ class Verb(TyperCommand):
                 groups.setdefault(heading, []).append(record)
                 continue
             long = next((name for name in param.opts if name.startswith("--")), param.opts[0])
+            long += "".join(f"/{name}" for name in param.secondary_opts[:1])
             short = [name for name in param.opts if not name.startswith("--")][:1]
             value = "" if getattr(param, "is_flag", False) else f" {param.metavar or param.name.upper()}"
             groups.setdefault(heading, []).append((", ".join([*short, long]) + value, record[1]))

@@ -67,11 +67,11 @@ def escaped(text: str) -> str:
 class AccessLog:
     """ASGI, the outermost: writes the line when a response has been sent, or broken off ("cut")."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, on: bool = True) -> None:
+        self.app, self.on = app, on
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or not self.on:
             await self.app(scope, receive, send)
             return
         scope.setdefault("state", {})

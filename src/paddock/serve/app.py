@@ -102,7 +102,7 @@ def _guard(app: FastAPI, server: Server) -> None:
     app.add_middleware(Cors, origins=chosen.cors_origins)
     app.add_middleware(Hosts, host=chosen.host, allowed=chosen.allowed_hosts)
     app.add_middleware(Outermost, quoting=chosen.log_prompts)
-    app.add_middleware(AccessLog)
+    app.add_middleware(AccessLog, on=chosen.access_log)
 
 
 def _refused(request: Request, error: PaddockError) -> Response:

@@ -36,7 +36,7 @@ class Settings:
     while the server runs; none means any. drain_seconds: what running requests are given when the server is told to
     stop. body_bytes: of a request's body, at most. per_key_in_flight, per_key_per_minute: requests of one key at once
     and in any minute, None for no limit; a key file may say otherwise of a key. strict: refuse fields that
-    would be ignored. log_prompts: write prompts and answers into the log.
+    would be ignored. access_log: a line for each request. log_prompts: write prompts and answers into the log.
     """
 
     models: tuple[Named, ...] = (Named("stories260K", None),)
@@ -67,6 +67,7 @@ class Settings:
     metrics: bool = True
     metrics_prefix: str = "paddock:"
     drain_seconds: float = 30.0
+    access_log: bool = True
     log_prompts: bool = False
 
     @property
