@@ -236,11 +236,11 @@ class Gate:
                 await login_page(", ".join(_values(headers, b"accept-language")))(scope, receive, send)
                 return
             raise access.no_key()
+        scope["state"].update(caller=caller, way=way)  # before any refusal: the access log tells whose it was
         if path.startswith(access.ADMIN):
             access.check_admin(caller)
         if method not in SAFE and (way != "key" or path == FORM):
             self._check_origin(headers, way)
-        scope["state"].update(caller=caller, way=way)
         token = access.bind(caller or access.ANYBODY)
         try:
             await self.app(scope, receive, send)
