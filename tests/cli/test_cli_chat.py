@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from paddock.cli import chatting
-from paddock.cli.conversation import Conversation
-from paddock.engine.request import Event
+from paddock.cli.conversation import Conversation, Said
+from paddock.cli.loaded import Loaded
 from paddock.errors import ResourceError, UsageError
 
 
@@ -142,7 +142,7 @@ def test_a_full_context_is_said_with_numbers_and_nothing_is_cut(paddock: Callabl
 def test_what_does_not_fit_is_not_kept() -> None:
     import paddock as package
 
-    talk = Conversation(package.load(), plain=True)
+    talk = Conversation(Loaded(package.load(), plain=True))
     with pytest.raises(UsageError):
         list(talk.answer("word " * 600))
     assert talk.messages == []
@@ -151,7 +151,7 @@ def test_what_does_not_fit_is_not_kept() -> None:
 def test_an_answer_cut_short_stays_in_the_conversation() -> None:
     import paddock as package
 
-    talk = Conversation(package.load(), plain=True)
+    talk = Conversation(Loaded(package.load(), plain=True))
     answer = talk.answer("Once")
     next(answer)
     answer.close()
@@ -161,15 +161,18 @@ def test_an_answer_cut_short_stays_in_the_conversation() -> None:
 
 
 class Failing:
-    """Events of an answer that ends in an error."""
+    """Pieces of an answer that ends in an error."""
 
     def __init__(self, texts: list[str], error: BaseException) -> None:
         self.texts, self.error = texts, error
 
-    def __iter__(self) -> Iterator[Event]:
+    def __iter__(self) -> Iterator[Said]:
         for text in self.texts:
-            yield Event(5, text, -1.0)
+            yield Said(text)
         raise self.error
+
+    def close(self) -> None:
+        self.closed = True
 
 
 @pytest.mark.parametrize("error", [ResourceError("out of memory"), RuntimeError("a fault"), KeyboardInterrupt()])
@@ -179,7 +182,7 @@ def test_an_answer_that_fails_leaves_no_empty_turn(
 ) -> None:
     import paddock as package
 
-    talk = Conversation(package.load(), plain=True)
+    talk = Conversation(Loaded(package.load(), plain=True))
     monkeypatch.setattr(talk, "_start", lambda: Failing(texts, error))
     with pytest.raises(type(error)):
         list(talk.answer("Once"))
@@ -193,7 +196,7 @@ def test_ctrl_c_while_printing_ends_the_answer_at_once(monkeypatch: pytest.Monke
         if text != "\n":
             raise KeyboardInterrupt
 
-    talk = Conversation(package.load(), plain=True)
+    talk = Conversation(Loaded(package.load(), plain=True))
     monkeypatch.setattr(chatting.output, "piece", interrupted)
     held = []
     answer = Conversation.answer

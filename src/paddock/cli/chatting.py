@@ -9,16 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paddock.checkpoint.checkpoint import open_checkpoint
 from paddock.cli import output
-from paddock.cli.conversation import FULL, Conversation
-from paddock.cli.generating import check_writes, rates, settings_table
-from paddock.cli.loading import load
+from paddock.cli.conversation import FULL, Conversation, Partner
 from paddock.cli.options import Loading
-from paddock.engine.locate import bundled, locate
-from paddock.engine.opening import Beside
+from paddock.cli.telling import rates, settings_table
 from paddock.errors import DataError, PaddockError, TemplateError, UsageError, did_you_mean
-from paddock.tokenizer.template_registry import no_template
 
 PLAIN = ("none", "plain")
 PROMPT, MORE, BLOCK = ">>> ", "... ", '"""'
@@ -48,6 +43,8 @@ class Asked:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     verbose: bool = False
+    url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
 
 
 class Leave(Exception):
@@ -55,15 +52,42 @@ class Leave(Exception):
 
 
 def chat(asked: Asked) -> None:
+    partner, seconds = _served(asked) if asked.url is not None else _loaded(asked)
+    talk = Conversation(partner, dict(asked.settings), asked.max_tokens, asked.stop)
+    if asked.system is not None:
+        talk.set_system(asked.system)
+    talk.told()  # what cannot be is refused before the first message
+    output.note(f"{partner.greeting}. /help lists commands")
+    Chat(talk, seconds, asked.verbose).run()
+
+
+def _served(asked: Asked) -> tuple[Partner, None]:
+    """The model of a running server."""
+    from paddock.cli.remote import Remote
+    from paddock.serve.client import Client
+
+    given = {
+        "--dtype": asked.loading.dtype != "auto",
+        "--device": asked.loading.device != "auto",
+        "--tokenizer": asked.loading.tokenizer is not None,
+        "--ignore-config": bool(asked.loading.ignore_config),
+        "--template": asked.template not in (None, *PLAIN),
+    }
+    if chosen := [name for name, there in given.items() if there]:
+        raise UsageError(f"{chosen[0]} is for models loaded here", fix="give it to paddock serve, or leave out --url")
+    return Remote(Client(asked.url, asked.api_key, asked.loading.model), asked.template in PLAIN), None
+
+
+def _loaded(asked: Asked) -> tuple[Partner, float]:
+    """A model of this process, and the seconds it took to load."""
+    from paddock.cli.generating import check_writes
+    from paddock.cli.loaded import Loaded
+    from paddock.cli.loading import load
+
     plain = _is_plain(asked)
     model, seconds = load(asked.loading, template=None if plain else asked.template)
     check_writes(model)
-    talk = Conversation(model, plain, dict(asked.settings), asked.max_tokens, asked.stop)
-    if asked.system is not None:
-        talk.set_system(asked.system)
-    model.settings(**talk.settings).check()  # what cannot be is refused before the first message
-    output.note(_greeting(talk))
-    Chat(talk, seconds, asked.verbose).run()
+    return Loaded(model, plain), seconds
 
 
 def _is_plain(asked: Asked) -> bool:
@@ -73,6 +97,11 @@ def _is_plain(asked: Asked) -> bool:
     """
     if asked.template in PLAIN:
         return True
+    from paddock.checkpoint.checkpoint import open_checkpoint
+    from paddock.engine.locate import bundled, locate
+    from paddock.engine.opening import Beside
+    from paddock.tokenizer.template_registry import no_template
+
     path = locate(asked.loading.model)
     template = Beside.of(open_checkpoint(path, asked.loading.ignore_config)).template(asked.template)
     if template is None and path != bundled():
@@ -81,30 +110,17 @@ def _is_plain(asked: Asked) -> bool:
     return template is None
 
 
-def _greeting(talk: Conversation) -> str:
-    name, template = talk.model.checkpoint.path.name, talk.model.template
-    if not talk.plain and template is not None:
-        what = f"chat template: {template.name}"
-    elif talk.model.architecture.encoder is not None:
-        what = "answers each message by itself"
-    elif talk.model.checkpoint.path == bundled():
-        what = "knows no turns, only stories: begin one, and it writes on"
-    else:
-        what = "no chat template: begin a text, and it writes on"
-    return f"{name}, {what}. /help lists commands"
-
-
 class Chat:
     """Reads messages and commands, prints answers."""
 
-    def __init__(self, talk: Conversation, load_seconds: float, verbose: bool) -> None:
+    def __init__(self, talk: Conversation, load_seconds: float | None, verbose: bool) -> None:
         self.talk, self.load_seconds, self.verbose = talk, load_seconds, verbose
         self.interactive = sys.stdin.isatty()
         self.commands: dict[str, Callable[[str], None]] = {
             "help": lambda _: output.note(HELP),
             "system": self._system,
             "set": self._set,
-            "settings": lambda _: output.note(settings_table(talk.model.settings(**talk.settings))),
+            "settings": lambda _: output.note(settings_table(talk.told())),
             "tokens": self._tokens,
             "undo": self._undo,
             "retry": self._retry,
@@ -147,9 +163,9 @@ class Chat:
         begun = stopped = False
         try:
             with contextlib.closing(self.talk.answer(message)) as answer:  # also where Ctrl-C comes while printing
-                for event in answer:
+                for said in answer:
                     begun = True
-                    output.piece(event.text)
+                    output.piece(said.aside + said.text if self.interactive else said.text)
         except KeyboardInterrupt:
             if not self.interactive:
                 raise
@@ -167,7 +183,7 @@ class Chat:
         if done is None:
             return
         if done.finish_reason == "length":
-            context = self.talk.model.architecture.context
+            context = self.talk.partner.context
             full = context is not None and done.prompt_tokens + done.completion_tokens >= context
             why = (
                 f"the context of {context} tokens is full; {FULL}"
@@ -189,7 +205,7 @@ class Chat:
         self.talk.set(key.strip().replace("-", "_"), value.strip())
 
     def _tokens(self, _: str) -> None:
-        context = self.talk.model.architecture.context
+        context = self.talk.partner.context
         output.note(f"{self.talk.tokens()} tokens" + (f" of {context}" if context is not None else ""))
 
     def _undo(self, _: str) -> None:

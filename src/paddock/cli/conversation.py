@@ -1,38 +1,80 @@
-"""A conversation with a model: its messages, its settings, and the next answer. Knows nothing of terminals."""
+"""A conversation with a model: its messages, its settings, and the next answer. Knows nothing of terminals, nor of
+where the model runs: in this process (`loaded.py`) or at a server (`remote.py`)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from paddock.checkpoint.writing import write_text
 from paddock.cli.messages import read_messages
-from paddock.engine.language_model import LanguageModel
-from paddock.engine.request import Completion, Event
+from paddock.cli.telling import Done
 from paddock.errors import ContextLengthError, DataError, UsageError
-from paddock.tokenizer.chat import encode_chat
 
 ROLES = ("system", "user", "assistant")
 FULL = "/reset begins afresh, /undo takes the last turn back"
+Message = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Said:
+    """A piece of an answer. `aside`: a thought on the way there, which is shown but not kept."""
+
+    text: str
+    aside: str = ""
+
+
+class Answer(Protocol):
+    """An answer on its way. Closing it breaks it off."""
+
+    def __iter__(self) -> Iterator[Said]: ...
+
+    def completion(self) -> Done | None:
+        """Its figures, once it has been iterated; None where it was left before its end."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Partner(Protocol):
+    """Who answers. `name`: as a saved conversation tells it. `plain`: without turns; all that was said is one text to
+    be continued. `context`: tokens that a conversation may have."""
+
+    name: str
+    plain: bool
+    context: int | None
+
+    @property
+    def greeting(self) -> str:
+        """What it is, in a line."""
+        ...
+
+    def answer(self, messages: list[Message], max_tokens: int | None, options: Mapping[str, Any]) -> Answer:
+        """The answer to the last message. Raises what `LanguageModel.chat` does."""
+        ...
+
+    def count(self, messages: list[Message]) -> int:
+        """How many tokens these take."""
+        ...
+
+    def settings(self, chosen: Mapping[str, Any]) -> Mapping[str, tuple[Any, str]]:
+        """Every setting's value and origin where these were chosen. Raises UsageError for one that cannot be."""
+        ...
 
 
 @dataclass
 class Conversation:
-    """Messages with a model. `plain`: no template; the model writes on after all that was said, as after one text.
+    """Messages with a partner."""
 
-    An encoder-decoder without a template answers each message by itself.
-    """
-
-    model: LanguageModel
-    plain: bool
+    partner: Partner
     settings: dict[str, Any] = field(default_factory=dict)
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
-    messages: list[dict[str, str]] = field(default_factory=list)
-    last: Completion | None = None
+    messages: list[Message] = field(default_factory=list)
+    last: Done | None = None
 
     @property
     def system(self) -> str | None:
@@ -40,12 +82,12 @@ class Conversation:
 
     def set_system(self, text: str) -> None:
         """Replaces the system message; an empty text removes it."""
-        if text and self.plain:
+        if text and self.partner.plain:
             raise UsageError("without a chat template there is no system message", fix="write it as ordinary text")
         rest = self.messages[1:] if self.system is not None else self.messages
         self.messages = [*([{"role": "system", "content": text}] if text else []), *rest]
 
-    def answer(self, text: str) -> Generator[Event, None, None]:
+    def answer(self, text: str) -> Generator[Said, None, None]:
         """Says `text` and yields the answer as it comes; what came until then stays where the iteration is cut short.
 
         Where the conversation does not fit the model, the template refuses it, or the answer ends (by an error or by
@@ -63,49 +105,34 @@ class Conversation:
             raise
         written = ""
         try:
-            for event in running:
-                if self.plain and event.token == self.model.tokenizer.bos_id:
-                    break  # another text would begin
-                written += event.text
-                yield event
-            else:
-                self.last = running.completion()
+            for said in running:
+                written += said.text
+                yield said
+            self.last = running.completion()
         except BaseException:
             if written:
                 self._answered(written)
             else:
                 self.messages.pop()  # an empty answer would be read as one by the template
             raise
+        finally:
+            running.close()
         self._answered(written)
 
     def _answered(self, text: str) -> None:
         self.messages.append({"role": "assistant", "content": text})
 
-    def _start(self) -> Any:
+    def _start(self) -> Answer:
         options: dict[str, Any] = {**self.settings, "stop": list(self.stop) or None}
-        if not self.plain:
-            return self.model.stream_chat(self.messages, self.max_tokens, **options)
-        alone = self.model.architecture.encoder is not None
-        return self.model.stream(self.messages[-1]["content"] if alone else self.text, self.max_tokens, **options)
-
-    @property
-    def text(self) -> str:
-        """All that was said, as one text; what a user adds is set apart by a blank."""
-        text = ""
-        for message in self.messages:
-            apart = message["role"] == "user" and text and not text[-1].isspace()
-            text += f" {message['content']}" if apart else message["content"]
-        return text
+        return self.partner.answer(self.messages, self.max_tokens, options)
 
     def tokens(self) -> int:
         """How many tokens the conversation takes so far."""
-        if not self.messages:
-            return 0
-        if self.plain:
-            return len(self.model.tokenizer.encode(self.text))
-        template = self.model.template
-        assert template is not None
-        return len(encode_chat(self.model.tokenizer, template, self.messages, add_generation_prompt=False))
+        return self.partner.count(self.messages) if self.messages else 0
+
+    def told(self) -> Mapping[str, tuple[Any, str]]:
+        """Every setting with its value and origin. Raises UsageError and what else `Partner.settings` does."""
+        return self.partner.settings(self.settings)
 
     def set(self, key: str, value: str) -> None:
         """One setting by its name; an empty value gives it back to the model. Raises UsageError for what cannot be."""
@@ -118,7 +145,7 @@ class Conversation:
         changed = {name: old for name, old in self.settings.items() if name != key}
         if value != "":
             changed[key] = _parsed(value)
-        self.model.settings(**changed, **({} if key in changed else {key: None}))
+        self.partner.settings({**changed, **({} if key in changed else {key: None})})
         self.settings = changed
 
     def reset(self) -> None:
@@ -138,15 +165,24 @@ class Conversation:
         return None
 
     def save(self, path: Path) -> None:
-        record = {"model": str(self.model.checkpoint.path), "messages": self.messages}
+        record = {"model": self.partner.name, "messages": self.messages}
         write_text(path, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
 
     def load(self, path: Path) -> None:
         """Messages from a file that `save` wrote, or a bare JSON list of them."""
         messages = _messages(path)
-        if self.plain and any(message["role"] == "system" for message in messages):
+        if self.partner.plain and any(message["role"] == "system" for message in messages):
             raise UsageError(f"{path} has a system message, and there is no chat template to take it")
         self.messages, self.last = messages, None
+
+
+def joined(messages: list[Message]) -> str:
+    """All that was said, as one text; what a user adds is set apart by a blank."""
+    text = ""
+    for message in messages:
+        apart = message["role"] == "user" and text and not text[-1].isspace()
+        text += f" {message['content']}" if apart else message["content"]
+    return text
 
 
 def _number(key: str, value: str) -> int:

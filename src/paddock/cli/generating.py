@@ -10,6 +10,7 @@ from typing import Any
 from paddock.cli import explaining, output
 from paddock.cli.loading import load, piped_text
 from paddock.cli.options import Loading
+from paddock.cli.telling import rates, settings_table
 from paddock.engine.defaults import Resolved
 from paddock.engine.language_model import LanguageModel
 from paddock.engine.planning import check_generates
@@ -60,7 +61,7 @@ def generate(asked: Asked) -> None:
     asked = replace(asked, speculate=_guesser(asked))
     resolved = model.settings(**asked.settings)
     if asked.show_settings and not asked.json:
-        output.note(settings_table(resolved))
+        output.note(settings_table(resolved.values()))
     if asked.json:
         completion = model.generate(prompt, **asked.call())
         output.as_json(_record(model, completion, resolved, seconds))
@@ -71,7 +72,8 @@ def generate(asked: Asked) -> None:
     if asked.max_tokens is None and completion.finish_reason == "length" and sys.stderr.isatty():
         output.note(f"(stopped after {completion.completion_tokens} tokens, the limit; -n N allows more)")
     if asked.verbose:
-        output.note(rates(completion, seconds, guessed=asked.speculate is not None))
+        guesses = (completion.proposed_tokens, completion.accepted_tokens)
+        output.note(rates(completion, seconds, guesses if asked.speculate is not None else None))
     if completion.seed is not None and (asked.verbose or asked.explain):
         output.note(f"--seed {completion.seed} draws the same again")
 
@@ -146,38 +148,6 @@ def check_writes(model: LanguageModel) -> None:
     except UnsupportedError as error:
         fixes = 'paddock fill "... [MASK] ..."' if model.architecture.head is not None else 'paddock embed "..."'
         raise UnsupportedError(error.what, fix=f"use {fixes} -m {model.checkpoint.path.name}") from None
-
-
-def settings_table(resolved: Resolved) -> str:
-    """Every setting, its value, and who said so."""
-    rows = [[name, _value(value), origin] for name, (value, origin) in resolved.values().items()]
-    return output.table(rows, ("setting", "value", "from"))
-
-
-def _value(value: Any) -> str:
-    if value is None:
-        return "none"
-    if value in ((), {}, []):
-        return "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def rates(completion: Completion, load_seconds: float, guessed: bool = False) -> str:
-    """Times as three lines: loading, reading the prompt, writing; with `guessed` also what the guesses were worth."""
-    prompt, decode = completion.timings.prompt, completion.timings.decode
-    written = max(completion.completion_tokens - 1, 0)  # the first token comes with the prompt
-    rows = [
-        ["load", f"{load_seconds:.2f} s", ""],
-        ["prompt", f"{prompt:.2f} s", _rate(completion.prompt_tokens, prompt)],
-        ["decode", f"{decode:.2f} s", _rate(written, decode)],
-    ]
-    if guessed or completion.proposed_tokens:
-        rows.append(["guesses", f"{completion.proposed_tokens}", f"{completion.accepted_tokens} of them right"])
-    return output.table(rows, right=(1,))
-
-
-def _rate(tokens: int, seconds: float) -> str:
-    return f"{tokens} tokens, {tokens / seconds:,.1f} tokens/s" if seconds > 0 else f"{tokens} tokens"
 
 
 def _record(model: LanguageModel, completion: Completion, resolved: Resolved, seconds: float) -> dict[str, Any]:

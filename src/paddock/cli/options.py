@@ -44,6 +44,24 @@ IgnoreConfig = Annotated[
     _option("--ignore-config", metavar="KEY", help="Configuration key to pass over; may be repeated.", panel="Model"),
 ]
 
+Url = Annotated[
+    str | None,
+    _option(
+        "--url", metavar="URL", help="Talk with a model of the server there; MODEL is its name there.", panel="Server"
+    ),
+]
+ApiKey = Annotated[
+    str | None,
+    _option(
+        "--api-key",
+        metavar="KEY",
+        envvar="PADDOCK_API_KEY",
+        show_envvar=False,
+        help="The key it asks for. [default: PADDOCK_API_KEY, which other users of this machine do not see]",
+        panel="Server",
+    ),
+]
+
 SAMPLING = "Sampling (default: what the model publishes, else neutral)"
 Temperature = Annotated[
     float | None,
@@ -208,6 +226,13 @@ class Loading:
             options.get("tokenizer"),
             tuple(options.get("ignore_config") or ()),
         )
+
+
+def one_model(argument: str | None, option: str | None) -> str | None:
+    """The model, named as an argument or with --model."""
+    if argument is not None and option is not None and argument != option:
+        raise UsageError(f"two models are named, {argument} and {option}", fix="name one")
+    return option if argument is None else argument
 
 
 def sampling_of(options: Mapping[str, Any]) -> dict[str, Any]:

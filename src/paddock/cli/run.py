@@ -93,6 +93,7 @@ def generate(
     epilog="""paddock chat
     paddock chat my-model.gguf --system "Be brief." --temp 0.7
     paddock chat my-model --template vicuna
+    paddock chat --url http://127.0.0.1:8000
     echo "Once there was a cat" | paddock chat -n 60""",
 )
 def chat(
@@ -131,11 +132,14 @@ def chat(
     frequency_penalty: o.FrequencyPenalty = None,
     logit_bias: o.LogitBias = None,
     seed: o.Seed = None,
+    url: o.Url = None,
+    api_key: o.ApiKey = None,
+    named: o.Model = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="End each answer with times and rates.", show_default=False)
     ] = False,
 ) -> None:
-    """Talks with a model, turn by turn; from a pipe, a message per line.
+    """Talks with a model, turn by turn; from a pipe, a message per line. With --url a server's model answers.
 
     Nothing is written to disk but by /save. /help in the chat lists its commands. The bundled model has no chat
     template: it goes on with the story.
@@ -144,12 +148,14 @@ def chat(
 
     chatting.chat(
         chatting.Asked(
-            o.Loading.of(ctx.params),
+            o.Loading.of({**ctx.params, "model": o.one_model(model, named)}),
             template,
             system,
             o.sampling_of(ctx.params),
             max_tokens,
             tuple(stop or ()),
             verbose,
+            url,
+            api_key,
         )
     )
