@@ -37,6 +37,7 @@ BODY_BYTES, FORM_BYTES = 8 * 2**20, 4096
 BODY_SECONDS = 20.0  # for a body to arrive
 MAX_HEADERS, HEADER_BYTES = 100, 32 * 1024
 LONG_BODY = 2**16  # bytes from which on a body is checked beside the loop
+UNREAD = (408, 413)  # after these the rest of a body may still come
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::[0-9]{1,5})?")
@@ -49,7 +50,7 @@ PAGE_POLICY = (
 DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
 HEADERS: tuple[Header, ...] = (
     (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
+    (b"referrer-policy", b"same-origin"),  # with no-referrer a browser says `Origin: null` of our own login form
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
 )
@@ -115,7 +116,10 @@ async def refuse(scope: Scope, send: Send, error: PaddockError) -> None:
     body = json.dumps(body_of(error, scope["path"])).encode()
     headers = [(name.lower().encode(), value.encode()) for name, value in headers_of(error).items()]
     headers += [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status_of(error), "headers": headers})
+    status = status_of(error)
+    if status in UNREAD:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 
@@ -147,7 +151,7 @@ class Hosts:
         self.any = "*" in allowed
         self.addresses = _is_address(host) and ipaddress.ip_address(host).is_unspecified
         named = {"localhost", "127.0.0.1", "::1", *(name.strip("[]") for name in (host, *allowed))}
-        self.names = {name.lower().rstrip(".") for name in named}
+        self.names = {name.lower().removesuffix(".") for name in named}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not self.goes_by(_values(scope["headers"], b"host")):
@@ -162,7 +166,7 @@ class Hosts:
         found = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
         if found is None:
             return False
-        name = found[1].strip("[]").lower().rstrip(".")
+        name = found[1].strip("[]").lower().removesuffix(".")
         return self.any or name in self.names or (self.addresses and _is_address(name))
 
 
