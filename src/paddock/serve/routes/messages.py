@@ -22,9 +22,19 @@ from paddock.serve.dialects import Block, Blocks, Change, Message, ending_with, 
 from paddock.serve.refusals import BadRequest, body_of
 from paddock.serve.registry import Served
 from paddock.serve.schemas import messages as schemas
-from paddock.serve.schemas.messages import AnyBlock, CountBody, MessagesBody, TextBlock, ToolResultBlock, ToolUseBlock
+from paddock.serve.schemas.messages import (
+    AnyBlock,
+    Choice,
+    ChosenTool,
+    CountBody,
+    MessagesBody,
+    TextBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+)
 from paddock.serve.server import Here
 from paddock.serve.streaming import Pieces, Stream, sse, unless_gone
+from paddock.serve.structured import schema_grammar
 
 router = APIRouter()
 PATH = "/v1/messages"
@@ -170,8 +180,20 @@ def _input(text: str) -> dict[str, Any]:
 def asked_of(served: Served, body: CountBody) -> tuple[Asked, list[str]]:
     """What a body asks for, and which of its fields the model's template does not read."""
     thinking = None if body.thinking is None else body.thinking.type != "disabled"
+    effort = body.output_config.effort if body.output_config else None
     options, heeded = thinking_options(served, thinking, None)
-    asked = Asked(messages=messages_of(body), template_options=options)
+    efforts, effort_heeded = thinking_options(served, None, effort)
+    choice = body.tool_choice
+    one_by_one = choice is not None and choice.disable_parallel_tool_use
+    form = body.output_config.format if body.output_config else None
+    asked = Asked(
+        messages=messages_of(body),
+        tools=[{"type": "function", "function": tool.plain()} for tool in body.tools or ()],
+        tool_choice=None if choice is None else _choice(choice),
+        parallel_tool_calls=not one_by_one,
+        grammar=None if form is None else schema_grammar(form.schema_, "output_config.format.schema"),
+        template_options=options | efforts,
+    )
     if isinstance(body, MessagesBody):
         settings = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
         asked = replace(
@@ -181,7 +203,15 @@ def asked_of(served: Served, body: CountBody) -> tuple[Asked, list[str]]:
             seed=body.seed,
             settings={name: value for name in settings if (value := getattr(body, name)) is not None},
         )
-    return asked, [] if heeded or not thinking else ["thinking"]
+    unread = [] if heeded or not thinking else ["thinking"]
+    return asked, unread if effort_heeded else [*unread, "output_config.effort"]
+
+
+def _choice(choice: Choice | ChosenTool) -> str | dict[str, Any]:
+    """In chat's form."""
+    if isinstance(choice, ChosenTool):
+        return {"type": "function", "function": {"name": choice.name}}
+    return "required" if choice.type == "any" else choice.type
 
 
 def messages_of(body: CountBody) -> list[Message]:

@@ -16,6 +16,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
+from paddock.engine.grammar import Grammar
 from paddock.engine.request import Event
 from paddock.errors import PaddockError
 from paddock.serve.answering import Answering, Delta, Plan
@@ -29,6 +30,7 @@ from paddock.serve.schemas import ollama as schemas
 from paddock.serve.schemas.ollama import ChatBody, GenerateBody, Options
 from paddock.serve.server import Here, Server
 from paddock.serve.streaming import Pieces, Stream, compact, unless_gone
+from paddock.serve.structured import schema_grammar
 
 router = APIRouter()
 PATH = "/api/"
@@ -201,6 +203,7 @@ def planned(served: Served, body: ChatBody | GenerateBody) -> tuple[Plan, list[s
         "seed": None if options.seed == -1 else options.seed,
         "settings": _settings(options),
         "logprobs": (body.top_logprobs or 0) if body.logprobs else None,
+        "grammar": _grammar(body.format),
     }
     if isinstance(body, GenerateBody):
         _check_generate(body)
@@ -208,8 +211,17 @@ def planned(served: Served, body: ChatBody | GenerateBody) -> tuple[Plan, list[s
             return _plan_raw(served, body.prompt or "", Asked(**asked)), ["think"] if body.think else []
     effort = body.think if isinstance(body.think, str) else None
     template, heeded = thinking_options(served, None if body.think is None else bool(body.think), effort)
+    tools = body.tools if isinstance(body, ChatBody) else None
+    asked["tools"] = [{"type": "function", "function": tool.function.plain()} for tool in tools or ()]
     plan = plan_chat(served, Asked(messages=_messages(body), template_options=template, **asked))
     return plan, [] if heeded or not body.think else ["think"]
+
+
+def _grammar(form: str | dict[str, Any] | None) -> Grammar | None:
+    """What `format` lets an answer be."""
+    if isinstance(form, dict):
+        return schema_grammar(form, "format")
+    return Grammar("json_object") if form == "json" else None
 
 
 def _plan_raw(served: Served, prompt: str, asked: Asked) -> Plan:
@@ -277,11 +289,7 @@ def _message(message: schemas.Message, place: str) -> Message:
         raise BadRequest("models here read text only", param=f"{place}.images", code="unsupported_parameter")
     said: Message = {"role": message.role, "content": message.content}
     if message.tool_calls:
-        functions = [{"name": call.function.name, "arguments": call.function.arguments} for call in message.tool_calls]
-        ids = [call.id for call in message.tool_calls]
-        said["tool_calls"] = [
-            {"id": id, "type": "function", "function": function} for id, function in zip(ids, functions, strict=True)
-        ]
+        said["tool_calls"] = [call.plain() for call in message.tool_calls]
     if message.role == "tool":
         said |= {"name": message.tool_name, "tool_call_id": message.tool_call_id}
     return said

@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
+from paddock.engine.grammar import Grammar
 from paddock.engine.request import Event
 from paddock.errors import PaddockError
 from paddock.serve.answering import Answering, Plan
@@ -25,12 +26,15 @@ from paddock.serve.schemas.responses import (
     ChosenTool,
     MessageItem,
     OutputItem,
+    PlainFormat,
     RefusalPart,
     ResponsesBody,
+    SchemaFormat,
     TextPart,
 )
 from paddock.serve.server import Here
 from paddock.serve.streaming import Pieces, Stream, sse, unless_gone
+from paddock.serve.structured import schema_grammar
 
 router = APIRouter()
 STORED = ("previous_response_id", "conversation", "prompt")
@@ -216,10 +220,15 @@ class Telling:
 def planned(served: Served, body: ResponsesBody) -> tuple[Plan, list[str]]:
     """The engine's request for a body, and which fields the model's template does not read."""
     effort = body.reasoning.effort if body.reasoning else None
-    options, heeded = thinking_options(served, None, effort)
+    silent = effort == "none"
+    options, heeded = thinking_options(served, False if silent else None, None if silent else effort)
     settings = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
     asked = Asked(
         messages=messages_of(body),
+        tools=[{"type": "function", "function": tool.plain()} for tool in body.tools or ()],
+        tool_choice=_function(choice) if isinstance(choice := body.tool_choice, ChosenTool) else choice,
+        parallel_tool_calls=body.parallel_tool_calls is not False,
+        grammar=_grammar(body.text.format if body.text else None),
         template_options=options,
         max_tokens=body.max_output_tokens,
         stop=body.stop,
@@ -254,6 +263,17 @@ def messages_of(body: ResponsesBody) -> list[Message]:
     if all(message["role"] == "system" for message in messages):
         raise BadRequest("there is nothing to answer", param="input", fix="give a user's message")
     return messages
+
+
+def _function(choice: ChosenTool) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": choice.name}}
+
+
+def _grammar(form: PlainFormat | SchemaFormat | None) -> Grammar | None:
+    """What `text.format` lets an answer be."""
+    if isinstance(form, SchemaFormat):
+        return schema_grammar(form.schema_, "text.format.schema")
+    return Grammar("json_object") if form is not None and form.type == "json_object" else None
 
 
 def _choice(choice: str | ChosenTool | None) -> str | dict[str, Any]:

@@ -9,11 +9,10 @@ from pydantic_core import PydanticCustomError
 
 from paddock.engine.request import MAX_LOGPROBS
 from paddock.serve.bodies import Part
-from paddock.serve.schemas.parts import MAX_ITEMS, MAX_TOOLS, Count, Members, Name, Text, TextOr
+from paddock.serve.schemas.parts import MAX_ITEMS, MAX_TOOLS, Count, Members, Name, Text, TextOr, ToolName
 from paddock.serve.schemas.sampled import SampledBody
 
 MAX_MESSAGES = MAX_ITEMS
-TOOL_NAME = r"^[a-zA-Z0-9_.-]{1,128}$"
 
 
 def _only_text(kind: Any) -> Any:
@@ -80,7 +79,7 @@ class Message(Part):
 
 
 class Function(Part):
-    name: str = Field(pattern=TOOL_NAME)
+    name: ToolName
     description: Text | None = None
     parameters: Members | None = None
     strict: bool | None = None
@@ -99,7 +98,7 @@ class Tool(Part):
 
 
 class NamedFunction(Part):
-    name: str = Field(pattern=TOOL_NAME)
+    name: ToolName
 
 
 class NamedTool(Part):

@@ -22,6 +22,7 @@ from paddock.serve.schemas.parts import (
     Temperature,
     Text,
     TextOr,
+    ToolName,
     kind_of,
 )
 from paddock.serve.schemas.sampled import Stop
@@ -92,10 +93,15 @@ class Message(Part):
 
 class Tool(Part):
     type: Literal["custom"] | None = None
-    name: Name
+    name: ToolName
     description: Text | None = None
     input_schema: Members
     strict: bool | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """The function as templates show it."""
+        shown = self.model_dump(include={"name", "description", "strict"}, exclude_none=True)
+        return {**shown, "parameters": self.input_schema}
 
     @classmethod
     def harmless(cls) -> frozenset[str]:
@@ -111,7 +117,7 @@ class Choice(Part):
 
 class ChosenTool(Part):
     type: Literal["tool"]
-    name: Name
+    name: ToolName
     disable_parallel_tool_use: bool | None = None
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -22,6 +23,7 @@ from paddock.serve.schemas.parts import (
     Temperature,
     Text,
     TextOr,
+    ToolName,
 )
 from paddock.serve.schemas.sampled import Stops
 
@@ -70,6 +72,11 @@ class Call(Part):
     id: Name | None = None
     function: Function
 
+    def plain(self) -> dict[str, Any]:
+        """The call in chat's form, where arguments are text."""
+        arguments = json.dumps(self.function.arguments, ensure_ascii=False)
+        return {"id": self.id, "type": "function", "function": {"name": self.function.name, "arguments": arguments}}
+
     @classmethod
     def harmless(cls) -> frozenset[str]:
         return frozenset(("type",))
@@ -93,9 +100,13 @@ class Message(Part):
 
 
 class ToolFunction(Part):
-    name: Name
+    name: ToolName
     description: Text | None = None
     parameters: Members | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """The function as templates show it."""
+        return self.model_dump(include={"name", "description", "parameters"}, exclude_none=True)
 
 
 class Tool(Part):

@@ -11,6 +11,7 @@ MAX_TEXT, MAX_ITEMS, MAX_TOOLS, MAX_MEMBERS = 8 * 2**20, 2048, 128, 1024
 Value = TypeVar("Value")
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
+ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
 Count = Annotated[int, Field(ge=1, le=2**31)]
 Members = Annotated[dict[str, Any], Field(max_length=MAX_MEMBERS)]  # for a model or a grammar to read
 Temperature = Annotated[float, Field(ge=0, le=100)]

@@ -21,6 +21,7 @@ from paddock.serve.schemas.parts import (
     Temperature,
     Text,
     TextOr,
+    ToolName,
     kind_of,
 )
 from paddock.serve.schemas.sampled import Stops
@@ -105,15 +106,19 @@ AnyItem = Annotated[
 
 class Tool(Part):
     type: Literal["function"]
-    name: Name
+    name: ToolName
     description: Text | None = None
     parameters: Members | None = None
     strict: bool | None = None
 
+    def plain(self) -> dict[str, Any]:
+        """The function as templates show it."""
+        return self.model_dump(include={"name", "description", "parameters", "strict"}, exclude_none=True)
+
 
 class ChosenTool(Part):
     type: Literal["function"]
-    name: Name
+    name: ToolName
 
 
 class PlainFormat(Part):
