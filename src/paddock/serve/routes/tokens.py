@@ -60,12 +60,12 @@ def _conversation(served: Served, body: TokenizeBody) -> tuple[str, list[int]]:
     options = body.chat_template_kwargs or {}
     if taken := sorted(OURS & options.keys()):
         raise BadRequest(f"{taken[0]!r} is not the template's own variable", param="chat_template_kwargs")
-    messages = [as_system(message.model_dump(exclude_none=True)) for message in body.messages or ()]
+    messages = [as_system(message.plain()) for message in body.messages or ()]
     prompt = render_marked(
         tokenizer,
         template,
         messages,
-        tools=body.tools,
+        tools=None if body.tools is None else [tool.plain() for tool in body.tools],
         add_generation_prompt=body.add_generation_prompt,
         **options,
     )

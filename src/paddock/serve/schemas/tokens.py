@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from paddock.serve.bodies import Body
-from paddock.serve.schemas.chat import MAX_MESSAGES, Message
-from paddock.serve.schemas.parts import MAX_TOOLS, Text
+from paddock.serve.schemas.chat import MAX_MESSAGES, Message, Tool
+from paddock.serve.schemas.parts import MAX_TOOLS, Members, Text
 
 MAX_TOKENS = 2**20
 Id = Annotated[int, Field(ge=0, lt=2**31)]
@@ -20,8 +20,8 @@ class TokenizeBody(Body):
     model: str | None = Field(None, max_length=256)
     prompt: Text | None = None
     messages: list[Message] | None = Field(None, min_length=1, max_length=MAX_MESSAGES)
-    tools: list[dict[str, Any]] | None = Field(None, max_length=MAX_TOOLS)
-    chat_template_kwargs: dict[str, Any] | None = None
+    tools: list[Tool] | None = Field(None, max_length=MAX_TOOLS)
+    chat_template_kwargs: Members | None = None
     add_generation_prompt: bool = True
     add_special_tokens: bool | None = None
     return_token_strs: bool = False
