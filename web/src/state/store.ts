@@ -107,6 +107,7 @@ export function change(id: Id, how: (conversation: Conversation) => Conversation
   if (current.value.id === id) current.value = after;
   if (conversations.value.has(id) || Object.keys(after.turns).length) {
     conversations.value = new Map(conversations.value).set(id, after);
+    if (current.value.id === id) lastConversation.value = id; // the page opens with it next time
     keepSoon(id);
   }
 }
