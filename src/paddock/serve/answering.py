@@ -42,7 +42,7 @@ class Plan:
     """What is to be computed: one request for each choice of each prompt, those of one prompt side by side.
 
     decoders: what turns each request's ids into text; used once. speech: makes the reader of one choice's text.
-    prompts: how many there are.
+    prompts: how many there are. named: the request names the tool that is called, which ends the answer with "stop".
     """
 
     served: Served
@@ -51,6 +51,7 @@ class Plan:
     speech: Callable[[], Speech] = Plain
     prompts: int = 1
     dropped: Dropped | None = None
+    named: bool = False
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,9 @@ class Answering:
             spoken = _together(spoken, choice.speech.finish())
         choice.called = choice.called or bool(spoken.calls)
         if last.finish_reason is not None:
-            reason: Reason = "tool_calls" if choice.called and last.finish_reason == "stop" else last.finish_reason
+            reason: Reason = last.finish_reason
+            if choice.called and reason == "stop" and not self.plan.named:
+                reason = "tool_calls"
             choice.ending = self._ending(choice, reason, last.stop_reason)
         return Delta(place, spoken.text, spoken.reasoning, spoken.calls, tuple(events), choice.ending)
 

@@ -20,6 +20,8 @@ from paddock.serve.access import current
 from paddock.serve.answering import Dropped, Plan
 from paddock.serve.refusals import BadRequest
 from paddock.serve.registry import Served
+from paddock.serve.tools import check_compiles, prepare
+from paddock.tokenizer.toolcalls import history
 
 MAX_CHOICES, MAX_PROMPTS = 8, 64
 COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions
@@ -35,7 +37,8 @@ class Asked:
 
     messages: {"role", "content", ...} each, `content` text or a list of text parts; "developer" is "system".
     tools: functions that the model may call, as {"type": "function", "function": {...}}. tool_choice: "none", "auto",
-    "required", or {"type": "function", "function": {"name"}}; None is "auto". grammar: what an answer must be.
+    "required", or {"type": "function", "function": {"name"}}; None is "auto". grammar: what an answer must be;
+    grammar_field: the body's field that says so.
     template_options: the template's own variables. max_tokens: kept or refused, never lowered; None is the dialect's
     default. n: choices for each prompt, the one at place i seeded with `seed` + i. settings: names of
     `LanguageModel.settings`; None counts as absent. logprobs: likely alternatives to tell per token, None for none.
@@ -61,6 +64,7 @@ class Asked:
     ignore_eos: bool = False
     trace: bool = False
     grammar: Grammar | None = None
+    grammar_field: str = "response_format"
 
 
 def plan_chat(served: Served, asked: Asked) -> Plan:
@@ -76,12 +80,17 @@ def plan_chat(served: Served, asked: Asked) -> Plan:
             code="unsupported_model",
             fix="use /v1/completions, or start the server with --template NAME",
         )
-    messages = [as_system(message) for message in asked.messages]
-    prompt, dropped = _render(served, asked, messages)
+    manner = prepare(
+        served, asked.tools, asked.tool_choice, asked.parallel_tool_calls, asked.grammar, asked.grammar_field
+    )
+    messages = history(served.model.template, [as_system(message) for message in asked.messages])
+    prompt, dropped = _render(served, replace(asked, tools=manner.tools), messages)
     limit = asked.max_tokens
     if limit is None:
         limit = rest(served, len(prompt.ids))
-    return _plan(served, asked, _requests(served, asked, prompt, limit), dropped=dropped)
+    grammar, speech = manner.bound(served.model.tokenizer, prompt.ids)
+    requests = _requests(served, replace(asked, grammar=grammar), prompt, limit, manner.shown)
+    return _plan(served, requests, speech=speech, named=manner.named, dropped=dropped)
 
 
 def plan_text(served: Served, asked: Asked) -> Plan:
@@ -90,6 +99,8 @@ def plan_text(served: Served, asked: Asked) -> Plan:
     Raises BadRequest for models that do not write, ContextLengthError, TokenizerError and UsageError.
     """
     check_writes(served)
+    if asked.grammar is not None:
+        check_compiles(asked.grammar, served.model.tokenizer, asked.grammar_field)
     limit = COMPLETION_TOKENS if asked.max_tokens is None else asked.max_tokens
     requests: list[Request] = []
     dropped = 0
@@ -98,7 +109,7 @@ def plan_text(served: Served, asked: Asked) -> Plan:
         dropped += fewer
         requests += _requests(served, asked, ids, limit)
     told = Dropped(tokens=dropped) if dropped else None
-    return _plan(served, asked, tuple(requests), prompts=len(asked.prompts), dropped=told)
+    return _plan(served, tuple(requests), prompts=len(asked.prompts), dropped=told)
 
 
 def fitted(
@@ -165,7 +176,7 @@ def biases(given: Mapping[str, float] | None) -> dict[int, float] | None:
     return found
 
 
-def _plan(served: Served, asked: Asked, requests: tuple[Request, ...], **rest: Any) -> Plan:
+def _plan(served: Served, requests: tuple[Request, ...], **rest: Any) -> Plan:
     decoders = tuple(served.model.decoder(request) for request in requests)
     return Plan(served, requests, decoders, **rest)
 
@@ -230,7 +241,9 @@ def _shorter(messages: list[Message]) -> list[list[Message]]:
     ]
 
 
-def _requests(served: Served, asked: Asked, prompt: ChatPrompt | Sequence[int], limit: int) -> tuple[Request, ...]:
+def _requests(
+    served: Served, asked: Asked, prompt: ChatPrompt | Sequence[int], limit: int, shown: Sequence[int] = ()
+) -> tuple[Request, ...]:
     """One for each choice."""
     ids = prompt.ids if isinstance(prompt, ChatPrompt) else prompt
     if not fits(served, len(ids), limit):
@@ -248,6 +261,7 @@ def _requests(served: Served, asked: Asked, prompt: ChatPrompt | Sequence[int], 
             priority=asked.priority,
             salt=current().salt,
             grammar=asked.grammar,
+            shown=shown,
         )
         for choice in range(asked.n)
     )

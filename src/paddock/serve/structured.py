@@ -31,6 +31,11 @@ def grammar_of(fields: Mapping[str, Any]) -> Grammar | None:
     return found[0][1] if found else None
 
 
+def field_of(fields: Mapping[str, Any]) -> str:
+    """The name of the field that says what the answer must be."""
+    return next((name for name in FIELDS if fields.get(name) not in (None, False)), RESPONSE_FORMAT)
+
+
 def schema_grammar(schema: Any, param: str) -> Grammar:
     """JSON of a schema: data, or its text. Raises BadRequest."""
     if isinstance(schema, str):

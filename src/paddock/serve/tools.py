@@ -39,7 +39,7 @@ class Manner:
     forced: the grammar makes calls. named: of one tool that the request names; the answer then ends with "stop".
     """
 
-    tools: tuple[Tool, ...] | None = None
+    tools: tuple[dict[str, Any], ...] | None = None
     shown: tuple[int, ...] = ()
     forced: bool = False
     named: bool = False

@@ -23,7 +23,7 @@ from paddock.serve.schemas.parts import (
     Text,
     form_of,
 )
-from paddock.serve.structured import FIELDS, grammar_of
+from paddock.serve.structured import FIELDS, field_of, grammar_of
 
 HARMLESS = frozenset(
     ["user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"]
@@ -104,6 +104,7 @@ class SampledBody(Body):
             "min_new_tokens": self.min_tokens,
             "logit_bias": biases(self.logit_bias),
         }
+        form = self.model_dump(include=set(FIELDS), by_alias=True, exclude_none=True)
         return {
             "n": self.n or 1,
             "stop": self.stop,
@@ -112,6 +113,7 @@ class SampledBody(Body):
             "priority": self.priority or 0,
             "truncation": self.truncation or "disabled",
             "ignore_eos": bool(self.ignore_eos),
-            "grammar": grammar_of(self.model_dump(include=set(FIELDS), by_alias=True, exclude_none=True)),
+            "grammar": grammar_of(form),
+            "grammar_field": field_of(form),
             "trace": bool(self.glass_box),
         }
