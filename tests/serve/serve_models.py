@@ -87,8 +87,14 @@ def _write(path: Path, config: dict[str, Any]) -> Path:
 @contextlib.contextmanager
 def serving(**models: str | Path | None) -> Iterator[tuple[Server, TestClient]]:
     """A server of these models by name, without a socket."""
-    named = tuple(Named(name, None if path is None else str(path)) for name, path in models.items())
-    server = Server(Settings(models=named))
+    with opened(Settings(models=tuple(Named(name, path and str(path)) for name, path in models.items()))) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def opened(settings: Settings) -> Iterator[tuple[Server, TestClient]]:
+    """A server of these settings, without a socket."""
+    server = Server(settings)
     server.open()
     try:
         yield server, TestClient(make_app(server), base_url="http://127.0.0.1", raise_server_exceptions=False)
