@@ -17,8 +17,8 @@ export function Differences({ runs: [left, right], models, marked }: Differences
   const model = models[0] === models[1] ? [] : [{ name: t("compare.model"), left: models[0], right: models[1] }];
   const known = left.record.settings && right.record.settings;
   return (
-    <section class="cmp-differences" aria-labelledby="cmp-differences">
-      <h2 id="cmp-differences">{t("compare.differences")}</h2>
+    <div class="cmp-differences">
+      <h2>{t("compare.differences")}</h2>
       {marked && (
         <p class="cmp-parting" role="status">
           {parting(marked)}
@@ -41,7 +41,7 @@ export function Differences({ runs: [left, right], models, marked }: Differences
           </tbody>
         </table>
       </div>
-    </section>
+    </div>
   );
 }
 

@@ -116,6 +116,7 @@ export const en = {
   "settings.from-model": "{value} · the model’s",
   "settings.from-default": "{value} · default",
   "settings.from-random": "drawn anew each time",
+  "settings.fits": "as many as fit",
   "settings.from-other": "{value} · {origin}",
   "settings.unknown": "the server’s",
   "settings.bounds": "A number from {min} to {max}.",
@@ -143,6 +144,8 @@ export const en = {
   "settings.theme-dark": "Dark",
   "settings.language": "Language",
   "settings.keyboard": "Keyboard",
+  "settings.signed-in": "Signed in as {name}",
+  "settings.sign-out": "Sign out",
   "settings.licences": "Licences of what this page is made of",
 
   "code.copy": "Copy code",

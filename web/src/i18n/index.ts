@@ -1,5 +1,5 @@
 /** The interface's texts, and numbers and dates beside them, in the language of the reader. */
 
-export { announce, decimal, language, LANGUAGES, moment, NAMES, percent, setLanguage, type Language } from "./language";
+export { decimal, language, LANGUAGES, moment, NAMES, percent, setLanguage, type Language } from "./language";
 export { t, type PlainKey as Key } from "./translate";
 export { LanguagePicker } from "./LanguagePicker";

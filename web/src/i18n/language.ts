@@ -1,6 +1,6 @@
 // Which language the interface speaks, and numbers and dates the way it writes them.
 
-import { signal } from "@preact/signals";
+import { effect, signal } from "@preact/signals";
 
 export const LANGUAGES = ["en", "zh", "ms"] as const;
 export type Language = (typeof LANGUAGES)[number];
@@ -46,7 +46,6 @@ export function tag(): string {
 /** Speaks another language from now on, and keeps it for the next visit. */
 export function setLanguage(next: Language): void {
   current.value = next;
-  announce();
   try {
     localStorage.setItem(KEPT, next);
   } catch {
@@ -54,10 +53,10 @@ export function setLanguage(next: Language): void {
   }
 }
 
-/** Tells the document, for screen readers, hyphenation and fonts. */
-export function announce(): void {
+// Screen readers, hyphenation and fonts go by what the document says.
+effect(() => {
   document.documentElement.lang = tag();
-}
+});
 
 const made = new Map<string, Intl.NumberFormat>();
 

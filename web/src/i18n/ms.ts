@@ -118,6 +118,7 @@ export const ms: Messages = {
   "settings.from-model": "{value} · daripada model",
   "settings.from-default": "{value} · lalai",
   "settings.from-random": "dicabut semula setiap kali",
+  "settings.fits": "sebanyak yang muat",
   "settings.from-other": "{value} · {origin}",
   "settings.unknown": "mengikut pelayan",
   "settings.bounds": "Nombor dari {min} hingga {max}.",
@@ -145,6 +146,8 @@ export const ms: Messages = {
   "settings.theme-dark": "Gelap",
   "settings.language": "Bahasa",
   "settings.keyboard": "Papan kekunci",
+  "settings.signed-in": "Log masuk sebagai {name}",
+  "settings.sign-out": "Log keluar",
   "settings.licences": "Lesen bahan binaan halaman ini",
 
   "code.copy": "Salin kod",

@@ -118,6 +118,7 @@ export const zh: Messages = {
   "settings.from-model": "{value} · 模型自带",
   "settings.from-default": "{value} · 默认",
   "settings.from-random": "每次重新抽取",
+  "settings.fits": "能容纳多少就多少",
   "settings.from-other": "{value} · {origin}",
   "settings.unknown": "由服务器决定",
   "settings.bounds": "{min} 到 {max} 之间的数。",
@@ -145,6 +146,8 @@ export const zh: Messages = {
   "settings.theme-dark": "深色",
   "settings.language": "语言",
   "settings.keyboard": "键盘",
+  "settings.signed-in": "已以 {name} 登录",
+  "settings.sign-out": "退出登录",
   "settings.licences": "本页所用组件的许可证",
 
   "code.copy": "复制代码",
