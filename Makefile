@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup native test check test-slow test-gpu test-families test-kernels test-sanitizers clean
+.PHONY: help demo setup native test check test-slow test-gpu test-families test-kernels test-sanitizers web test-web clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -74,5 +74,22 @@ test-kernels: $(VENV)/.installed-dev $(VENV)/.compiled   ## the kernels' tests, 
 test-sanitizers: $(VENV)/.installed-dev $(VENV)/.compiled   ## the kernels under address and undefined-behaviour sanitizers
 	@$(BIN)/python tests/kernels/sanitize.py
 
+# The web interface is built into src/paddock/serve/web, and what was built is committed: only who changes web/ needs Node.
+NODE_OK = node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)'
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	@command -v node >/dev/null || { echo "make: the web interface is built with Node 20.19 or newer, and there is none here"; exit 1; }
+	@$(NODE_OK) || { echo "make: Node $$(node --version) is older than 20.19, which builds the web interface"; exit 1; }
+	@npm --prefix web ci --no-fund --no-audit --loglevel=error
+	@touch $@
+
+web: web/node_modules/.package-lock.json   ## build the web interface into the package (needs Node)
+	@cd web && npm run --silent build
+
+test-web: $(VENV)/.installed-dev $(VENV)/.compiled web/node_modules/.package-lock.json   ## the web interface: types, tests, built as committed, in a browser
+	@cd web && npm run --silent check && npm run --silent test
+	@built=$$(mktemp -d) && trap 'rm -rf "$$built"' EXIT && (cd web && npm run --silent build -- --logLevel error --outDir "$$built/web" --emptyOutDir) && \
+	diff -r "$$built/web" src/paddock/serve/web || { echo "make: src/paddock/serve/web is not what web/ builds; run 'make web' and commit it"; exit 1; }
+	@$(BIN)/python -m pytest -q $(wildcard tests/serve/test_browser*.py)
+
 clean:           ## remove .venv, caches and what was compiled
-	rm -rf $(VENV) build $(MODULE) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) build web/node_modules $(MODULE) .pytest_cache .ruff_cache .mypy_cache .hypothesis

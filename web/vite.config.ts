@@ -1,6 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
-import { licences, onlyWoff2 } from "./tools/plugins";
+import { licences, onlyWoff2 } from "./tools/plugins.ts";
 
 export default defineConfig({
   // Relative addresses: a proxy may put the whole server below a path of its own.
@@ -17,5 +17,5 @@ export default defineConfig({
   },
   // `npm run dev` shows the page while it is worked on; a server beside it answers.
   server: { proxy: { "/v1": "http://127.0.0.1:8000", "/tokenize": "http://127.0.0.1:8000" } },
-  test: { environment: "jsdom", include: ["test/**/*.test.ts", "test/**/*.test.tsx", "src/**/*.test.ts", "src/**/*.test.tsx"] },
+  test: { environment: "jsdom", include: ["test/**/*.test.{ts,tsx}"] },
 });

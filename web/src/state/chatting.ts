@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 import { chat, continuation, type ChatMessage, type Piece } from "../api/stream";
 import { bodyOf } from "./sampling";
 import { addGlass, change, chosenModel, conversations, current, keepGlass, keepNow, readCard, toldOf } from "./store";
-import { add, newId, path, pathTo, revise, type Answer, type Conversation, type Id, type Turn } from "./tree";
+import { add, drop, newId, path, pathTo, revise, type Answer, type Conversation, type Id, type Turn } from "./tree";
 
 /** Answers on their way, by conversation: each has one at most. */
 export const running = signal<ReadonlyMap<Id, { turn: Id; abort: AbortController }>>(new Map());
@@ -24,7 +24,8 @@ export function send(text: string): void {
   say(conversation.id, parent, text);
 }
 
-function unanswered(turn: Turn): boolean {
+/** Whether an answer was refused before its first word. */
+export function unanswered(turn: Turn): boolean {
   return turn.role === "assistant" && turn.answer?.state === "failed" && turn.text === "";
 }
 
@@ -52,11 +53,13 @@ export function rewrite(id: Id, text: string): void {
   );
 }
 
-/** Asks for one more answer in place of `id`, as another branch. */
+/** Asks for one more answer beside `id`, as another branch. A refusal is no answer: it makes room. */
 export function again(id: Id): void {
   const conversation = current.value;
   const turn = conversation.turns[id];
-  if (turn?.role === "assistant" && !isRunning(conversation.id)) void answer(conversation.id, turn.parent);
+  if (turn?.role !== "assistant" || isRunning(conversation.id)) return;
+  if (unanswered(turn)) change(conversation.id, (before) => drop(before, id));
+  void answer(conversation.id, turn.parent);
 }
 
 /** Goes on where an answer ended; only for models that continue text. */

@@ -50,6 +50,20 @@ export async function start(): Promise<void> {
   await Promise.all([readConversations(), readModels()]);
 }
 
+/** What other tabs of this page wrote is read again here, or the tab that writes last would undo it. */
+const tabs = typeof BroadcastChannel === "undefined" ? null : new BroadcastChannel("paddock.conversations");
+if (tabs) tabs.onmessage = ({ data }: MessageEvent<readonly Id[]>) => void Promise.all(data.map(reread));
+
+async function reread(id: Id): Promise<void> {
+  if (unsaved.has(id)) return; // what is being said here is newer
+  const found = await storage?.one(id).catch(() => undefined);
+  const rest = new Map(conversations.value);
+  if (found) rest.set(id, found);
+  else rest.delete(id);
+  conversations.value = rest;
+  if (found && current.value.id === id) current.value = found;
+}
+
 async function readConversations(): Promise<void> {
   try {
     storage = await Storage.open();
@@ -149,6 +163,7 @@ export async function forget(id: Id): Promise<void> {
     if (panel.value === "glass") panel.value = "none";
   }
   await storage?.remove(id);
+  tabs?.postMessage([id]);
 }
 
 /** Adds conversations that a file brought. */
@@ -183,6 +198,7 @@ export async function keepNow(): Promise<void> {
   try {
     const now = ids.flatMap((id) => conversations.value.get(id) ?? []);
     await Promise.all(now.map((conversation) => storage!.put(conversation)));
+    tabs?.postMessage(now.map((conversation) => conversation.id));
   } catch {
     keeps.value = false;
   }

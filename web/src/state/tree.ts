@@ -155,6 +155,13 @@ export function choose(conversation: Conversation, id: Id): Conversation {
   return { ...conversation, chosen: { ...conversation.chosen, [turn.parent ?? ""]: id } };
 }
 
+/** Without a turn that nothing follows; unchanged where something does. */
+export function drop(conversation: Conversation, id: Id): Conversation {
+  if (!conversation.turns[id] || children(conversation).has(id)) return conversation;
+  const { [id]: _, ...turns } = conversation.turns;
+  return { ...conversation, turns };
+}
+
 const TITLE = 60;
 
 /** What a conversation is listed under; empty for one without words. */

@@ -64,7 +64,7 @@ const blockMath: TokenizerAndRendererExtension = {
   level: "block",
   start: (source) => /(?:^|\n) {0,3}(?:\$\$|\\\[)/.exec(source)?.index,
   tokenizer(source): MathToken | undefined {
-    const found = /^ {0,3}(?:\$\$((?:\\.|[^\\$])+?)\$\$|\\\[([\s\S]+?)\\\])[ \t]*(?:\n|$)/.exec(source);
+    const found = /^ {0,3}(?:\$\$((?:\\.|[^\\$]){1,4000}?)\$\$|\\\[([\s\S]{1,4000}?)\\\])[ \t]*(?:\n|$)/.exec(source);
     if (!found) return undefined;
     return { type: "blockMath", raw: found[0], text: (found[1] ?? found[2] ?? "").trim(), display: true };
   },
@@ -76,13 +76,14 @@ const blockMath: TokenizerAndRendererExtension = {
 const inlineMath: TokenizerAndRendererExtension = {
   name: "inlineMath",
   level: "inline",
-  start: (source) => /\$|\\[([]/.exec(source)?.index,
+  // A run of three dollars or more opens nothing: stopping at each of ten thousand would take minutes.
+  start: (source) => /(?<!\$)\$\$?(?![$\s])|\\[([]/.exec(source)?.index,
   tokenizer(source): MathToken | undefined {
     const found =
-      /^\$\$((?:\\.|[^\\$])+?)\$\$/.exec(source) ??
-      /^\$(?![\s$])((?:\\.|[^\\$\n])+?)(?<!\s)\$(?![\d$])/.exec(source) ??
-      /^\\\(([\s\S]+?)\\\)/.exec(source) ??
-      /^\\\[([\s\S]+?)\\\]/.exec(source);
+      /^\$\$((?:\\.|[^\\$]){1,4000}?)\$\$/.exec(source) ??
+      /^\$(?![\s$])((?:\\.|[^\\$\n]){1,4000}?)(?<!\s)\$(?![\d$])/.exec(source) ??
+      /^\\\(([\s\S]{1,4000}?)\\\)/.exec(source) ??
+      /^\\\[([\s\S]{1,4000}?)\\\]/.exec(source);
     if (!found) return undefined;
     const display = found[0].startsWith("$$") || found[0].startsWith("\\[");
     return { type: "inlineMath", raw: found[0], text: found[1]!.trim(), display };
@@ -138,6 +139,8 @@ const ALLOWED = {
   ],
   ALLOWED_ATTR: ["href", "title", "rel", "target", "src", "alt", "class", "start", "align", "type", "checked", "disabled", "data-language"],
   ALLOWED_URI_REGEXP: /^(?:https?:\/\/|mailto:|data:image\/(?:png|jpeg|gif|webp);base64,)/i,
+  // The rest of the attributes hold no address; without this the pattern above would be asked of them too.
+  ADD_URI_SAFE_ATTR: ["title", "rel", "target", "alt", "class", "start", "align", "type", "data-language"],
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
 };

@@ -3,7 +3,6 @@
 import katex from "katex";
 import "katex/dist/katex.min.css";
 
-const LONGEST = 5000; // characters of one formula that is drawn; a longer one stays TeX
 const REMEMBERED = 500;
 const drawn = new Map<string, DocumentFragment>();
 
@@ -11,9 +10,9 @@ const drawn = new Map<string, DocumentFragment>();
 export function drawMath(element: Element): void {
   for (const span of element.querySelectorAll<HTMLElement>("span.math:not([data-drawn])")) {
     const tex = span.textContent ?? "";
-    if (tex.length > LONGEST) continue;
     const display = span.classList.contains("math-display");
     span.replaceChildren(formula(tex, display).cloneNode(true));
+    if (display) span.tabIndex = 0; // a wide one is scrolled, by keyboard too
     span.dataset["drawn"] = "";
   }
 }

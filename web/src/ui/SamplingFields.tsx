@@ -34,7 +34,7 @@ export function SamplingFields({ card, value, onChange }: SamplingFieldsProps) {
 /** What holds where a field is empty. */
 function resolved(field: Field, setting: Setting | undefined): string {
   if (!setting) return t("settings.unknown");
-  if (field.name === "seed" && setting.value === null) return t("settings.from-random");
+  if (setting.value === null) return t(field.name === "seed" ? "settings.from-random" : "settings.fits");
   const value = String(setting.value);
   if (setting.from === "model") return t("settings.from-model", { value });
   if (setting.from === "default") return t("settings.from-default", { value });

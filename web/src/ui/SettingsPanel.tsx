@@ -1,5 +1,7 @@
 /** The settings of the shown conversation, and of the page. */
 
+import { useEffect, useState } from "preact/hooks";
+import { session } from "../api/session";
 import { t, LanguagePicker, type Key } from "../i18n";
 import { theme, type Theme } from "../state/preferences";
 import { change, chosenModel, current } from "../state/store";
@@ -72,11 +74,29 @@ function Page() {
       <LanguagePicker />
       <h4>{t("settings.keyboard")}</h4>
       <p class="quiet">{t("chat.keys")}</p>
+      <SignedIn />
       <p class="quiet">
         <a href="assets/LICENCES.txt" target="_blank" rel="noopener">
           {t("settings.licences")}
         </a>
       </p>
     </section>
+  );
+}
+
+/** Who a server with keys takes this browser for, and the way out. */
+function SignedIn() {
+  const [name, setName] = useState<string | null>(null);
+  useEffect(() => {
+    session().then(setName, () => undefined); // the next answer will say what is wrong
+  }, []);
+  if (name === null) return null;
+  return (
+    <form method="post" action="logout" class="row">
+      <span class="quiet">{t("settings.signed-in", { name })}</span>
+      <button type="submit" class="small">
+        {t("settings.sign-out")}
+      </button>
+    </form>
   );
 }

@@ -2,7 +2,8 @@
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { decimal, t } from "../i18n";
-import { again, goOn, isRunning, rewrite, sayInstead } from "../state/chatting";
+import { again, goOn, isRunning, rewrite, sayInstead, unanswered } from "../state/chatting";
+import { focusMessage, isWide } from "../state/layout";
 import { change, chosenModel, current, glassTurn, panel } from "../state/store";
 import { choose, siblings, type Answer, type Turn } from "../state/tree";
 import { Markdown } from "../text/Markdown";
@@ -19,17 +20,18 @@ export function TurnView({ turn, last }: { turn: Turn; last: boolean }) {
     setEditing(false);
     requestAnimationFrame(() => edit.current?.focus());
   };
+  const empty = unanswered(turn);
   return (
-    <li class={`turn ${turn.role}`} data-state={turn.answer?.state ?? "said"}>
+    <li id={`turn-${turn.id}`} class={`turn ${turn.role}`} data-state={turn.answer?.state ?? "said"}>
       <h2 class={turn.role === "user" ? "visually-hidden" : "turn-name"}>{nameOf(turn)}</h2>
       {editing ? <Editor turn={turn} done={done} /> : <Said turn={turn} />}
       {!editing && <Ending turn={turn} last={last} />}
       {!editing && turn.answer?.state !== "running" && (
         <div class="acts">
           <Branches turn={turn} />
-          <CopyAct text={turn.text} />
-          <Act icon="edit" name={t("turn.edit")} act={() => setEditing(true)} button={edit} />
-          {turn.role === "assistant" && <AnswerActs turn={turn} last={last} />}
+          {!empty && <CopyAct text={turn.text} />}
+          {!empty && <Act icon="edit" name={t("turn.edit")} act={() => setEditing(true)} button={edit} />}
+          {!empty && turn.role === "assistant" && <AnswerActs turn={turn} last={last} />}
           {turn.answer && <Numbers answer={turn.answer} />}
         </div>
       )}
@@ -85,12 +87,18 @@ function Ending({ turn, last }: { turn: Turn; last: boolean }) {
   return (
     <>
       {answer.ignored && <p class="warning">{t("turn.ignored", { fields: answer.ignored.join(", ") })}</p>}
-      {answer.refusal && <RefusalBox told={answer.refusal} onRetry={last ? () => again(turn.id) : undefined} />}
+      {answer.refusal && <RefusalBox told={answer.refusal} onRetry={last ? () => tryAgain(turn) : undefined} />}
       {answer.state === "stopped" && <p class="quiet">{t("turn.stopped")}</p>}
       {answer.state === "done" && answer.finish === "length" && <p class="quiet">{t("turn.length")}</p>}
       {answer.state === "done" && turn.text === "" && <p class="quiet">{t("turn.empty")}</p>}
     </>
   );
+}
+
+/** The button that was pressed goes away with the refusal; where there is no keyboard on the screen, the box is next. */
+function tryAgain(turn: Turn): void {
+  again(turn.id);
+  if (isWide.value) focusMessage();
 }
 
 interface ActProps {
@@ -157,6 +165,12 @@ function Branches({ turn }: { turn: Turn }) {
     if (next === undefined) return;
     change(id, (before) => choose(before, next));
     announce(t("turn.branch", { place: place + step + 1, count: beside.length }));
+    // The turn that is shown now has buttons of its own: the keyboard goes on with the same one, or what there is.
+    requestAnimationFrame(() => {
+      const buttons = document.getElementById(`turn-${next}`)?.querySelectorAll<HTMLButtonElement>(".branches button");
+      const [back, forth] = step < 0 ? [0, 1] : [1, 0];
+      (buttons?.[back]?.disabled ? buttons[forth] : buttons?.[back])?.focus();
+    });
   };
   return (
     <span class="branches" role="group" aria-label={t("turn.branch", { place: place + 1, count: beside.length })}>
@@ -204,6 +218,7 @@ function Editor({ turn, done }: { turn: Turn; done: () => void }) {
     if (user) sayInstead(turn.id, text);
     else rewrite(turn.id, text);
     done();
+    if (isWide.value) focusMessage();
   };
   return (
     <form

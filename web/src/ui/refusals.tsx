@@ -24,9 +24,16 @@ function titleKey({ kind, status, code }: Told): Key {
 /** The server's own words, and the fix where this page knows one that the server cannot. */
 export function refusalText(told: Told): string {
   if (told.kind === "unreachable") return t("error.unreachable-fix");
-  if (told.kind === "broken") return [told.message, t("error.broken-fix")].filter(Boolean).join(" ");
-  if (told.code === "context_length_exceeded") return `${told.message} ${t("error.context-fix")}`;
-  return told.message;
+  const said = sentence(told.message);
+  if (told.kind === "broken") return [said, t("error.broken-fix")].filter(Boolean).join(" ");
+  return told.code === "context_length_exceeded" ? `${said} ${t("error.context-fix")}` : said;
+}
+
+/** The server's messages are made to stand in a line of a log: here they are sentences. */
+function sentence(text: string): string {
+  if (text === "") return text;
+  const begun = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?。！？]$/.test(begun) ? begun : `${begun}.`;
 }
 
 /** A refusal with its way out. `onRetry`: what the button does; without it there is none. */
