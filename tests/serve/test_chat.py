@@ -144,7 +144,7 @@ def test_settings_reach_the_sampler(client: TestClient, server: Server) -> None:
         ({"temperature": 1.5, "seed": 5, "typical_p": 0.3}, {}),
         ({"temperature": 0, "repetition_penalty": 1.5}, {}),
         ({"temperature": 0, "frequency_penalty": 2}, {}),
-        ({"temperature": 0, "presence_penalty": 2}, {}),
+        ({"temperature": 0, "presence_penalty": 0.5}, {}),
         ({"temperature": 0}, {"logit_bias": {"402": 50}}),
     ]
     seen = set()

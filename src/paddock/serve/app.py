@@ -112,19 +112,19 @@ def _refused(request: Request, error: PaddockError) -> Response:
 def _invalid(request: Request, error: RequestValidationError) -> Response:
     """Pydantic's first complaint, in OpenAI's form."""
     first = error.errors()[0]
-    param = ".".join(_place(first["loc"][1:], error.body)) or None
+    param = ".".join(_place(first["loc"][1:], error.body, first["type"] == "missing")) or None
     return _refused(request, BadRequest(f"{param or 'the body'}: {first['msg'][:300]}", param=param))
 
 
-def _place(loc: Sequence[str | int], body: Any) -> list[str]:
-    """Where in the body something is wrong, without the names that pydantic gives to the sides of a union."""
+def _place(loc: Sequence[str | int], body: Any, missing: bool) -> list[str]:
+    """Where in the body something is wrong, or missing, without the names that pydantic gives to sides of a union."""
     place: list[str] = []
     for depth, part in enumerate(loc, 1):
         if isinstance(body, dict) and part in body:
             body = body[part]
         elif isinstance(body, list) and isinstance(part, int):
             body = body[part] if part < len(body) else None
-        elif depth < len(loc) or not isinstance(body, dict):
+        elif depth < len(loc) or not missing:
             continue
         place.append(str(part))
     return place
