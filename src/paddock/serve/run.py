@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -67,6 +68,7 @@ class _Run:
                 make_app(server),
                 log_config=None,
                 access_log=False,
+                ws="none",
                 lifespan="off",
                 server_header=False,
                 timeout_graceful_shutdown=HTTP_SECONDS,
@@ -122,6 +124,8 @@ class _Run:
         """On a thread of its own, which the end of the server does not wait for."""
         try:
             self.server.open()
+            gc.collect()
+            gc.freeze()  # a third of a second of standstill each time, and what is loaded is no garbage
             if not self.server.draining:
                 self.began(self.server)
         except BaseException as error:

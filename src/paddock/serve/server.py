@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import threading
 import time
@@ -114,7 +113,8 @@ class Server:
 
     async def unload(self, name: str) -> None:
         """Takes a model off the list at once; its requests may end within `drain_seconds`, then they are broken off.
-        Its memory is free afterwards. Raises NotFoundError, and UsageError while adapters are on it."""
+        Nothing holds it any more afterwards: its memory is free. Raises NotFoundError, and UsageError while adapters
+        are on it."""
         served = self.registry.remove(name)
         engine = served.engine
         del served
@@ -123,8 +123,6 @@ class Server:
             await self._emptied(engine, self.settings.drain_seconds)
             self.worker.close(engine, OverloadError(f"the model {name!r} was unloaded", down=True))
             await self._emptied(engine, ENDED_SECONDS)
-            del engine
-        await asyncio.to_thread(gc.collect)
 
     async def _emptied(self, engine: Engine, seconds: float) -> None:
         end = time.monotonic() + seconds
