@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from paddock.engine.continuation import Continuation
@@ -23,7 +23,6 @@ from paddock.serve.speech import CallPiece, Plain, Speech, Spoken
 from paddock.serve.worker import Feed, Worker
 
 Reason = Literal["stop", "length", "tool_calls"]
-NOTHING = Spoken()
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ class Answering:
             async with aclosing(self._rounds()) as rounds:
                 async for place, events in rounds:
                     self.first = self.first or time.monotonic()
-                    yield [self._read(place, self._choices[place], events)]
+                    yield self._read(place, self._choices[place], events)
         finally:
             self.cancel()
 
@@ -201,25 +200,26 @@ class Answering:
         """Those of the choices that have ended, in their order."""
         return [choice.ending for choice in self._choices if choice.ending is not None]
 
-    def _read(self, place: int, choice: _Choice, events: Sequence[Event]) -> Delta:
+    def _read(self, place: int, choice: _Choice, events: Sequence[Event]) -> list[Delta]:
         if not events:
             raise OverloadError("the answer was broken off before its end", down=True, retry_after=1)
         # One token at a time, so that nothing depends on how many came at once.
-        spoken = NOTHING
+        parts: list[tuple[Spoken, list[Event]]] = []
         for event in events:
             piece = choice.speech.push(event.text)
             choice.thought += bool(piece.reasoning)
-            spoken = piece if spoken is NOTHING else _together(spoken, piece)
+            _append(parts, piece, [event])
         last = events[-1]
         if last.finish_reason is not None:
-            spoken = _together(spoken, choice.speech.finish())
-        choice.called = choice.called or bool(spoken.calls)
+            _append(parts, choice.speech.finish(), [])
+        choice.called = choice.called or any(said.calls for said, _ in parts)
         if last.finish_reason is not None:
             reason: Reason = last.finish_reason
             if choice.called and reason == "stop" and not self.plan.named:
                 reason = "tool_calls"
             choice.ending = self._ending(choice, reason, last.stop_reason)
-        return Delta(place, spoken.text, spoken.reasoning, spoken.calls, tuple(events), choice.ending)
+        deltas = [Delta(place, said.text, said.reasoning, said.calls, tuple(tokens)) for said, tokens in parts]
+        return [*deltas[:-1], replace(deltas[-1], ending=choice.ending)]
 
     def _ending(self, choice: _Choice, reason: Reason, stop_reason: str | int | None) -> Ending:
         task = choice.feed.task
@@ -228,6 +228,17 @@ class Answering:
             reason, stop_reason, len(task.answer.written), task.sequence.reused or 0, seed, task.seconds[0],
             task.seconds[1],
         )  # fmt: skip
+
+
+def _append(parts: list[tuple[Spoken, list[Event]]], piece: Spoken, events: list[Event]) -> None:
+    """Puts a piece to the last part, unless it would no longer be seen in which order they came: what was thought
+    stands before what was said, and that before calls."""
+    if parts:
+        first, before = parts[-1]
+        if not (piece.reasoning and (first.text or first.calls)) and not (piece.text and first.calls):
+            parts[-1] = _together(first, piece), before + events
+            return
+    parts.append((piece, events))
 
 
 def _together(first: Spoken, second: Spoken) -> Spoken:

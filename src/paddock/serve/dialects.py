@@ -63,13 +63,17 @@ class Blocks:
         self._pending: list[Event] = []  # tokens whose text is still held back
 
     def read(self, delta: Delta) -> Iterator[Change]:
-        """What `delta` changes, in the order in which it is to be told."""
+        """What `delta` changes, in the order in which it is to be told: text that comes together with the end of a call
+        stands behind it, and before the next."""
         self._pending += [event for event in delta.tokens if not _ends(event)]
         if delta.reasoning:
             yield from self._grow("reasoning", delta.reasoning)
+        begun = [piece for piece in delta.calls if piece.index in self._calls]
+        for piece in begun:
+            yield from self._grow_call(piece)
         if delta.text:
             yield from self._grow("text", delta.text)
-        for piece in delta.calls:
+        for piece in delta.calls[len(begun) :]:
             yield from self._grow_call(piece)
         if delta.ending is None:
             return
