@@ -43,6 +43,7 @@ LIMITS: dict[str, Any] = {
 }
 # One blank or none after a comma and a colon, and none elsewhere: a weak model would write blanks for ever.
 JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
+DEAD_END = "NoExtensionBias"  # the library's word for it
 OURS = "x-guidance"  # the library's own key of a schema, which could switch its rules off
 
 
@@ -170,16 +171,14 @@ class Vocabulary:
                 fix="use a model with a byte-level or SentencePiece vocabulary",
             )
         self.size = len(tokenizer)
-        tokens, controls = [], [self.size]
-        for id in range(self.size):
-            spelt = _spelt(tokenizer, id)
-            if spelt is None:
-                controls.append(id)
-            tokens.append(tokenizer.piece(id).encode() if spelt is None else spelt)
+        tokens = tokenizer.all_bytes()
+        controls = [id for id in range(self.size) if tokenizer.is_control(id)]
+        for id in controls:
+            tokens[id] = tokenizer.piece(id).encode()
         self.controls = frozenset(controls)
         self.blank_first = np.array([token.startswith(b" ") for token in tokens])
         self.strips_blank = _strips_blank(tokenizer, tokens)
-        wrapper = TokenizerWrapper(_Words([*tokens, b"<|end of the answer|>"], controls))
+        wrapper = TokenizerWrapper(_Words([*tokens, b"<|end of the answer|>"], [*controls, self.size]))
         self.tokenizer = LLTokenizer(wrapper)
         self._compiled: OrderedDict[Grammar, LLMatcher | UsageError] = OrderedDict()
         self._characters = 0
@@ -208,7 +207,8 @@ class Vocabulary:
             error = matcher.get_error()
             if not matcher.is_error() and _possible(matcher):
                 return matcher
-        return UsageError(f"the grammar cannot be used: {_first_line(error) or 'no text matches it'}")
+        why = _first_line(error) or "nothing that this vocabulary can spell matches it"
+        return UsageError(f"the grammar cannot be used: {why}")
 
     def _keep(self, grammar: Grammar, found: LLMatcher | UsageError) -> None:
         with self._lock:
@@ -265,10 +265,10 @@ class Matcher:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise UsageError(
-                f"the answer cannot go on by its grammar: {_first_line(self._matcher.get_error())}",
-                fix="use a simpler grammar",
-            )
+            why = _first_line(self._matcher.get_error())
+            if why == DEAD_END:
+                raise UsageError("the grammar asks for something that this vocabulary cannot spell")
+            raise UsageError(f"the answer cannot go on by its grammar: {why}", fix="use a simpler grammar")
 
 
 class _Words:
@@ -324,16 +324,6 @@ def _program(grammar: Grammar, tokenizer: Tokenizer) -> str:
     return json.dumps({"grammars": [top, grammar.body()]}, ensure_ascii=False)
 
 
-def _spelt(tokenizer: Tokenizer, id: int) -> bytes | None:
-    """The bytes of an id inside a text; none for a hole of the vocabulary, None for a control token."""
-    if tokenizer.is_control(id):
-        return None
-    try:
-        return tokenizer.bytes_of(id)
-    except TokenizerError:
-        return b""
-
-
 def _strips_blank(tokenizer: Tokenizer, tokens: list[bytes]) -> bool:
     """Whether a blank at the very beginning of a text is not shown."""
     id = next((id for id, token in enumerate(tokens) if len(token) > 1 and token.startswith(b" ")), None)
@@ -342,7 +332,8 @@ def _strips_blank(tokenizer: Tokenizer, tokens: list[bytes]) -> bool:
 
 def _possible(matcher: LLMatcher) -> bool:
     """Whether any token may come first."""
-    return any(matcher.deep_copy().compute_bitmask()) and not matcher.is_error()
+    beginning = matcher.deep_copy()
+    return any(beginning.compute_bitmask()) and not beginning.is_error()
 
 
 def _first_line(error: str) -> str:

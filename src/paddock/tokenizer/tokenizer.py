@@ -193,6 +193,16 @@ class Tokenizer:
         alone = self._backend.decoding()
         return whole.removeprefix(alone.push(anchor) + alone.finish())
 
+    def all_bytes(self) -> list[bytes]:
+        """`bytes_of` every id at once, where `spells_bytes` holds; none for a control token, and for an id without a
+        piece."""
+        decoding = self._backend.decoding()
+        decoding.push(self._anchor)
+        return [
+            b"" if piece is None or id in self._controls else decoding.push(piece)
+            for id, piece in enumerate(self._backend.pieces)
+        ]
+
     @functools.cached_property
     def _anchor(self) -> str:
         """Some piece that spells text, to stand before another: the first piece of a text may decode differently."""
