@@ -42,26 +42,43 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
+TEXT = {"/metrics", "/v1/load_lora_adapter", "/v1/unload_lora_adapter"}  # answer in plain words
+
+
 def document(app: FastAPI) -> dict[str, Any]:
     """Made once."""
     if app.openapi_schema is None:
         made = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        schemas = made.get("components", {}).get("schemas", {})
         for path, operations in made["paths"].items():
             for method, operation in operations.items():
                 if method in METHODS:
-                    _complete(path, operation)
-        schemas = made.get("components", {}).get("schemas", {})
+                    _complete(path, operation, schemas)
         for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own, which this server never sends
             schemas.pop(name, None)
         app.openapi_schema = made
     return app.openapi_schema
 
 
-def _complete(path: str, operation: dict[str, Any]) -> None:
-    """No 422; other dialects' errors have their own shape, and streams their own type."""
+def _complete(path: str, operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """No 422; other dialects' errors have their own shape, and streams and plain words their own type."""
     responses = operation["responses"]
     responses.pop("422", None)
-    if path.startswith(("/api/", "/v1/messages")):
+    ollama, text = path.startswith("/api/"), {"schema": {"type": "string"}}
+    if ollama or path.startswith("/v1/messages"):
         for status in STATUSES:
             for content in responses.get(str(status), {}).get("content", {}).values():
                 content["schema"] = {"type": "object", "required": ["error"]}
+    if path == "/ready":
+        responses["503"]["content"]["application/json"]["schema"] = {"type": "object", "required": ["status"]}
+    if path in TEXT:
+        responses["200"]["content"] = {"text/plain": text}
+    elif "stream" in _fields(operation, schemas):
+        responses["200"]["content"]["application/x-ndjson" if ollama else "text/event-stream"] = text
+
+
+def _fields(operation: dict[str, Any], schemas: dict[str, Any]) -> set[str]:
+    """Names of the fields of an operation's body."""
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    name = body.get("$ref", "").rpartition("/")[2]
+    return set(schemas.get(name, body).get("properties", {}))
