@@ -22,26 +22,30 @@ export function parted(left: string, right: string, language?: string): [Run[], 
   while (head < a.length && head < b.length && a[head] === b[head]) head++;
   let tail = 0;
   while (tail < a.length - head && tail < b.length - head && a.at(-1 - tail) === b.at(-1 - tail)) tail++;
-  const [ours, theirs] = common(a.slice(head, a.length - tail), b.slice(head, b.length - tail));
+  const [ours, theirs] = aligned(a.slice(head, a.length - tail), b.slice(head, b.length - tail));
   const whole = (inner: boolean[]) => [
     ...Array<boolean>(head).fill(true),
     ...inner,
     ...Array<boolean>(tail).fill(true),
   ];
-  return [runs(a, whole(ours)), runs(b, whole(theirs))];
+  return [joined(runs(a, whole(ours))), joined(runs(b, whole(theirs)))];
 }
 
-/** The text that both begin with, in characters, cut at a word. */
-export function sharedBeginning(left: string, right: string, language?: string): number {
-  const a = words(left, language);
-  const b = words(right, language);
-  let length = 0;
-  for (let place = 0; place < a.length && a[place] === b[place]; place++) length += a[place]?.length ?? 0;
-  return length;
+/** Spaces and signs alone say nothing: between words that differ they count as different, or every word stood alone. */
+function joined(found: Run[]): Run[] {
+  const inner = (place: number): boolean => place > 0 && place < found.length - 1;
+  const kept = found.map((run, place) => ({
+    ...run,
+    same: run.same && (!inner(place) || /[\p{L}\p{N}]/u.test(run.text)),
+  }));
+  return runs(
+    kept.map(({ text }) => text),
+    kept.map(({ same }) => same),
+  );
 }
 
 /** For each word of both lists whether a longest common subsequence holds it (Myers, An O(ND) Difference Algorithm, 1986). */
-function common(a: string[], b: string[]): [boolean[], boolean[]] {
+export function aligned(a: string[], b: string[]): [boolean[], boolean[]] {
   const ours = Array<boolean>(a.length).fill(false);
   const theirs = Array<boolean>(b.length).fill(false);
   const steps = frontiers(a, b);

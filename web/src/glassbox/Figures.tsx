@@ -39,7 +39,7 @@ export function Figures({ record }: { record: AnswerRecord }): JSX.Element {
           id="seed"
         />
       </dl>
-      {prompt && reused !== undefined && prompt.tokens.length > 0 && (
+      {prompt && reused !== undefined && reused > 0 && (
         <span class="gb-meter" aria-hidden="true">
           <span style={{ width: `${(reused / prompt.tokens.length) * 100}%` }} />
         </span>

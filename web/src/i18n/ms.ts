@@ -235,7 +235,7 @@ export const ms: Messages = {
   "compare.differences": "Perbezaan",
   "compare.differences-none": "Kedua-duanya dijalankan dengan tetapan yang sama.",
   "compare.same": "Kedua-duanya menulis perkara yang sama.",
-  "compare.parts": "Jawapan berpisah selepas {n} perkataan; yang berbeza digariskan.",
+  "compare.parts": { other: "Jawapan berpisah selepas {n} perkataan; yang berbeza digariskan." },
   "compare.parts-at-once": "Jawapan berbeza sejak perkataan pertama; yang berbeza digariskan.",
   "compare.setting": "Tetapan atau angka",
   "compare.written": "Token ditulis",

@@ -235,7 +235,7 @@ export const zh: Messages = {
   "compare.differences": "差异",
   "compare.differences-none": "两侧的设置相同。",
   "compare.same": "两侧的回答完全相同。",
-  "compare.parts": "它们在 {n} 个词之后开始不同；不同之处带下划线。",
+  "compare.parts": { other: "它们在 {n} 个词之后开始不同；不同之处带下划线。" },
   "compare.parts-at-once": "从第一个词起就不同；不同之处带下划线。",
   "compare.setting": "设置或指标",
   "compare.written": "生成的词元",
