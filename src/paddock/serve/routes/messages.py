@@ -15,7 +15,7 @@ from pydantic_core import from_json
 from starlette.responses import JSONResponse, Response
 
 from paddock.errors import PaddockError
-from paddock.serve.answering import Answering, Ending
+from paddock.serve.answering import Answering
 from paddock.serve.asking import Asked, plan_chat
 from paddock.serve.bodies import tell_ignored
 from paddock.serve.dialects import Block, Blocks, Change, Message, ending_with, finished, in_blocks, thinking_options
@@ -38,6 +38,7 @@ from paddock.serve.structured import schema_grammar
 
 router = APIRouter()
 PATH = "/v1/messages"
+FORMAT = "output_config.format"
 PING = sse({"type": "ping"}, "ping")
 DELTAS = {"text": ("text_delta", "text"), "reasoning": ("thinking_delta", "thinking")}
 
@@ -128,17 +129,14 @@ class Telling:
         }
 
     def _stop(self) -> dict[str, str | None]:
+        """Why the answer ended; a stop string that the request did not name is the template's own end."""
         ending = self.blocks.ending
         assert ending is not None, "told at the end"
-        return stop_of(ending, self.asked.stop_sequences or ())
-
-
-def stop_of(ending: Ending, sequences: Sequence[str]) -> dict[str, str | None]:
-    """Why an answer ended; a stop string that the request did not name is the template's own end."""
-    if ending.reason == "stop" and ending.stop_reason in sequences:
-        return {"stop_reason": "stop_sequence", "stop_sequence": str(ending.stop_reason)}
-    reasons = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
-    return {"stop_reason": reasons[ending.reason], "stop_sequence": None}
+        if ending.stop_reason in (self.asked.stop_sequences or ()):
+            return {"stop_reason": "stop_sequence", "stop_sequence": str(ending.stop_reason)}
+        called = any(block.kind == "call" for block in self.blocks.all)
+        reason = "max_tokens" if ending.reason == "length" else "tool_use" if called else "end_turn"
+        return {"stop_reason": reason, "stop_sequence": None}
 
 
 def _event(kind: str, **fields: Any) -> str:
@@ -191,7 +189,8 @@ def asked_of(served: Served, body: CountBody) -> tuple[Asked, list[str]]:
         tools=[{"type": "function", "function": tool.plain()} for tool in body.tools or ()],
         tool_choice=None if choice is None else _choice(choice),
         parallel_tool_calls=not one_by_one,
-        grammar=None if form is None else schema_grammar(form.schema_, "output_config.format.schema"),
+        grammar=None if form is None else schema_grammar(form.schema_, FORMAT),
+        grammar_field=FORMAT,
         template_options=options | efforts,
     )
     if isinstance(body, MessagesBody):

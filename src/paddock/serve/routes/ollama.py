@@ -204,6 +204,7 @@ def planned(served: Served, body: ChatBody | GenerateBody) -> tuple[Plan, list[s
         "settings": _settings(options),
         "logprobs": (body.top_logprobs or 0) if body.logprobs else None,
         "grammar": _grammar(body.format),
+        "grammar_field": "format",
     }
     if isinstance(body, GenerateBody):
         _check_generate(body)

@@ -38,6 +38,7 @@ from paddock.serve.structured import schema_grammar
 
 router = APIRouter()
 STORED = ("previous_response_id", "conversation", "prompt")
+FORMAT = "text.format"
 PREFIXES = {"reasoning": "rs", "text": "msg", "call": "fc"}
 
 
@@ -229,6 +230,7 @@ def planned(served: Served, body: ResponsesBody) -> tuple[Plan, list[str]]:
         tool_choice=_function(choice) if isinstance(choice := body.tool_choice, ChosenTool) else choice,
         parallel_tool_calls=body.parallel_tool_calls is not False,
         grammar=_grammar(body.text.format if body.text else None),
+        grammar_field=FORMAT,
         template_options=options,
         max_tokens=body.max_output_tokens,
         stop=body.stop,
@@ -272,7 +274,7 @@ def _function(choice: ChosenTool) -> dict[str, Any]:
 def _grammar(form: PlainFormat | SchemaFormat | None) -> Grammar | None:
     """What `text.format` lets an answer be."""
     if isinstance(form, SchemaFormat):
-        return schema_grammar(form.schema_, "text.format.schema")
+        return schema_grammar(form.schema_, FORMAT)
     return Grammar("json_object") if form is not None and form.type == "json_object" else None
 
 
