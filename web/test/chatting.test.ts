@@ -157,6 +157,7 @@ describe("a conversation with the server", () => {
     expect(server.asked.map(({ path: address }) => address)).toEqual(Array(3).fill("/v1/completions"));
     expect(server.asked.map(({ body }) => body["prompt"])).toEqual(["There ", "There  was", "There  was a big\n"]);
     expect(server.asked[2]!.body).not.toHaveProperty("messages");
+    expect(server.asked[2]!.body["max_tokens"]).toBe(500);
     expect(last().answer?.mode).toBe("text");
   });
 

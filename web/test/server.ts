@@ -17,6 +17,7 @@ export class FakeServer {
   readonly fetch = async (input: RequestInfo | URL, options: RequestInit = {}): Promise<Response> => {
     const path = new URL(String(input)).pathname;
     if (path.startsWith("/v1/models")) return this.models(path);
+    if (path === "/tokenize") return Response.json({ count: 12, max_model_len: 512 });
     const body = JSON.parse(String(options.body)) as Record<string, unknown>;
     this.asked.push({ path, body, signal: options.signal ?? undefined });
     const next = this.answers.length > 1 ? this.answers.shift() : this.answers[0];

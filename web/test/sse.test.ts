@@ -1,3 +1,4 @@
+// @vitest-environment node
 import { describe, expect, it } from "vitest";
 import { EventParser, events, type ServerEvent } from "../src/api/sse";
 

@@ -1,3 +1,4 @@
+// @vitest-environment node
 import { describe, expect, it } from "vitest";
 import { exported, FORMAT, ImportError, imported } from "../src/state/transfer";
 import { add, choose, emptyConversation, path, type Conversation } from "../src/state/tree";

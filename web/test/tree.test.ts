@@ -1,3 +1,4 @@
+// @vitest-environment node
 import { describe, expect, it } from "vitest";
 import {
   add, choose, drop, emptyConversation, matches, newId, path, pathTo, revise, siblings, titleOf, type Conversation, type Id,

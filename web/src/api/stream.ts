@@ -40,13 +40,29 @@ export function chat(
   return pieces("v1/chat/completions", { ...body, messages }, signal);
 }
 
-/** Streams what follows `prompt`. Throws as `chat` does. */
-export function continuation(
+/** Streams what follows `prompt`. Throws as `chat` does.
+ *
+ * A completion of which nobody said how long it may be ends after 16 tokens, as OpenAI's does; a conversation's answer
+ * takes what fits. Here both take what fits.
+ */
+export async function* continuation(
   prompt: string,
   body: Readonly<Record<string, unknown>>,
   signal?: AbortSignal,
 ): AsyncGenerator<Piece> {
-  return pieces("v1/completions", { ...body, prompt }, signal);
+  const asked = body["max_tokens"] === undefined ? { max_tokens: await room(prompt, body["model"], signal) } : {};
+  yield* pieces("v1/completions", { ...body, ...asked, prompt }, signal);
+}
+
+const UNBOUNDED = 512; // tokens of an answer by a model whose context has no end
+
+/** How many tokens fit behind `prompt`; 1 where none does, so that the server refuses it with its numbers. */
+async function room(prompt: string, model: unknown, signal?: AbortSignal): Promise<number> {
+  const response = await postJson("tokenize", { model, prompt }, signal);
+  const counted: unknown = await response.json().catch(() => null);
+  if (!isRecord(counted) || typeof counted["count"] !== "number") throw new Refusal({ kind: "broken", message: "" });
+  const context = counted["max_model_len"];
+  return typeof context === "number" ? Math.max(1, context - counted["count"]) : UNBOUNDED;
 }
 
 async function* pieces(path: string, body: object, signal?: AbortSignal): AsyncGenerator<Piece> {

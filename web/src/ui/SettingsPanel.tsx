@@ -1,13 +1,22 @@
-/** The settings of the shown conversation, and of the page. */
+/** The settings of the conversation, where one is shown, and of the page. */
 
 import { useEffect, useState } from "preact/hooks";
 import { session } from "../api/session";
 import { t, LanguagePicker, type Key } from "../i18n";
 import { theme, type Theme } from "../state/preferences";
-import { change, chosenModel, current } from "../state/store";
+import { change, chosenModel, current, view } from "../state/store";
 import { SamplingFields } from "./SamplingFields";
 
 export function SettingsPanel() {
+  return (
+    <>
+      {view.value === "chat" && <Conversation />}
+      <Page />
+    </>
+  );
+}
+
+function Conversation() {
   const { id, system, sampling } = current.value;
   const card = chosenModel.value;
   const text = card?.chat === false;
@@ -41,7 +50,6 @@ export function SettingsPanel() {
           onChange={(next) => change(id, (before) => ({ ...before, sampling: next }))}
         />
       </section>
-      <Page />
     </>
   );
 }
