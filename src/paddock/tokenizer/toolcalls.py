@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,18 +106,51 @@ def format_of(template: Template) -> Format:
 
 
 def history(template: Template, messages: Sequence[Message]) -> list[Message]:
-    """The conversation with earlier calls as the template wants them: arguments as data or as text, and ids that it
-    takes. Arguments that are no JSON object stay as they are."""
+    """The conversation with earlier calls as the template wants them.
+
+    Arguments are data or text, ids are short where it takes no others, a tool's answer names the tool; and a template
+    that knows calls as turns of their own (GLM's, with the name as `metadata`) gets them so. Arguments that are no JSON
+    object stay as they are.
+    """
     if not any(message.get("tool_calls") or message.get("tool_call_id") for message in messages):
         return list(messages)
+    names = {call.get("id"): function.get("name") for call, function in _calls_of(messages)}
+    words = template.read.words
+    if "tool_calls" not in words and "metadata" in words:
+        return [turn for message in messages for turn in _turns(message)]
     short, data = format_of(template).short_ids, wants_data(template)
-    return [_turn(message, short, data) for message in messages]
+    return [_turn(message, names, short, data) for message in messages]
 
 
-def _turn(message: Message, short: bool, data: bool) -> Message:
+def _calls_of(messages: Sequence[Message]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Every call of the conversation, and its function."""
+    for message in messages:
+        for call in message.get("tool_calls") or ():
+            if isinstance(call, Mapping) and isinstance(call.get("function"), Mapping):
+                yield call, call["function"]
+
+
+def _turns(message: Message) -> Iterator[Message]:
+    if message.get("role") == "tool":
+        yield {"role": "observation", "content": message.get("content") or ""}
+        return
+    rest = {key: value for key, value in message.items() if key != "tool_calls"}
+    calls = list(_calls_of([message]))
+    if rest.get("content") or not calls:
+        yield rest
+    for _, function in calls:
+        arguments = function.get("arguments")
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+        yield {"role": "assistant", "metadata": function.get("name"), "content": text}
+
+
+def _turn(message: Message, names: Mapping[Any, Any], short: bool, data: bool) -> Message:
     turn = dict(message)
-    if short and isinstance(turn.get("tool_call_id"), str):
-        turn["tool_call_id"] = short_id(turn["tool_call_id"])
+    id = turn.get("tool_call_id")
+    if turn.get("role") == "tool" and turn.get("name") is None and names.get(id) is not None:
+        turn["name"] = names[id]
+    if short and isinstance(id, str):
+        turn["tool_call_id"] = short_id(id)
     if isinstance(turn.get("tool_calls"), list | tuple):
         turn["tool_calls"] = [_earlier(call, short, data) for call in turn["tool_calls"]]
     return turn
