@@ -268,6 +268,15 @@ def test_earlier_thoughts_that_no_template_reads_are_told(client: TestClient) ->
     assert effort.headers["X-Paddock-Ignored"] == "reasoning_effort"
 
 
+def test_only_administrators_go_before_others() -> None:
+    """Everybody may step back; on a server without keys everybody is the operator."""
+    keys = Settings(template="alpaca", api_keys=("one-of-many",), admin_keys=("the-operator",))
+    with opened(keys) as (_, client):
+        for key, priority, status in (("one-of-many", 1, 403), ("one-of-many", -5, 200), ("the-operator", 5, 200)):
+            headers = {"Authorization": f"Bearer {key}"}
+            assert client.post(PATH, json={**ASK, "priority": priority}, headers=headers).status_code == status
+
+
 # --- fields --------------------------------------------------------------------------------------------------------
 
 
@@ -299,6 +308,7 @@ def test_a_strict_server_refuses_them() -> None:
         ({"function_call": "auto"}, "function_call"),
         ({"glass_box": True, "n": 2}, "glass_box"),
         ({"tool_choice": "auto"}, "tool_choice"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"response_format": {"type": "yaml"}}, "response_format"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
         ({"chat_template_kwargs": {"messages": []}}, None),

@@ -219,7 +219,9 @@ class Answering:
                 reason = "tool_calls"
             choice.ending = self._ending(choice, reason, last.stop_reason)
         deltas = [Delta(place, said.text, said.reasoning, said.calls, tuple(tokens)) for said, tokens in parts]
-        return [*deltas[:-1], replace(deltas[-1], ending=choice.ending)]
+        if choice.ending is not None:
+            deltas[-1] = replace(deltas[-1], ending=choice.ending)
+        return deltas
 
     def _ending(self, choice: _Choice, reason: Reason, stop_reason: str | int | None) -> Ending:
         task = choice.feed.task

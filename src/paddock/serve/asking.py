@@ -15,8 +15,8 @@ from paddock.engine.grammar import Grammar
 from paddock.engine.language_model import ChatPrompt
 from paddock.engine.request import DEFAULT_NEW_TOKENS, Request
 from paddock.engine.sampling import BIAS, MAX_BIASES
-from paddock.errors import ContextLengthError
-from paddock.serve.access import current
+from paddock.errors import AccessError, ContextLengthError
+from paddock.serve.access import ANYBODY, current
 from paddock.serve.answering import Dropped, Plan
 from paddock.serve.refusals import BadRequest
 from paddock.serve.registry import Served
@@ -158,6 +158,15 @@ def check_writes(served: Served) -> None:
         )
 
 
+def check_priority(priority: int) -> None:
+    """Raises AccessError where a caller who is one of several would go before the others."""
+    caller = current()
+    if priority > 0 and caller is not ANYBODY and not caller.admin:
+        raise AccessError(
+            f"a priority of {priority} is for administrators", known=True, fix="ask for at most 0, or leave it out"
+        )
+
+
 def biases(given: Mapping[str, float] | None) -> dict[int, float] | None:
     """OpenAI's logit_bias: ids spelt as strings, and what is added to their logits. Raises BadRequest."""
     if given is None:
@@ -245,6 +254,7 @@ def _requests(
     served: Served, asked: Asked, prompt: ChatPrompt | Sequence[int], limit: int, shown: Sequence[int] = ()
 ) -> tuple[Request, ...]:
     """One for each choice."""
+    check_priority(asked.priority)
     ids = prompt.ids if isinstance(prompt, ChatPrompt) else prompt
     if not fits(served, len(ids), limit):
         raise too_long(served, len(ids), limit)

@@ -10,6 +10,7 @@ from paddock.engine.request import MAX_PRIORITY, MAX_STOP_LENGTH, MAX_STOPS
 from paddock.engine.sampling import BIAS, MAX_BIASES
 from paddock.serve.asking import MAX_CHOICES, MAX_SEED, biases
 from paddock.serve.bodies import Body, Part
+from paddock.serve.refusals import BadRequest
 from paddock.serve.schemas.parts import (
     MAX_MEMBERS,
     Count,
@@ -92,6 +93,8 @@ class SampledBody(Body):
 
     def common(self) -> dict[str, Any]:
         """Fields of `Asked` that both bodies fill alike. Raises BadRequest."""
+        if self.stream_options is not None and not self.stream:
+            raise BadRequest("stream_options without stream", param="stream_options", fix="set stream to true")
         settings = {
             "temperature": self.temperature,
             "top_p": self.top_p,
