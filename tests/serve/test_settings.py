@@ -69,6 +69,8 @@ def test_a_flag_beats_a_variable_beats_the_default() -> None:
     assert merged({"port": 9002, "host": None, "model": []}, variables) == {"port": 9002, "strict": True}
     assert merged({"port": None}, variables) == {"port": 9001, "strict": True}
     assert merged({}, {}) == {}
+    for nothing in (None, [], ()):
+        assert merged({"api_key": nothing}, {"PADDOCK_API_KEY": "k"}) == {"api_key": ["k"]}
 
 
 @pytest.mark.parametrize(
@@ -107,6 +109,15 @@ def test_what_variables_spell(variable: str, text: str, value: object) -> None:
     ],
 )
 def test_a_bad_value_names_its_variable(variable: str, text: str) -> None:
+    with pytest.raises(UsageError, match=variable):
+        merged({}, {variable: text})
+
+
+@pytest.mark.parametrize("variable", ["PADDOCK_API_KEY", "PADDOCK_ADMIN_KEY", "PADDOCK_API_KEY_FILE"])
+@pytest.mark.parametrize("text", ["", " ", "\n"])
+def test_a_key_that_went_missing_opens_nothing(variable: str, text: str) -> None:
+    if variable == "PADDOCK_API_KEY_FILE" and text:
+        pytest.skip("a file may be called so, and is missed")
     with pytest.raises(UsageError, match=variable):
         merged({}, {variable: text})
 

@@ -1,6 +1,7 @@
 """The flags of `paddock serve` as variables of the environment: PADDOCK_<FLAG> for each. Imports nothing heavy.
 
-A flag counts before a variable, a variable before the default. One that is empty counts as not set.
+A flag counts before a variable, a variable before the default. One that is empty counts as not set; where a key
+belongs into it that is refused.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from paddock.errors import UsageError, nearest
 
 PREFIX = "PADDOCK_"
 OTHERS = frozenset({"PADDOCK_HOME", "PADDOCK_KERNELS"})  # variables that are no flags of `serve`
+SECRETS = frozenset({"api_key", "api_key_file", "admin_key"})  # an empty one is a secret that went missing
 YES, NO = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 
@@ -108,11 +110,13 @@ def merged(given: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str
     found: dict[str, Any] = {}
     for flag in FLAGS:
         value = given.get(flag.name)
-        if value is not None and value != []:
+        if value is not None and value != [] and value != ():  # how the command line says that a list was not given
             flag.check(value, flag.option)
             found[flag.name] = value
         elif text := environment.get(flag.variable):
             found[flag.name] = flag.read(text)
+        if flag.name in SECRETS and flag.variable in environment and not found.get(flag.name):
+            raise UsageError(f"{flag.variable} is set and empty", fix="put a key into it, or unset it")
     return found
 
 
