@@ -100,6 +100,13 @@ def test_without_a_key_there_is_the_login_and_nothing_else() -> None:
         assert '<div id="app">' in client.get("/", headers=headers).text
 
 
+def test_the_page_comes_while_models_are_still_being_loaded() -> None:
+    client = TestClient(make_app(Server(Settings(models=()))), base_url="http://127.0.0.1")
+    assert client.get("/").status_code == client.get("/assets/LICENCES.txt").status_code == 200
+    refused = client.get("/v1/models")
+    assert refused.status_code == 503 and int(refused.headers["retry-after"]) > 0
+
+
 def test_a_folder_without_a_build_has_no_files(tmp_path: Path) -> None:
     assert files(tmp_path) == {}
 

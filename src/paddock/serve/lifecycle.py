@@ -7,7 +7,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from paddock.errors import OverloadError
 from paddock.serve.server import Server, State
 
-ALWAYS = frozenset({"/health", "/ready", "/metrics", "/login", "/logout", "/session"})  # need no model
+ALWAYS = frozenset({"/", "/health", "/ready", "/metrics", "/login", "/logout", "/session"})  # need no model
+PAGE = "/assets/"  # nor does the page, which says what the server waits for
 WHY: dict[State, tuple[str, int]] = {
     "loading": ("the models are still being loaded", 2),
     "draining": ("the server is shutting down", 10),
@@ -22,7 +23,7 @@ class Lifecycle:
         self.app, self.server = app, server
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in ALWAYS:
+        if scope["type"] != "http" or scope["path"] in ALWAYS or scope["path"].startswith(PAGE):
             await self.app(scope, receive, send)
             return
         server = self.server

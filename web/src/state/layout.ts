@@ -13,9 +13,15 @@ wide.addEventListener("change", () => {
   navOpen.value = wide.matches;
 });
 
+/** Puts the list away; the keyboard goes back to the button that opens it. */
+export function closeNav(): void {
+  navOpen.value = false;
+  requestAnimationFrame(() => document.querySelector<HTMLElement>("[aria-controls=sidebar]")?.focus());
+}
+
 /** After a choice in the list: on a narrow screen it lies over the conversation, and goes away. */
 export function leaveNav(): void {
-  if (!isWide.value) navOpen.value = false;
+  if (!isWide.value) closeNav();
 }
 
 export const MESSAGE = "message"; // id of the message box

@@ -18,6 +18,7 @@ export const cards = signal<ReadonlyMap<string, ModelCard>>(new Map());
 export const conversations = signal<ReadonlyMap<Id, Conversation>>(new Map());
 /** The conversation that is shown. It is in `conversations` from its first message on. */
 export const current = signal<Conversation>(emptyConversation());
+export const currentId = computed<Id>(() => current.value.id);
 export const shownTurns = computed<readonly Turn[]>(() => path(current.value));
 
 export const view = signal<View>("chat");
@@ -95,7 +96,10 @@ export async function readModels(): Promise<void> {
     const first = chosenModel.value;
     if (first) await readCard(first.id);
   } catch (error) {
-    modelsRefusal.value = toldOf(error);
+    const told = toldOf(error);
+    modelsRefusal.value = told;
+    // A server that is still loading says when to ask again.
+    if (told.status === 503 && told.retryAt !== null) setTimeout(() => void readModels(), told.retryAt - Date.now());
   }
 }
 

@@ -1,13 +1,15 @@
 /** The conversation: what was said, and the box to say more. */
 
+import type { ComponentChildren, VNode } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { t } from "../i18n";
 import { running } from "../state/chatting";
 import { chosenModel, current, models, modelsRefusal, readModels, shownTurns } from "../state/store";
+import type { Answer, Turn } from "../state/tree";
 import { announce, Reader } from "./announce";
 import { Composer } from "./Composer";
 import { Icon } from "./icons";
-import { RefusalBox } from "./refusals";
+import { RefusalBox, refusalText, refusalTitle } from "./refusals";
 import { TurnView } from "./TurnView";
 
 export function Chat() {
@@ -26,11 +28,18 @@ export function Chat() {
 
 function Turns() {
   const turns = shownTurns.value;
+  // A turn that has not changed is not drawn again with every piece of the last one.
+  const drawn = useRef(new WeakMap<Turn, { last: boolean; view: VNode }>());
+  const draw = (turn: Turn, last: boolean): VNode => {
+    const known = drawn.current.get(turn);
+    if (known?.last === last) return known.view;
+    const view = <TurnView key={turn.id} turn={turn} last={last} />;
+    drawn.current.set(turn, { last, view });
+    return view;
+  };
   return (
     <ol class="turns" aria-label={t("chat.label")}>
-      {turns.map((turn, place) => (
-        <TurnView key={turn.id} turn={turn} last={place === turns.length - 1} />
-      ))}
+      {turns.map((turn, place) => draw(turn, place === turns.length - 1))}
     </ol>
   );
 }
@@ -39,7 +48,7 @@ function Turns() {
 function Notices() {
   const model = chosenModel.value;
   const refusal = modelsRefusal.value;
-  if (refusal && !models.value.length) return <RefusalBox told={refusal} onRetry={() => void readModels()} />;
+  if (refusal && !models.value.length) return <RefusalBox alert told={refusal} onRetry={() => void readModels()} />;
   if (!model) return null;
   if (!model.generates) return <p class="notice">{t("model.reads-only", { model: model.id })}</p>;
   return model.chat ? null : <p class="notice">{t("model.text-why", { model: model.id })}</p>;
@@ -58,7 +67,7 @@ function Empty() {
 const NEAR = 80; // pixels from the end within which a reader follows it
 
 /** Keeps the end in sight while an answer grows, unless the reader has gone up to read. */
-function Scroller({ children }: { children: preact.ComponentChildren }) {
+function Scroller({ children }: { children: ComponentChildren }) {
   const place = useRef<HTMLDivElement>(null);
   const follows = useRef(true);
   const [away, setAway] = useState(false);
@@ -97,6 +106,11 @@ function Scroller({ children }: { children: preact.ComponentChildren }) {
   );
 }
 
+function ended(answer: Answer | undefined): string {
+  if (answer?.refusal) return `${refusalTitle(answer.refusal)}. ${refusalText(answer.refusal)}`;
+  return t(answer?.state === "stopped" ? "turn.stopped" : "turn.announce-done");
+}
+
 /** Reads the growing answer to a screen reader, sentence by sentence. */
 function Aloud() {
   const { id } = current.value;
@@ -115,7 +129,7 @@ function Aloud() {
     const next = begun.reader.next(text, !now);
     if (!now) {
       reading.current = null;
-      announce(`${next} ${t("turn.announce-done")}`);
+      announce(`${next} ${ended(current.value.turns[begun.turn]?.answer)}`);
     } else if (next) {
       announce(next);
     }

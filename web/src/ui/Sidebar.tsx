@@ -1,10 +1,11 @@
 /** The conversations this browser keeps. */
 
+import type { VNode } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { t } from "../i18n";
 import { exported, ImportError, imported } from "../state/transfer";
-import { focusMessage, isWide, leaveNav, navOpen } from "../state/layout";
-import { adopt, begin, current, forget, keeps, listed, open, rename, view } from "../state/store";
+import { closeNav, focusMessage, isWide, leaveNav, navOpen } from "../state/layout";
+import { adopt, begin, currentId, forget, keeps, listed, open, rename, view } from "../state/store";
 import { matches, titleOf, type Conversation } from "../state/tree";
 import { announce } from "./announce";
 import { Confirm } from "./Confirm";
@@ -21,6 +22,13 @@ export function Sidebar() {
   const [query, setQuery] = useState("");
   const shown = listed.value.filter((conversation) => matches(conversation, query));
   const nav = useRef<HTMLElement>(null);
+  // While one answer grows, the other conversations' entries stay what they are.
+  const drawn = useRef(new WeakMap<Conversation, VNode>());
+  const draw = (conversation: Conversation): VNode => {
+    const view = drawn.current.get(conversation) ?? <Entry key={conversation.id} conversation={conversation} />;
+    drawn.current.set(conversation, view);
+    return view;
+  };
   useEffect(() => {
     // Opened over the conversation, it is where the keyboard is.
     if (navOpen.value && !isWide.value) nav.current?.querySelector<HTMLElement>("button")?.focus();
@@ -32,7 +40,7 @@ export function Sidebar() {
           <Fence />
           {t("app.name")}
         </span>
-        <button type="button" class="icon-button only-narrow" aria-label={t("nav.close")} onClick={() => (navOpen.value = false)}>
+        <button type="button" class="icon-button only-narrow" aria-label={t("nav.close")} onClick={closeNav}>
           <Icon name="close" />
         </button>
       </div>
@@ -53,9 +61,7 @@ export function Sidebar() {
       </label>
       {shown.length === 0 && <p class="quiet">{t(query ? "nav.no-match" : "nav.none")}</p>}
       <ul class="conversations">
-        {shown.map((conversation) => (
-          <Entry key={conversation.id} conversation={conversation} />
-        ))}
+        {shown.map(draw)}
       </ul>
       <Transfer />
     </nav>
@@ -94,12 +100,11 @@ function Entry({ conversation }: { conversation: Conversation }) {
   const [asking, setAsking] = useState(false);
   const { id } = conversation;
   const title = titleOf(conversation) || t("nav.untitled");
-  const here = current.value.id === id && view.value === "chat";
+  const here = currentId.value === id && view.value === "chat";
   if (naming) return <Naming conversation={conversation} done={() => setNaming(false)} />;
   const choose = (): void => {
     open(id);
     leaveNav();
-    focusMessage();
   };
   return (
     <li class="entry" data-here={here}>
@@ -118,7 +123,7 @@ function Entry({ conversation }: { conversation: Conversation }) {
           yes={t("nav.delete-yes")}
           onYes={() => {
             void forget(id);
-            focusMessage();
+            if (isWide.value) focusMessage();
           }}
           onEnd={() => setAsking(false)}
         />

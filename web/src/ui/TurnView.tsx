@@ -4,7 +4,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { decimal, t } from "../i18n";
 import { again, goOn, isRunning, rewrite, sayInstead, unanswered } from "../state/chatting";
 import { focusMessage, isWide } from "../state/layout";
-import { change, chosenModel, current, glassTurn, panel } from "../state/store";
+import { change, chosenModel, current, currentId, glassTurn, panel } from "../state/store";
 import { choose, siblings, type Answer, type Turn } from "../state/tree";
 import { Markdown } from "../text/Markdown";
 import { announce } from "./announce";
@@ -138,7 +138,7 @@ function CopyAct({ text }: { text: string }) {
 }
 
 function AnswerActs({ turn, last }: { turn: Turn; last: boolean }) {
-  const busy = isRunning(current.value.id);
+  const busy = isRunning(currentId.value);
   const goesOn = last && turn.answer?.mode === "text" && turn.text !== "" && chosenModel.value?.chat === false;
   const shown = panel.value === "glass" && glassTurn.value === turn.id;
   const toggleGlass = (): void => {
@@ -156,7 +156,7 @@ function AnswerActs({ turn, last }: { turn: Turn; last: boolean }) {
 
 /** Which of the branches that begin here is shown. */
 function Branches({ turn }: { turn: Turn }) {
-  const { id } = current.value;
+  const id = currentId.value;
   const beside = siblings(current.value, turn.id);
   const place = beside.indexOf(turn.id);
   if (beside.length < 2) return null;
@@ -206,7 +206,7 @@ function rateOf({ timings }: Answer): number | null {
 function Editor({ turn, done }: { turn: Turn; done: () => void }) {
   const [text, setText] = useState(turn.text);
   const box = useRef<HTMLTextAreaElement>(null);
-  const busy = isRunning(current.value.id);
+  const busy = isRunning(currentId.value);
   const user = turn.role === "user";
   useLayoutEffect(() => fit(box.current), [text]);
   useEffect(() => {

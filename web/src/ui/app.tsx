@@ -4,8 +4,9 @@ import { useEffect } from "preact/hooks";
 import type { CompareProps } from "../compare/Compare";
 import { t } from "../i18n";
 import { stop } from "../state/chatting";
-import { focusMessage, isWide, MESSAGE, navOpen } from "../state/layout";
+import { closeNav, focusMessage, isWide, MESSAGE, navOpen } from "../state/layout";
 import { current, keepNow, models, panel, view } from "../state/store";
+import { titleOf } from "../state/tree";
 import { Announcer } from "./announce";
 import { Chat } from "./Chat";
 import { Header } from "./Header";
@@ -26,6 +27,10 @@ export function App() {
       document.removeEventListener("visibilitychange", keepIfHidden);
     };
   }, []);
+  const title = view.value === "chat" ? titleOf(current.value) : t("nav.compare");
+  useEffect(() => {
+    document.title = title ? `${title} · ${t("app.name")}` : t("app.name");
+  }, [title]);
   const covered = navOpen.value && !isWide.value;
   return (
     <div class="page" data-nav={navOpen.value} data-panel={panel.value}>
@@ -42,7 +47,7 @@ export function App() {
         </a>
       )}
       <Sidebar />
-      {covered && <div class="scrim" onClick={() => (navOpen.value = false)} />}
+      {covered && <div class="scrim" onClick={closeNav} />}
       {/* What lies under the list on a narrow screen takes neither keys nor clicks. */}
       <div class="stage" inert={covered}>
         <Header />
@@ -66,8 +71,7 @@ function onKey(event: KeyboardEvent): void {
   }
   if (event.key !== "Escape" || event.isComposing || event.defaultPrevented || document.querySelector("dialog[open]")) return;
   if (navOpen.value && !isWide.value) {
-    navOpen.value = false;
-    document.querySelector<HTMLElement>("[aria-controls=sidebar]")?.focus();
+    closeNav();
   } else if (panel.value !== "none" && document.activeElement?.closest(".panel")) {
     closePanel();
   } else {
