@@ -21,7 +21,7 @@ from paddock.serve.registry import Served
 from paddock.serve.speech import Plain, Speech, Told
 from paddock.serve.structured import refused_as
 from paddock.tokenizer.callreader import MOST
-from paddock.tokenizer.thoughts import Tags, ThoughtReader, is_open, tags_of
+from paddock.tokenizer.thoughts import Tags, ThoughtReader, end_of, tags_of
 from paddock.tokenizer.tokenizer import Tokenizer
 from paddock.tokenizer.toolcalls import Format, format_of
 
@@ -51,13 +51,13 @@ class Manner:
 
     def bound(self, tokenizer: Tokenizer, prompt: Sequence[int]) -> tuple[Grammar | None, Callable[[], Speech]]:
         """What the answer to a rendered prompt must be, and what makes the reader of one choice. A grammar begins
-        behind the thought, which stays free."""
+        behind the thought, which stays free, unless the prompt has ended it already."""
         tags = self.thoughts
         if tags is None:
             return self.grammar, Plain if self.format is None else partial(self._speech, None)
-        opened = is_open(tokenizer, tuple(prompt), tags)
-        grammar = self.grammar
-        if grammar is not None:
+        end = end_of(tokenizer, tuple(prompt))
+        opened, grammar = end.endswith(tags.open), self.grammar
+        if grammar is not None and not end.endswith(tags.close):
             grammar = replace(grammar, behind=tags.close, opening="" if opened else tags.open)
         return grammar, partial(self._speech, partial(ThoughtReader, tags, opened))
 

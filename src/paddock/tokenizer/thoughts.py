@@ -26,9 +26,9 @@ def tags_of(template: Template) -> Tags | None:
     return next((tags for tags in KNOWN if tags.open in template.source or tags.close in template.source), None)
 
 
-def is_open(tokenizer: Tokenizer, prompt: tuple[int, ...], tags: Tags) -> bool:
-    """Whether a rendered prompt ends inside of a thought: some templates write its first tag themselves."""
-    return tokenizer.decode(prompt[-32:], skip_special=False).rstrip().endswith(tags.open)
+def end_of(tokenizer: Tokenizer, prompt: tuple[int, ...]) -> str:
+    """The last words of a rendered prompt: some templates write the first tag of a thought themselves, or both."""
+    return tokenizer.decode(prompt[-32:], skip_special=False).rstrip()
 
 
 class ThoughtReader:
