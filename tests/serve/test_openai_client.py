@@ -1,17 +1,18 @@
 """OpenAI's own client against a server on a socket: chat, completions, streams, log-probabilities, models, errors.
 
-The Responses API, embeddings and tools are tested with their routes.
+The Responses API and embeddings are tested with their routes, tools in test_tools.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
+from pydantic import BaseModel
 
 from paddock.serve.server import Server
 
@@ -91,6 +92,20 @@ def test_log_probabilities(openai_client: OpenAI) -> None:
     assert "".join(token.token for token in told.content) == answer.choices[0].message.content
     for token in told.content:
         assert len(token.top_logprobs) == 5 and token.logprob == token.top_logprobs[0].logprob <= 0
+
+
+class Weather(BaseModel):
+    sunny: bool
+    wind: Literal["north", "south"]
+
+
+def test_an_answer_of_a_schema(openai_client: OpenAI) -> None:
+    """`parse` sends the strict JSON schema of a class, and gives back one of it."""
+    ask = {**ASK, "max_completion_tokens": 200, "temperature": 1.0}
+    for seed in range(4):
+        answer = openai_client.chat.completions.parse(**ask, seed=seed, response_format=Weather)
+        assert isinstance(answer.choices[0].message.parsed, Weather)
+        assert answer.choices[0].finish_reason == "stop"
 
 
 def test_completions(openai_client: OpenAI, server: Server) -> None:

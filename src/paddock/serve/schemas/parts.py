@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
+
+from paddock.engine.sampling import BOUNDS
 
 MAX_TEXT, MAX_ITEMS, MAX_TOOLS, MAX_MEMBERS = 8 * 2**20, 2048, 128, 1024
 
 Value = TypeVar("Value")
+
+
+def _greedy_or_not(temperature: float) -> float:
+    if not BOUNDS["temperature"].holds(temperature):
+        raise PydanticCustomError("temperature", "Input should be 0, or at least 0.0001")
+    return temperature
+
+
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
 Count = Annotated[int, Field(ge=1, le=2**31)]
 Members = Annotated[dict[str, Any], Field(max_length=MAX_MEMBERS)]  # for a model or a grammar to read
-Temperature = Annotated[float, Field(ge=0, le=100)]
+Temperature = Annotated[float, Field(ge=0, le=100), AfterValidator(_greedy_or_not)]
 Portion = Annotated[float, Field(gt=0, le=1)]  # of the probability: top_p, typical_p
 Least = Annotated[float, Field(ge=0, le=1)]  # min_p
 Kept = Annotated[int, Field(ge=0, le=2**31)]  # top_k, 0 is off
