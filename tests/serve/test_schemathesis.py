@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +29,9 @@ CHOSEN = (
     "negative_data_rejection",
     "unsupported_method",
 )
-SERVER = Server(Settings(**KEYED, ctx_size=64, parallel=8))
+MODEL = "stories260K"
+TEMPLATE = Path(__file__).with_name("words.jinja")  # adds nothing to what the messages say
+SERVER = Server(Settings(**{**KEYED, "template": str(TEMPLATE), "ctx_size": 48, "parallel": 8}))
 APP = make_app(SERVER)
 load_all_checks()
 CHECKED = [check for check in CHECKS.get_all() if getattr(check, "__name__", type(check).__name__) in CHOSEN]
@@ -53,7 +57,17 @@ def schema_of(examples: int) -> Any:
     chosen = {"mode": "all", "max-examples": examples, "allow-x00": True, "deterministic": True, "no-shrink": True}
     refusals = {"negative_data_rejection": {"expected-statuses": [400, 404, 413, 415]}}
     config = Config.from_dict({"base-url": HERE, "generation": chosen, "checks": refusals})
-    return schemathesis.openapi.from_dict(document(APP), config=config)
+    return schemathesis.openapi.from_dict(told(), config=config)
+
+
+def told() -> dict[str, Any]:
+    """The document, and which model there is: else almost everything would end with a 404."""
+    found = copy.deepcopy(document(APP))
+    for schema in found["components"]["schemas"].values():
+        fields = schema.get("properties", {})
+        if "model" in fields:
+            fields["model"] = {"enum": [MODEL, None] if "anyOf" in fields["model"] else [MODEL]}
+    return found
 
 
 def check(case: Case) -> None:
@@ -63,7 +77,7 @@ def check(case: Case) -> None:
     case.validate_response(response, checks=CHECKED)
 
 
-quick, thorough = schema_of(6), schema_of(200)
+quick, thorough = schema_of(4), schema_of(200)
 
 
 @quick.parametrize()

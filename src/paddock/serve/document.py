@@ -64,7 +64,7 @@ def _complete(path: str, operation: dict[str, Any], schemas: dict[str, Any]) -> 
     """No 422; other dialects' errors have their own shape, and streams and plain words their own type."""
     responses = operation["responses"]
     responses.pop("422", None)
-    ollama, text = path.startswith("/api/"), {"schema": {"type": "string"}}
+    ollama = path.startswith("/api/")
     if ollama or path.startswith("/v1/messages"):
         for status in STATUSES:
             for content in responses.get(str(status), {}).get("content", {}).values():
@@ -72,9 +72,9 @@ def _complete(path: str, operation: dict[str, Any], schemas: dict[str, Any]) -> 
     if path == "/ready":
         responses["503"]["content"]["application/json"]["schema"] = {"type": "object", "required": ["status"]}
     if path in TEXT:
-        responses["200"]["content"] = {"text/plain": text}
+        responses["200"]["content"] = {"text/plain": {"schema": {"type": "string"}}}
     elif "stream" in _fields(operation, schemas):
-        responses["200"]["content"]["application/x-ndjson" if ollama else "text/event-stream"] = text
+        responses["200"]["content"]["application/x-ndjson" if ollama else "text/event-stream"] = {}
 
 
 def _fields(operation: dict[str, Any], schemas: dict[str, Any]) -> set[str]:
