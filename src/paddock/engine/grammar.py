@@ -191,13 +191,13 @@ class Vocabulary:
             if found is not None:
                 self._compiled.move_to_end(grammar)
         if found is None:
-            found = self._compile(program)
+            found = self._compile(program, located=grammar.kind == "lark")
             self._keep(grammar, found)
         if isinstance(found, UsageError):
             raise UsageError(found.what, fix=found.fix)
         return found
 
-    def _compile(self, program: str) -> LLMatcher | UsageError:
+    def _compile(self, program: str, located: bool) -> LLMatcher | UsageError:
         try:
             error = CHECKER.error(program, LIMITS)
         except UsageError as refusal:
@@ -207,7 +207,7 @@ class Vocabulary:
             error = matcher.get_error()
             if not matcher.is_error() and _possible(matcher):
                 return matcher
-        why = _first_line(error) or "nothing that this vocabulary can spell matches it"
+        why = _reason(error, located) or "nothing that this vocabulary can spell matches it"
         return UsageError(f"the grammar cannot be used: {why}")
 
     def _keep(self, grammar: Grammar, found: LLMatcher | UsageError) -> None:
@@ -265,7 +265,7 @@ class Matcher:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            why = _first_line(self._matcher.get_error())
+            why = _reason(self._matcher.get_error())
             if why == DEAD_END:
                 raise UsageError("the grammar asks for something that this vocabulary cannot spell")
             raise UsageError(f"the answer cannot go on by its grammar: {why}", fix="use a simpler grammar")
@@ -336,5 +336,8 @@ def _possible(matcher: LLMatcher) -> bool:
     return any(beginning.compute_bitmask()) and not beginning.is_error()
 
 
-def _first_line(error: str) -> str:
-    return " ".join(error.partition("\n")[0].split())[:300]
+def _reason(error: str, located: bool = False) -> str:
+    """The library's complaint in a line. `located`: with its place, where the text is the user's own."""
+    found = re.search(r"^\s*error: (.+)$", error, re.MULTILINE)  # of a regular expression, below a picture of it
+    line = found[1] if found else error.partition("\n")[0]
+    return " ".join((line if located else re.sub(r"^(at )?[0-9]+\([0-9]+\): ", "", line)).split())[:300]
