@@ -8,6 +8,7 @@ clock. The only labels are model names and ways to end: never what was said, and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
@@ -27,13 +28,28 @@ WHOLE = (0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 
 disable_created_metrics()  # when each number was first counted: as many lines again, and nobody reads them
 
 
+class Series(NamedTuple):
+    """What is counted of one model's requests."""
+
+    prompt: Counter
+    generated: Counter
+    queried: Counter
+    found: Counter
+    first: Histogram
+    between: Histogram
+    whole: Histogram
+    queued: Histogram
+    prefill: Histogram
+    decode: Histogram
+
+
 class Metrics:
     """The numbers of one server. `worker`: the one that works now."""
 
     def __init__(self, prefix: str, models: Registry, worker: Callable[[], Worker]) -> None:
         self.collected = CollectorRegistry()
         self._names: WeakKeyDictionary[Engine, str] = WeakKeyDictionary()
-        self._prefix = prefix
+        self._series: dict[str, Series] = {}
 
         def counter(name: str, help: str, *labels: str) -> Counter:
             return Counter(prefix + name, help, (MODEL, *labels), registry=self.collected)
@@ -52,7 +68,7 @@ class Metrics:
         self.queued = histogram("request_queue_time_seconds", "From a request's arrival to its first step.", WHOLE)
         self.prefill = histogram("request_prefill_time_seconds", "From its first step to its first token.", WHOLE)
         self.decode = histogram("request_decode_time_seconds", "From its first token to its last.", WHOLE)
-        self.collected.register(_Now(prefix, models, worker, self.model_of))
+        self.collected.register(_Now(prefix, models, worker))
 
     def name(self, engine: Engine, name: str) -> None:
         """What the requests of an engine are counted under."""
@@ -60,6 +76,23 @@ class Metrics:
 
     def model_of(self, engine: Engine) -> str:
         return self._names.get(engine, "")
+
+    def of(self, model: str) -> Series:
+        """The numbers of one model, found once: they are changed with every token."""
+        if model not in self._series:
+            self._series[model] = Series(
+                self.prompt.labels(model),
+                self.generated.labels(model),
+                self.queried.labels(model),
+                self.found.labels(model),
+                self.first.labels(model),
+                self.between.labels(model),
+                self.whole.labels(model),
+                self.queued.labels(model),
+                self.prefill.labels(model),
+                self.decode.labels(model),
+            )
+        return self._series[model]
 
     def page(self) -> bytes:
         """All of it as text."""
@@ -69,10 +102,8 @@ class Metrics:
 class _Now(Collector):
     """Gauges, read when they are asked for."""
 
-    def __init__(
-        self, prefix: str, models: Registry, worker: Callable[[], Worker], model_of: Callable[[Engine], str]
-    ) -> None:
-        self.prefix, self.models, self.worker, self.model_of = prefix, models, worker, model_of
+    def __init__(self, prefix: str, models: Registry, worker: Callable[[], Worker]) -> None:
+        self.prefix, self.models, self.worker = prefix, models, worker
 
     def describe(self) -> Iterator[Metric]:
         yield from self._families()

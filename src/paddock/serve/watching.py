@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import NamedTuple
 
 from paddock.engine.request import Event
 from paddock.errors import PaddockError
 from paddock.serve.accesslog import Entry, entry, escaped
 from paddock.serve.feed import Feed
-from paddock.serve.metrics import Metrics
+from paddock.serve.metrics import Metrics, Series
 from paddock.serve.registry import Registry
 
 prompts = logging.getLogger("paddock.prompts")
+
+
+class Noted(NamedTuple):
+    """What is kept with a request: the numbers it changes, and the log's line that it belongs to."""
+
+    series: Series
+    line: Entry | None
 
 
 class Watching:
@@ -22,40 +30,40 @@ class Watching:
         self.metrics, self.models, self.talk = metrics, models, talk
 
     def submitted(self, feed: Feed) -> None:
-        feed.note = entry()
+        feed.note = Noted(self.metrics.of(self.metrics.model_of(feed.engine)), entry())
 
     def brought(self, feed: Feed, events: list[Event]) -> None:
-        now, times, metrics, model = time.monotonic(), feed.times, self.metrics, self.metrics.model_of(feed.engine)
-        metrics.generated.labels(model).inc(len(events))
-        several = len(events)
+        now, times, several = time.monotonic(), feed.times, len(events)
+        series: Series = feed.note.series
+        series.generated.inc(several)
         since = times.last
         if since is None:
             sequence, prompt = feed.task.sequence, len(feed.task.request.prompt)
-            metrics.prompt.labels(model).inc(prompt)
-            metrics.queried.labels(model).inc(prompt)
-            metrics.found.labels(model).inc(sequence.reused or 0)
-            metrics.first.labels(model).observe(now - times.submitted)
+            series.prompt.inc(prompt)
+            series.queried.inc(prompt)
+            series.found.inc(sequence.reused or 0)
+            series.first.observe(now - times.submitted)
             since, several = now, several - 1
         for _ in range(several):  # those that came together share the time since the last
-            metrics.between.labels(model).observe((now - since) / several)
+            series.between.observe((now - since) / several)
 
     def ended(self, feed: Feed, reason: str) -> None:
-        times, metrics, model = feed.times, self.metrics, self.metrics.model_of(feed.engine)
-        metrics.ended.labels(model, reason).inc()
-        metrics.whole.labels(model).observe(time.monotonic() - times.submitted)
+        times, (series, line) = feed.times, feed.note
+        model = self.metrics.model_of(feed.engine)
+        self.metrics.ended.labels(model, reason).inc()
+        series.whole.observe(time.monotonic() - times.submitted)
         if times.begun is not None:
-            metrics.queued.labels(model).observe(times.begun - times.submitted)
+            series.queued.observe(times.begun - times.submitted)
             if times.first is not None and times.last is not None:
-                metrics.prefill.labels(model).observe(times.first - times.begun)
-                metrics.decode.labels(model).observe(times.last - times.first)
-        written = feed.task.answer.written
-        if isinstance(feed.note, Entry):
-            feed.note.count(len(feed.task.request.prompt), len(written))
+                series.prefill.observe(times.first - times.begun)
+                series.decode.observe(times.last - times.first)
+        if line is not None:
+            line.count(len(feed.task.request.prompt), len(feed.task.answer.written))
         if self.talk:
-            self._quote(feed, model)
+            self._quote(feed, line, model)
 
-    def _quote(self, feed: Feed, name: str) -> None:
-        id = feed.note.id if isinstance(feed.note, Entry) else "-"
+    def _quote(self, feed: Feed, line: Entry | None, name: str) -> None:
+        id = "-" if line is None else line.id
         try:
             tokenizer = self.models.find(name).model.tokenizer
             asked, said = (tokenizer.decode(list(ids)) for ids in (feed.task.request.prompt, feed.task.answer.written))
