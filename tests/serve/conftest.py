@@ -12,6 +12,7 @@ from browser import Watched, launched, watched
 from fastapi.testclient import TestClient
 
 from paddock.serve.app import make_app
+from paddock.serve.connections import Connection
 from paddock.serve.server import Server
 from paddock.serve.settings import Settings
 
@@ -45,7 +46,7 @@ class Running:
 
     def __init__(self, server: Server) -> None:
         config = uvicorn.Config(
-            make_app(server), host="127.0.0.1", port=0, log_level="warning", lifespan="off", ws="none"
+            make_app(server), host="127.0.0.1", port=0, log_level="warning", lifespan="off", ws="none", http=Connection
         )
         self.uvicorn = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.uvicorn.run, daemon=True)

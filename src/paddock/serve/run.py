@@ -22,9 +22,12 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
+from paddock.engine.grammar_check import CHECKER as GRAMMARS
 from paddock.errors import OverloadError
 from paddock.serve.accesslog import Plain
 from paddock.serve.app import make_app
+from paddock.serve.connection import Connection
+from paddock.serve.connections import Connection
 from paddock.serve.server import Server
 from paddock.serve.settings import Settings
 from paddock.tokenizer.template_worker import WORKER as TEMPLATES
@@ -68,7 +71,9 @@ class _Run:
                 make_app(server),
                 log_config=None,
                 access_log=False,
+                http=Connection,
                 ws="none",
+                http=Connection,
                 lifespan="off",
                 server_header=False,
                 timeout_graceful_shutdown=HTTP_SECONDS,
@@ -179,9 +184,10 @@ class _Run:
 
 
 def _leave(code: int) -> None:
-    """Ends the process, and the one it started, without asking anybody."""
-    with contextlib.suppress(Exception):
-        TEMPLATES.stop()
+    """Ends the process, and those it started, without asking anybody."""
+    for child in (TEMPLATES, GRAMMARS):
+        with contextlib.suppress(Exception):
+            child.stop()
     with contextlib.suppress(Exception):
         sys.stdout.flush()
         sys.stderr.flush()
