@@ -18,7 +18,7 @@ BYTE = 3  # ids of the bundled vocabulary: 3 + byte
 
 
 class Script:
-    """A runner whose answer to any prompt is `ids`. fails_at: tokens that were written when it fails.
+    """A runner whose answer to any prompt is `ids`. fails_at: tokens that were written when it fails with `failure`.
 
     gate: closed (`clear`), it computes nothing until it opens again.
     """
@@ -31,6 +31,7 @@ class Script:
         self.vocabulary = vocabulary
         self.ids: Sequence[int] = ()
         self.fails_at: int | None = None
+        self.failure: Exception = RuntimeError("a secret of the machine room")
         self.gate = threading.Event()
         self.gate.set()
 
@@ -49,7 +50,7 @@ class Script:
         for row in range(rows.logits):
             written = end - rows.logits + row + 1 - rows.prompt
             if written == self.fails_at:
-                raise RuntimeError("a secret of the machine room")
+                raise self.failure
             logits[row, self.ids[written % len(self.ids)]] = 20.0
         return logits
 

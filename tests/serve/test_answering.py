@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from scripted import NAME, Script, scripted
+from scripted import BYTE, NAME, Script, scripted
 from streams import events, together
 
 from paddock.engine.engine import Engine
-from paddock.errors import OverloadError
+from paddock.errors import OverloadError, PaddockError
 from paddock.serve import streaming
 from paddock.serve.answering import Answering, Delta
 from paddock.serve.app import make_app
@@ -144,10 +144,10 @@ def test_an_answer_that_is_cancelled_before_it_is_read_frees_everything(stage: S
 
 def test_what_others_break_off_is_no_end(stage: Stage) -> None:
     """A request that was dropped in the engine has not stopped by itself, and nobody is told so."""
-    stage.script.write(TEXT)
+    stage.script.ids = [BYTE + ord("a")]  # without an end: more than a feed holds, so it cannot be over yet
 
     async def broken() -> list[str]:
-        answering, texts = stage.answer(max_tokens=300), []
+        answering, texts = stage.answer(max_tokens=400), []
         async for deltas in answering.deltas():
             texts += [delta.text for delta in deltas]
             answering._choices[0].feed.cancel()
@@ -158,14 +158,19 @@ def test_what_others_break_off_is_no_end(stage: Stage) -> None:
     assert soon(stage.idle)
 
 
-def test_a_failure_mid_stream_is_an_event_and_no_done(stage: Stage) -> None:
+@pytest.mark.parametrize("failure", [RuntimeError("a secret of the machine room"), PaddockError("told to everybody")])
+def test_a_failure_mid_stream_is_an_event_and_no_done(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
     stage.script.write(TEXT)
     stage.script.fails_at = 6
+    monkeypatch.setattr(stage.script, "failure", failure)
     text = stage.post(stream=True, n=2).text
     pieces = re.findall(r'"index":0,"text":"([^"]*)"', text)
     assert "".join(pieces) and TEXT.startswith("".join(pieces))
     last = [line for line in text.split("\n") if line.startswith("data: ")][-1]
     assert '"error"' in last and "[DONE]" not in text and "secret" not in text
+    assert ("told to everybody" in last) == isinstance(failure, PaddockError)
     assert soon(stage.idle)
 
 

@@ -61,6 +61,8 @@ def test_each_token_says_how_it_was_chosen(client: TestClient, server: Server) -
     for token, trace in zip(tokens, expected.traces, strict=True):
         assert [stage["name"] for stage in token["stages"]] == [stage.name for stage in trace.stages]
         assert [stage["survivors"] for stage in token["stages"]] == [stage.survivors for stage in trace.stages]
+        told = [[(entry["id"], entry["p"]) for entry in stage["top"]] for stage in token["stages"]]
+        assert told == [list(stage.top) for stage in trace.stages]
         assert token["stages"][0]["survivors"] == 512 and token["stages"][-1]["survivors"] <= 20
         assert token["draw"] == trace.draw and token["probability"] == trace.probability
         last = [entry["id"] for entry in token["stages"][-1]["top"]]
