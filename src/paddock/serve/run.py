@@ -26,7 +26,6 @@ from paddock.engine.grammar_check import CHECKER as GRAMMARS
 from paddock.errors import OverloadError
 from paddock.serve.accesslog import Plain
 from paddock.serve.app import make_app
-from paddock.serve.connection import Connection
 from paddock.serve.connections import Connection
 from paddock.serve.server import Server
 from paddock.serve.settings import Settings
@@ -73,7 +72,6 @@ class _Run:
                 access_log=False,
                 http=Connection,
                 ws="none",
-                http=Connection,
                 lifespan="off",
                 server_header=False,
                 timeout_graceful_shutdown=HTTP_SECONDS,
