@@ -114,7 +114,6 @@ const marked = new Marked({
     tag: () => undefined,
   },
   renderer: {
-    html: ({ text }) => escape(text),
     code: ({ text, lang }) => `<pre><code${language(lang)}>${escape(text)}\n</code></pre>\n`,
     link({ href, tokens, text }) {
       const inner = this.parser.parseInline(tokens);
