@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup native test check test-slow test-gpu test-families test-kernels test-sanitizers web test-web clean
+.PHONY: help demo setup native test check test-slow test-gpu test-families test-kernels test-sanitizers soak web test-web clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -90,6 +90,10 @@ test-web: $(VENV)/.installed-dev $(VENV)/.compiled web/node_modules/.package-loc
 	@built=$$(mktemp -d) && trap 'rm -rf "$$built"' EXIT && (cd web && npm run --silent build -- --logLevel error --outDir "$$built/web" --emptyOutDir) && \
 	diff -r "$$built/web" src/paddock/serve/web || { echo "make: src/paddock/serve/web is not what web/ builds; run 'make web' and commit it"; exit 1; }
 	@$(BIN)/python -m pytest -q $(wildcard tests/serve/test_browser*.py)
+
+soak: $(VENV)/.installed-dev $(VENV)/.compiled   ## a server under load: 1,000 leavers, then ten minutes of everything (MINUTES=10)
+	@$(BIN)/python -m pytest -q -s -m "slow or not slow" tests/serve/test_load.py
+	@$(BIN)/python tests/serve/soak.py --minutes $(or $(MINUTES),10)
 
 clean:           ## remove .venv, caches and what was compiled
 	rm -rf $(VENV) build web/node_modules $(MODULE) .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -6,6 +6,7 @@ Figures are printed (pytest -s); what is asserted does not depend on how fast th
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,8 @@ def figures(results: list[Result]) -> str:
     )
 
 
-def test_64_streams_at_once_are_what_each_is_alone(loaded: Loaded) -> None:
-    tokens = 64
+@pytest.mark.parametrize("tokens", [64, pytest.param(128, marks=pytest.mark.slow)])
+def test_64_streams_at_once_are_what_each_is_alone(loaded: Loaded, tokens: int) -> None:
     asks = [Ask(chat(number, tokens, logprobs=True)) for number in range(64)]
     results = Crowd(loaded.address, asks).results()
     assert all(result.ended and result.error is None for result in results)
@@ -117,24 +118,43 @@ def departures(count: int, seed: int, within: float) -> list[Ask]:
     asks = []
     for number in range(count):
         body = chat(number, chance.choice((8, 100, 300)), stream=chance.random() < 0.6, n=chance.choice((1, 4)))
-        if not body["stream"]:
-            body["temperature"] = 0
         leave = chance.uniform(0.0, within)
         at = chance.randrange(1, 30) if body["stream"] and chance.random() < 0.3 else None
         asks.append(Ask(body, after=chance.uniform(0, within), leave=leave, leave_at=at))
     return asks
 
 
-def test_100_clients_that_leave_at_any_moment_leave_nothing(loaded: Loaded) -> None:
-    crowd = Crowd(loaded.address, departures(100, seed=1, within=2.0))
+@pytest.mark.parametrize(("count", "within"), [(100, 2.0), pytest.param(1000, 20.0, marks=pytest.mark.slow)])
+def test_clients_that_leave_at_any_moment_leave_nothing(loaded: Loaded, count: int, within: float) -> None:
+    crowd = Crowd(loaded.address, departures(count, seed=count, within=within))
     staying = Crowd(loaded.address, [Ask(chat(number, 64)) for number in range(8)])
     results, stayed = crowd.results(), staying.results()
     assert [result.text for result in stayed] == [solo(loaded.served.model, number, 64) for number in range(8)]
     left = sum(not result.ended for result in results)
     print(f"\n{left} of {len(results)} left before the end")
-    assert left > 20
+    assert left > count / 5
     assert {result.status for result in results} <= {0, 200, 429}
     loaded.check_idle()
+
+
+def test_connections_that_say_nothing_cost_nothing_but_themselves(loaded: Loaded) -> None:
+    files = Path("/proc/self/fd")
+    if not files.is_dir():
+        pytest.skip("there is no /proc here")
+    loaded.check_idle()
+    before = len(list(files.iterdir()))
+    host = loaded.address.removeprefix("http://").split(":")
+    begun = (b"", b"POST /v1/chat/completions HTTP/1.1\r\nHost: ", b"POST /tokenize HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+             b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{")  # fmt: skip
+    silent = [socket.create_connection((host[0], int(host[1])), timeout=30) for _ in range(150)]
+    for number, connection in enumerate(silent):
+        connection.sendall(begun[number % len(begun)])
+    results = Crowd(loaded.address, [Ask(chat(number, 32)) for number in range(16)]).results()
+    assert [result.text for result in results] == [solo(loaded.served.model, number, 32) for number in range(16)]
+    for connection in silent:
+        connection.close()
+    loaded.check_idle()
+    loaded.until(lambda: len(list(files.iterdir())) <= before)
 
 
 def test_a_long_prompt_lets_the_others_write_on(tmp_path: Path) -> None:
