@@ -20,7 +20,7 @@ from paddock.serve.access import ANYBODY, current
 from paddock.serve.answering import Dropped, Plan
 from paddock.serve.refusals import BadRequest
 from paddock.serve.registry import Served
-from paddock.serve.tools import check_compiles, prepare
+from paddock.serve.tools import Manner, check_compiles, prepare
 from paddock.tokenizer.toolcalls import history
 
 MAX_CHOICES, MAX_PROMPTS = 8, 64
@@ -72,18 +72,7 @@ def plan_chat(served: Served, asked: Asked) -> Plan:
 
     Raises BadRequest for models that do not chat, ContextLengthError, TemplateError, TokenizerError and UsageError.
     """
-    check_writes(served)
-    if served.model.template is None:
-        raise BadRequest(
-            f"the model {served.name!r} has no chat template, and none is assumed",
-            param="messages",
-            code="unsupported_model",
-            fix="use /v1/completions, or start the server with --template NAME",
-        )
-    manner = prepare(
-        served, asked.tools, asked.tool_choice, asked.parallel_tool_calls, asked.grammar, asked.grammar_field
-    )
-    messages = history(served.model.template, [as_system(message) for message in asked.messages])
+    manner, messages = _ready(served, asked)
     prompt, dropped = _render(served, replace(asked, tools=manner.tools), messages)
     limit = asked.max_tokens
     if limit is None:
@@ -91,6 +80,28 @@ def plan_chat(served: Served, asked: Asked) -> Plan:
     grammar, speech = manner.bound(served.model.tokenizer, prompt.ids)
     requests = _requests(served, replace(asked, grammar=grammar), prompt, limit, manner.shown)
     return _plan(served, requests, speech=speech, named=manner.named, dropped=dropped)
+
+
+def chat_prompt(served: Served, asked: Asked) -> ChatPrompt:
+    """The prompt that `plan_chat` makes of a conversation, however long it is. Raises what that does."""
+    manner, messages = _ready(served, asked)
+    return served.model.chat_prompt(messages, manner.tools, asked.template_options)
+
+
+def _ready(served: Served, asked: Asked) -> tuple[Manner, list[Message]]:
+    """How an answer is to be written, and the conversation as the template takes it."""
+    check_writes(served)
+    template = served.model.template
+    if template is None:
+        raise BadRequest(
+            f"the model {served.name!r} has no chat template, and none is assumed",
+            param="messages",
+            code="unsupported_model",
+            fix="use /v1/completions, or start the server with --template NAME",
+        )
+    choice = asked.tool_choice, asked.parallel_tool_calls
+    manner = prepare(served, asked.tools, *choice, asked.grammar, asked.grammar_field)
+    return manner, history(template, [as_system(message) for message in asked.messages])
 
 
 def plan_text(served: Served, asked: Asked) -> Plan:

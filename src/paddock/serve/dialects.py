@@ -126,10 +126,11 @@ class Blocks:
 async def in_blocks(answering: Answering) -> Blocks:
     """A whole answer."""
     blocks = Blocks()
-    async for deltas in answering.deltas():
-        for delta in deltas:
-            for _ in blocks.read(delta):
-                pass
+    async with aclosing(answering.deltas()) as rounds:
+        async for deltas in rounds:
+            for delta in deltas:
+                for _ in blocks.read(delta):
+                    pass
     return blocks
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -16,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 
 from paddock.errors import PaddockError
 from paddock.serve.answering import Answering
-from paddock.serve.asking import Asked, plan_chat
+from paddock.serve.asking import Asked, chat_prompt, plan_chat
 from paddock.serve.bodies import tell_ignored
 from paddock.serve.dialects import Block, Blocks, Change, Message, ending_with, finished, in_blocks, thinking_options
 from paddock.serve.refusals import BadRequest, body_of
@@ -67,8 +68,7 @@ async def count_tokens(body: CountBody, server: Here) -> Response:
     ignored = body.ignored(server.settings.strict)
     served = server.registry.find(body.model)
     asked, unread = asked_of(served, body)
-    options = asked.template_options
-    prompt = await asyncio.to_thread(served.model.chat_prompt, asked.messages, asked.tools, options)
+    prompt = await asyncio.to_thread(chat_prompt, served, asked)
     response = JSONResponse({"input_tokens": len(prompt.ids)})
     tell_ignored(response, [*ignored, *unread])
     return response
@@ -94,25 +94,24 @@ class Telling:
     async def events(self) -> Pieces:
         """Anthropic's events. The first comes with the first token: it tells how much of the prompt was cached."""
         begun = False
-        async for deltas in self.answering.deltas():
-            if not begun:
-                begun = True
-                usage = {**self._usage(), "output_tokens": 0}
-                start: dict[str, Any] = {
-                    **self._head,
-                    "content": [],
-                    "stop_reason": None,
-                    "stop_sequence": None,
-                    "usage": usage,
-                }
-                yield _event("message_start", message=start)
-                yield PING
-            for delta in deltas:
-                for change in self.blocks.read(delta):
-                    if change.what != "grew" or change.piece:
-                        yield _changed(change)
+        async with aclosing(self.answering.deltas()) as rounds:
+            async for deltas in rounds:
+                if not begun:
+                    begun = True
+                    yield self._start()
+                    yield PING
+                for delta in deltas:
+                    for change in self.blocks.read(delta):
+                        if change.what != "grew" or change.piece:
+                            yield _changed(change)
         yield _event("message_delta", delta=self._stop(), usage=self._usage())
         yield _event("message_stop")
+
+    def _start(self) -> str:
+        usage = {**self._usage(), "output_tokens": 0}
+        empty: list[Any] = []
+        message = {**self._head, "content": empty, "stop_reason": None, "stop_sequence": None, "usage": usage}
+        return _event("message_start", message=message)
 
     def body(self) -> dict[str, Any]:
         content = [_content(block) for block in self.blocks.all]

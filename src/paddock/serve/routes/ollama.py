@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -118,11 +119,12 @@ class Telling:
         self._blocks = Blocks()
 
     async def lines(self) -> Pieces:
-        async for deltas in self.answering.deltas():
-            for delta in deltas:
-                said = self._said(delta)
-                if said.something:
-                    yield compact(self._line(said, done=False)) + "\n"
+        async with aclosing(self.answering.deltas()) as rounds:
+            async for deltas in rounds:
+                for delta in deltas:
+                    said = self._said(delta)
+                    if said.something:
+                        yield compact(self._line(said, done=False)) + "\n"
         yield compact(self._last(Said())) + "\n"
 
     async def whole(self) -> dict[str, Any]:

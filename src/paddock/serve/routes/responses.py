@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -91,11 +92,12 @@ class Telling:
         """OpenAI's events; the last one is response.completed, or response.incomplete where the limit cut it off."""
         yield self._event("response.created", response=self.body())
         yield self._event("response.in_progress", response=self.body())
-        async for deltas in self.answering.deltas():
-            for delta in deltas:
-                for change in self.blocks.read(delta):
-                    for piece in self._changed(change):
-                        yield piece
+        async with aclosing(self.answering.deltas()) as rounds:
+            async for deltas in rounds:
+                for delta in deltas:
+                    for change in self.blocks.read(delta):
+                        for piece in self._changed(change):
+                            yield piece
         body = self.body()
         yield self._event(f"response.{body['status']}", response=body)
 
@@ -131,9 +133,9 @@ class Telling:
             "reasoning": {"effort": asked.reasoning.effort if asked.reasoning else None, "summary": None},
             "store": False,
             "temperature": sampling.temperature,
-            "text": asked.text.model_dump(by_alias=True) if asked.text else {"format": {"type": "text"}},
+            "text": {"format": _plain(asked.text.format) if asked.text and asked.text.format else {"type": "text"}},
             "tool_choice": _choice(asked.tool_choice),
-            "tools": [tool.model_dump() for tool in asked.tools or ()],
+            "tools": [{"type": "function", **tool.plain()} for tool in asked.tools or ()],
             "top_logprobs": asked.top_logprobs or 0,
             "top_p": sampling.top_p,
             "truncation": asked.truncation or "disabled",
@@ -278,9 +280,14 @@ def _grammar(form: PlainFormat | SchemaFormat | None) -> Grammar | None:
     return Grammar("json_object") if form is not None and form.type == "json_object" else None
 
 
+def _plain(form: PlainFormat | SchemaFormat) -> dict[str, Any]:
+    """A format as a response repeats it: what was heeded of it."""
+    return form.model_dump(include=set(type(form).model_fields), by_alias=True, exclude_none=True)
+
+
 def _choice(choice: str | ChosenTool | None) -> str | dict[str, Any]:
     """A request's `tool_choice` as a response repeats it."""
-    return choice.model_dump() if isinstance(choice, ChosenTool) else choice or "auto"
+    return {"type": "function", "name": choice.name} if isinstance(choice, ChosenTool) else choice or "auto"
 
 
 def _parts(content: str | list[TextPart] | list[TextPart | RefusalPart]) -> str | list[Message]:

@@ -146,7 +146,9 @@ class Reasoning(Part):
 
 
 class StreamOptions(Part):
-    include_obfuscation: Literal[False] | None = None
+    @classmethod
+    def harmless(cls) -> frozenset[str]:
+        return frozenset(("include_obfuscation",))
 
 
 class ResponsesBody(Body):
