@@ -73,7 +73,7 @@ def test_no_value_in_any_field_breaks_any_address(server: Server, expected: str)
         status = client.post("/tokenize", content=value.encode("utf-8", "surrogatepass"), headers=JSON).status_code
         assert status == 400, value[:200]
     for path in paths:
-        for value in VALUES:
+        for value in VALUES if path in DIALECTS else VALUES[::2]:
             tools = json.dumps({**ASK, "prompt": "x", "input": "x"})[:-1] + f',"tools":{value}}}'
             for body in (filled(value), tools) if path in DIALECTS else (filled(value),):
                 started = time.monotonic()
@@ -92,7 +92,7 @@ def test_broken_bytes_at_every_address(server: Server, expected: str) -> None:
     good = json.dumps({**ASK, "prompt": "Once", "input": "Once"}).encode()
     paths = sorted({path for path, methods in addresses(server) if "POST" in methods and path != "/login"})
     for path in paths:
-        for _ in range(25):
+        for _ in range(12):
             data = bytearray(good)
             for _ in range(chance.randint(1, 4)):
                 place = chance.randrange(len(data))
