@@ -123,6 +123,15 @@ def test_an_echo_tells_of_the_prompt_too(client: TestClient, server: Server) -> 
     assert whole["logprobs"]["text_offset"][5] == len("Once upon a time")
 
 
+def test_every_choice_tells_of_its_own_prompt(client: TestClient) -> None:
+    ask = {"echo": True, "logprobs": 1, "prompt_logprobs": 0, "max_tokens": 2}
+    alone = [post(client, prompt=prompt, **ask)["choices"][0] for prompt in ("The cat", "Once upon a time")]
+    several = post(client, prompt=["The cat", "Once upon a time"], n=2, **ask)["choices"]
+    for choice, one in zip(several, (alone[0], alone[0], alone[1], alone[1]), strict=True):
+        assert choice | {"index": 0} == one
+    assert alone[0] != alone[1]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_nothing_written_is_the_prompt_s_likelihood(client: TestClient, server: Server, stream: bool) -> None:
     ask = {**ASK, "prompt": ["Once upon a time", "The cat"], "max_tokens": 0, "echo": True, "logprobs": 1}
