@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from conftest import Running
 from paddock.errors import PaddockError, UsageError
 from paddock.serve import guards
-from paddock.serve.guards import BODY_BYTES, Bodies, Cors, Hosts, Outermost
+from paddock.serve.app import make_app
+from paddock.serve.guards import BODY_BYTES, Bodies, Hosts, Outermost, check_choices
 from paddock.serve.refusals import BadRequest
 from paddock.serve.server import Server
+from paddock.serve.settings import Settings
 from paddock.serve.wire import MAX_DEPTH, MAX_VALUES, check_json
 
 CHAT = "/v1/chat/completions"
@@ -122,7 +124,17 @@ def test_without_named_origins_there_is_no_cors_at_all(client: Any) -> None:
 )
 def test_what_is_no_origin_cannot_be_named(origin: str) -> None:
     with pytest.raises(UsageError, match="--cors-origin"):
-        Cors(nothing, [origin])
+        make_app(Server(Settings(cors_origins=(origin,))))
+
+
+@pytest.mark.parametrize("host", ["http://x.example", "x.example:8000", "x/y", "", "a b", "*.example", "[::1]:80"])
+def test_what_is_no_name_cannot_be_allowed(host: str) -> None:
+    with pytest.raises(UsageError, match="--allowed-host"):
+        make_app(Server(Settings(allowed_hosts=(host,))))
+
+
+def test_names_and_addresses_can() -> None:
+    check_choices((), ("x.example", "*", "10.0.0.1", "::1", "[::1]", "a_b"))
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:9999", "http://localhost"])

@@ -189,6 +189,11 @@ def keys_of(api_keys: Sequence[str], api_key_file: Path | None, admin_keys: Sequ
     return found + (read_keys(api_key_file) if api_key_file is not None else [])
 
 
+def sealed(keys: Sequence[str]) -> tuple[str, ...]:
+    """The same keys by their hashes alone. Raises UsageError as keys_of."""
+    return tuple(f"sha256:{_digest(key).hex()}" for key in keys)
+
+
 def read_keys(path: Path) -> list[Key]:
     """Keys of a file, one a line: `name:key` or `name:sha256:HEX`, then perhaps `limit=N` (requests at once),
     `per_minute=N`, `admin`. Empty lines and those that begin with # say nothing. Raises InputError."""

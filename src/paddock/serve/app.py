@@ -16,7 +16,7 @@ from paddock.errors import PaddockError
 from paddock.serve.access import admitted
 from paddock.serve.accesslog import AccessLog
 from paddock.serve.document import REFUSALS, document
-from paddock.serve.guards import Bodies, Cors, Gate, Hosts, Outermost
+from paddock.serve.guards import Bodies, Cors, Gate, Hosts, Outermost, check_choices
 from paddock.serve.lifecycle import Lifecycle
 from paddock.serve.limits import Limited, Limits
 from paddock.serve.refusals import BadRequest, body_of, headers_of, status_of
@@ -60,7 +60,7 @@ ROUTERS = (
 
 
 def make_app(server: Server) -> FastAPI:
-    """The application of `server`, which it closes at its end."""
+    """The application of `server`, which it closes at its end. Raises UsageError for settings of the guards."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -92,8 +92,9 @@ def make_app(server: Server) -> FastAPI:
 
 
 def _guard(app: FastAPI, server: Server) -> None:
-    """Puts the guards in front, the outermost last."""
+    """Puts the guards in front, the outermost last. Raises UsageError for choices that cannot be."""
     chosen, access = server.settings, server.access
+    check_choices(chosen.cors_origins, chosen.allowed_hosts)
     at_once = chosen.parallel + chosen.waiting if access.open else chosen.per_key_in_flight
     app.add_middleware(Bodies, limit=chosen.body_bytes)
     app.add_middleware(Limited, limits=Limits(at_once, chosen.per_key_per_minute))

@@ -57,6 +57,20 @@ HEADERS: tuple[Header, ...] = (
 log = logging.getLogger("paddock.serve")
 
 
+def check_choices(origins: Sequence[str], hosts: Sequence[str]) -> None:
+    """Raises UsageError for what is no origin (`null` and `*` are none), or no name a request may call a server by."""
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise UsageError(
+                f"--cors-origin {origin!r}", expected="an origin such as https://app.example.org, in small letters"
+            )
+    for host in hosts:
+        if host != "*" and not ((found := _HOST.fullmatch(host)) and found[1] == host) and not _is_address(host):
+            raise UsageError(
+                f"--allowed-host {host!r}", expected="a name or an address, without scheme and port, or * for any"
+            )
+
+
 class Outermost:
     """Gives each request an id and each response its headers; what is raised below becomes a response here.
 
@@ -180,16 +194,10 @@ def _is_address(name: str) -> bool:
 
 class Cors:
     """Answers the question browsers ask before they send another origin's request, and lets named origins read
-    answers. Never with credentials: such pages bring a key of their own. Raises UsageError for what is no origin."""
+    answers. Never with credentials: such pages bring a key of their own."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
-        self.app = app
-        for origin in origins:
-            if not _ORIGIN.fullmatch(origin):
-                raise UsageError(
-                    f"--cors-origin {origin!r}", expected="an origin such as https://app.example.org, in small letters"
-                )
-        self.origins = frozenset(origins)
+        self.app, self.origins = app, frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self.origins or scope["type"] != "http":

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,7 +19,7 @@ from paddock.engine.loading import load
 from paddock.engine.memory import SHARE, cache_place, free_memory
 from paddock.engine.runners import engine_for
 from paddock.errors import OverloadError, PaddockError, UsageError
-from paddock.serve.access import Access, keys_of
+from paddock.serve.access import Access, keys_of, sealed
 from paddock.serve.metrics import Metrics
 from paddock.serve.registry import Registry, Served
 from paddock.serve.settings import Named, Settings, check_name
@@ -39,8 +40,10 @@ class Server:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
         self.access = Access(keys_of(settings.api_keys, settings.api_key_file, settings.admin_keys))
+        self.settings = replace(
+            settings, api_keys=sealed(settings.api_keys), admin_keys=sealed(settings.admin_keys)
+        )  # nothing that serves holds a key itself
         self.registry = Registry()
         self.metrics = Metrics(settings.metrics_prefix, self.registry, lambda: self.worker)
         self.worker = self._new_worker()
