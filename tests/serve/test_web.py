@@ -137,3 +137,5 @@ def test_licences_of_what_is_inside_come_along() -> None:
     text = (FOLDER / "assets" / "LICENCES.txt").read_text("utf-8")
     for package in ("preact", "@preact/signals", "marked", "dompurify", "highlight.js", "katex"):
         assert re.search(rf"^{re.escape(package)} \d", text, re.MULTILINE), package
+    assert len(re.findall(r"^katex \d", text, re.MULTILINE)) == 1
+    assert "SIL OPEN FONT LICENSE" in text

@@ -1,7 +1,7 @@
 /** What the build does besides Vite's own work. */
 
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { readdirSync, readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import type { Plugin } from "vite";
 
 /** Every browser that runs this page reads WOFF2: KaTeX's other two copies of each font stay behind. */
@@ -30,6 +30,9 @@ export function licences(): Plugin {
         }
       }
       const texts = [...folders].map(noticeOf).sort();
+      // KaTeX's package says what its code may be used under; what its fonts may be used under is said inside them only.
+      const fonts = Object.keys(bundle).some((name) => name.endsWith(".woff2"));
+      if (fonts) texts.push(titled("KaTeX's fonts (OFL-1.1)", readFileSync(new URL("katex-fonts.txt", import.meta.url), "utf8")));
       const head = "Paddock's web interface contains code of these projects, under these licences.\n";
       this.emitFile({ type: "asset", fileName: "assets/LICENCES.txt", source: [head, ...texts].join("\n") });
     },
@@ -38,15 +41,18 @@ export function licences(): Plugin {
 
 function packageOf(source: string): string | null {
   const found = /^\0?(.*node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(source.replaceAll("\\", "/"));
-  return found ? found[1]! : null;
+  return found ? resolve(found[1]!) : null;
 }
 
-function noticeOf(relative: string): string {
-  const folder = relative.startsWith("node_modules") ? join(process.cwd(), relative) : relative;
+function noticeOf(folder: string): string {
   const about = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as Record<string, unknown>;
   const name = readdirSync(folder).find((file) => /^(licen[cs]e|copying)(\.|$)/i.test(file));
-  if (!name || !existsSync(join(folder, name))) throw new Error(`${dirname(folder)}: no licence in ${String(about["name"])}`);
-  const text = readFileSync(join(folder, name), "utf8").replaceAll("\r\n", "\n").trim();
+  if (!name) throw new Error(`no licence in ${String(about["name"])}`);
   const title = `${String(about["name"])} ${String(about["version"])} (${String(about["license"])})`;
-  return `${"=".repeat(title.length)}\n${title}\n${"=".repeat(title.length)}\n\n${text}\n`;
+  return titled(title, readFileSync(join(folder, name), "utf8"));
+}
+
+function titled(title: string, text: string): string {
+  const line = "=".repeat(title.length);
+  return `${line}\n${title}\n${line}\n\n${text.replaceAll("\r\n", "\n").trim()}\n`;
 }
