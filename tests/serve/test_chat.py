@@ -77,6 +77,7 @@ def test_chunks(client: TestClient) -> None:
     counted = events(post(client, stream=True, stream_options={"include_usage": True}).text)
     assert counted[-1]["choices"] == [] and counted[-1]["usage"]["completion_tokens"] == 12
     assert [chunk["usage"] for chunk in counted[:-1]] == [None] * (len(counted) - 1)
+    assert ["timings" in chunk for chunk in counted] == [False] * (len(counted) - 1) + [True]
     assert together(counted)["choices"] == together(plain)["choices"]
 
 
