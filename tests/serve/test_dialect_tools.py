@@ -20,6 +20,7 @@ from tools_template import THINKING, server_with_tools
 
 from conftest import Running
 from paddock.serve.app import make_app
+from paddock.serve.schemas.responses import LOGPROBS
 from paddock.serve.server import Server
 
 UNIT = {
@@ -208,10 +209,14 @@ def test_at_every_length_a_stream_is_the_whole(thinker: tuple[TestClient, Script
     tooled, script = thinker
     script.write(f"<think>Hm.</think>Yes.{CALL}")
     for limit in range(1, 90, 5):
-        whole = post(tooled, "/v1/responses", {**RESPONSES, "model": NAME, "max_output_tokens": limit})
-        events = test_responses.stream(tooled, {**RESPONSES, "model": NAME, "max_output_tokens": limit})
+        body = {**RESPONSES, "model": NAME, "max_output_tokens": limit, "include": [LOGPROBS]}
+        whole, events = post(tooled, "/v1/responses", body), test_responses.stream(tooled, body)
         items = without_ids(events[-1]["response"]["output"])
         assert strip(items) == strip(without_ids(whole["output"])), limit
+        for item in items:
+            if item["type"] == "message":  # each letter of the script is a token, and tags were read before it
+                said = item["content"][0]
+                assert "".join(token["token"] for token in said["logprobs"]).endswith(said["text"]), limit
         message = {**MESSAGES, "model": NAME, "max_tokens": limit}
         content = post(tooled, "/v1/messages", message)["content"]
         assert without_ids(content) == without_ids(test_messages.stream(tooled, message)["content"]), limit

@@ -204,14 +204,15 @@ class Answering:
         if not events:
             raise OverloadError("the answer was broken off before its end", down=True, retry_after=1)
         # One token at a time, so that nothing depends on how many came at once.
+        plain = isinstance(choice.speech, Plain)
         parts: list[tuple[Spoken, list[Event]]] = []
         for event in events:
             piece = choice.speech.push(event.text)
             choice.thought += bool(piece.reasoning)
-            _append(parts, piece, [event])
+            _append(parts, piece, [event], plain)
         last = events[-1]
         if last.finish_reason is not None:
-            _append(parts, choice.speech.finish(), [])
+            _append(parts, choice.speech.finish(), [], plain)
         choice.called = choice.called or any(said.calls for said, _ in parts)
         if last.finish_reason is not None:
             reason: Reason = last.finish_reason
@@ -232,15 +233,20 @@ class Answering:
         )  # fmt: skip
 
 
-def _append(parts: list[tuple[Spoken, list[Event]]], piece: Spoken, events: list[Event]) -> None:
-    """Puts a piece to the last part, unless it would no longer be seen in which order they came: what was thought
-    stands before what was said, and that before calls."""
+def _append(parts: list[tuple[Spoken, list[Event]]], piece: Spoken, events: list[Event], plain: bool) -> None:
+    """Puts a piece to the last part, or begins another: a part is of one kind alone, with the tokens that it was made
+    of behind those that made nothing yet. Of plain text there is one part."""
     if parts:
         first, before = parts[-1]
-        if not (piece.reasoning and (first.text or first.calls)) and not (piece.text and first.calls):
+        kinds = _kinds(first)
+        if plain or not kinds or (len(kinds) == 1 and _kinds(piece) == kinds) or not (events or _kinds(piece)):
             parts[-1] = _together(first, piece), before + events
             return
     parts.append((piece, events))
+
+
+def _kinds(said: Spoken) -> list[str]:
+    return [kind for kind, there in (("thought", said.reasoning), ("text", said.text), ("call", said.calls)) if there]
 
 
 def _together(first: Spoken, second: Spoken) -> Spoken:

@@ -65,7 +65,7 @@ class Blocks:
     def read(self, delta: Delta) -> Iterator[Change]:
         """What `delta` changes, in the order in which it is to be told: text that comes together with the end of a call
         stands behind it, and before the next."""
-        self._pending += [event for event in delta.tokens if not _ends(event)]
+        self._pending += delta.tokens
         if delta.reasoning:
             yield from self._grow("reasoning", delta.reasoning)
         begun = [piece for piece in delta.calls if piece.index in self._calls]
@@ -113,7 +113,7 @@ class Blocks:
         return Change("grew", block, piece, tokens)
 
     def _close(self) -> Iterator[Change]:
-        """Tokens whose text was cut off (a stop string's) belong to the block that they ended."""
+        """Tokens without text in the end (a stop string's, an end of text) belong to the block that they ended."""
         block = self._open
         if block is None:
             return
@@ -165,8 +165,3 @@ def finished(response: Response, dropped: Dropped | None, ignored: list[str]) ->
     if dropped is not None:
         response.headers[TRUNCATED] = str(dropped)
     return response
-
-
-def _ends(event: Event) -> bool:
-    """Whether a token is an end of text, which is none of the answer's tokens."""
-    return event.finish_reason == "stop" and isinstance(event.stop_reason, int)
