@@ -168,6 +168,8 @@ def test_a_call_that_was_cut_off_is_none() -> None:
     whole, streamed = told(Scripted(spoken(random.Random(1), "", "", calls), "length", None))
     assert [call["id"] for call in whole["message"]["tool_calls"]] == ["call_1"] and whole["done_reason"] == "length"
     assert steady(together(lines(streamed))) == steady(whole)
+    whole, _ = told(Scripted(spoken(random.Random(1), "", "", CALLS), "length", None))
+    assert [call["id"] for call in whole["message"]["tool_calls"]] == ["call_1", "call_2"]
 
 
 def test_a_failure_on_the_way_is_told() -> None:

@@ -143,7 +143,7 @@ class Telling:
                 said.text += change.piece
             elif block.kind == "reasoning":
                 said.thinking += change.piece
-            elif change.what == "closed" and block.whole:
+            elif change.what == "closed":
                 said.calls += _calls(block)
             if self.asked.logprobs:
                 said.tokens += change.tokens
@@ -180,7 +180,7 @@ class Telling:
 
 
 def _calls(block: Block) -> list[dict[str, Any]]:
-    """A call in Ollama's form, where arguments are an object; what is none is no call."""
+    """A call in Ollama's form, where arguments are an object; one whose arguments the limit cut off is none."""
     try:
         arguments = json.loads(block.text or "{}")
     except ValueError:
