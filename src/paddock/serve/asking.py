@@ -72,7 +72,7 @@ def plan_chat(served: Served, asked: Asked) -> Plan:
 
     Raises BadRequest for models that do not chat, ContextLengthError, TemplateError, TokenizerError and UsageError.
     """
-    manner, messages = _ready(served, asked)
+    manner, messages = ready(served, asked)
     prompt, dropped = _render(served, replace(asked, tools=manner.tools), messages)
     limit = asked.max_tokens
     if limit is None:
@@ -84,11 +84,11 @@ def plan_chat(served: Served, asked: Asked) -> Plan:
 
 def chat_prompt(served: Served, asked: Asked) -> ChatPrompt:
     """The prompt that `plan_chat` makes of a conversation, however long it is. Raises what that does."""
-    manner, messages = _ready(served, asked)
+    manner, messages = ready(served, asked)
     return served.model.chat_prompt(messages, manner.tools, asked.template_options)
 
 
-def _ready(served: Served, asked: Asked) -> tuple[Manner, list[Message]]:
+def ready(served: Served, asked: Asked) -> tuple[Manner, list[Message]]:
     """How an answer is to be written, and the conversation as the template takes it."""
     check_writes(served)
     template = served.model.template

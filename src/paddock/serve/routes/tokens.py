@@ -8,14 +8,13 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from paddock.engine.language_model import OURS
-from paddock.serve.asking import as_system
+from paddock.serve.asking import Asked, ready
 from paddock.serve.bodies import tell_ignored
 from paddock.serve.refusals import BadRequest
 from paddock.serve.registry import Served
 from paddock.serve.schemas.tokens import DetokenizeBody, TokenizeBody
 from paddock.serve.server import Here
 from paddock.tokenizer.chat import encode_prompt, render_marked
-from paddock.tokenizer.template_registry import no_template
 
 router = APIRouter()
 
@@ -37,7 +36,7 @@ async def detokenize(body: DetokenizeBody, response: Response, server: Here) -> 
 
 
 def tokenized(served: Served, body: TokenizeBody) -> dict[str, Any]:
-    """Raises TemplateError, TokenizerError and UsageError as `LanguageModel.chat_prompt` does."""
+    """Raises what `plan_chat` does of a conversation, TokenizerError."""
     tokenizer, rendered = served.model.tokenizer, None
     if body.messages is not None:
         rendered, ids = _conversation(served, body)
@@ -54,18 +53,18 @@ def tokenized(served: Served, body: TokenizeBody) -> dict[str, Any]:
 
 def _conversation(served: Served, body: TokenizeBody) -> tuple[str, list[int]]:
     """The rendered text and its ids, which are those that a chat request reads."""
-    tokenizer, template = served.model.tokenizer, served.model.template
-    if template is None:
-        raise no_template(served.name)
     options = body.chat_template_kwargs or {}
     if taken := sorted(OURS & options.keys()):
         raise BadRequest(f"{taken[0]!r} is not the template's own variable", param="chat_template_kwargs")
-    messages = [as_system(message.plain()) for message in body.messages or ()]
+    told = [message.plain() for message in body.messages or ()]
+    manner, messages = ready(served, Asked(messages=told, tools=[tool.plain() for tool in body.tools or ()]))
+    tokenizer, template = served.model.tokenizer, served.model.template
+    assert template is not None, "a model that is ready to chat has one"
     prompt = render_marked(
         tokenizer,
         template,
         messages,
-        tools=None if body.tools is None else [tool.plain() for tool in body.tools],
+        tools=manner.tools,
         add_generation_prompt=body.add_generation_prompt,
         **options,
     )
