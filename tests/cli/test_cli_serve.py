@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import resource
+import shutil
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -218,3 +220,18 @@ def test_without_a_model_the_bundled_one_continues_texts() -> None:
         assert answer.status_code == 200 and answer.json()["choices"][0]["text"]
         chat = httpx.post(f"{server.url}/v1/chat/completions", json=ask(8), timeout=60)
         assert chat.status_code == 400 and "chat template" in chat.json()["error"]["message"]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="a certificate is made with openssl")
+def test_over_tls(tmp_path: Path) -> None:
+    made = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost")
+    files = ("-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem")
+    subprocess.run(["openssl", *made, *files], check=True, capture_output=True)
+    flags = ("--ssl-certfile", tmp_path / "cert.pem", "--ssl-keyfile", tmp_path / "key.pem")
+    with Process("--port", "0", *flags) as server:
+        assert server.url.startswith("https://127.0.0.1:")
+        trusted = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+        trusted.check_hostname = False
+        assert httpx.get(f"{server.url}/ready", verify=trusted, timeout=60).json() == {"status": "ok"}
+        with pytest.raises(httpx.TransportError):
+            httpx.get(server.url.replace("https", "http") + "/ready", timeout=60)

@@ -103,5 +103,5 @@ def test_a_model_that_cannot_be_loaded_ends_it_with_its_code(tmp_path: Path) -> 
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF" + b"\xff" * 60)
     with Process(broken, "--port", "0", ready=False) as server:
-        assert server.end() == 3
+        assert server.end() == 3, server.said
     assert "error: " in server.said and "Traceback" not in server.said and "ready" not in server.said
