@@ -16,6 +16,6 @@ export default defineConfig({
     chunkSizeWarningLimit: 400,
   },
   // `npm run dev` shows the page while it is worked on; a server beside it answers.
-  server: { proxy: { "/v1": "http://127.0.0.1:8000", "/tokenize": "http://127.0.0.1:8000" } },
+  server: { proxy: { "/v1": "http://127.0.0.1:8000", "/tokenize": "http://127.0.0.1:8000", "/session": "http://127.0.0.1:8000" } },
   test: { environment: "jsdom", include: ["test/**/*.test.{ts,tsx}"] },
 });

@@ -9,7 +9,7 @@ import type { Answer, Turn } from "../state/tree";
 import { announce, Reader } from "./announce";
 import { Composer } from "./Composer";
 import { Icon } from "./icons";
-import { RefusalBox, refusalText, refusalTitle } from "./refusals";
+import { RefusalBox } from "./refusals";
 import { TurnView } from "./TurnView";
 
 export function Chat() {
@@ -48,7 +48,7 @@ function Turns() {
 function Notices() {
   const model = chosenModel.value;
   const refusal = modelsRefusal.value;
-  if (refusal && !models.value.length) return <RefusalBox alert told={refusal} onRetry={() => void readModels()} />;
+  if (refusal && !models.value.length) return <RefusalBox told={refusal} onRetry={() => void readModels()} />;
   if (!model) return null;
   if (!model.generates) return <p class="notice">{t("model.reads-only", { model: model.id })}</p>;
   return model.chat ? null : <p class="notice">{t("model.text-why", { model: model.id })}</p>;
@@ -106,8 +106,9 @@ function Scroller({ children }: { children: ComponentChildren }) {
   );
 }
 
+/** A refusal says itself: it is an alert. */
 function ended(answer: Answer | undefined): string {
-  if (answer?.refusal) return `${refusalTitle(answer.refusal)}. ${refusalText(answer.refusal)}`;
+  if (answer?.refusal) return "";
   return t(answer?.state === "stopped" ? "turn.stopped" : "turn.announce-done");
 }
 

@@ -31,7 +31,8 @@ export function SidePanel() {
 export function closePanel(): void {
   const which = panel.value;
   panel.value = "none";
-  document.getElementById(`open-${which}`)?.focus();
+  // After the picture is drawn: what lay under the panel could not be focused.
+  requestAnimationFrame(() => document.getElementById(`open-${which}`)?.focus());
 }
 
 function Frame({ title, children }: { title: string; children: ComponentChildren }) {

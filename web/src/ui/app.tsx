@@ -32,6 +32,7 @@ export function App() {
     document.title = title ? `${title} · ${t("app.name")}` : t("app.name");
   }, [title]);
   const covered = navOpen.value && !isWide.value;
+  const under = covered || (panel.value !== "none" && !isWide.value);
   return (
     <div class="page" data-nav={navOpen.value} data-panel={panel.value}>
       {view.value === "chat" && (
@@ -48,8 +49,8 @@ export function App() {
       )}
       <Sidebar />
       {covered && <div class="scrim" onClick={closeNav} />}
-      {/* What lies under the list on a narrow screen takes neither keys nor clicks. */}
-      <div class="stage" inert={covered}>
+      {/* What lies under the list or a panel on a narrow screen takes neither keys nor clicks. */}
+      <div class="stage" inert={under}>
         <Header />
         <main>{view.value === "compare" ? <Compare models={models.value.filter((card) => card.generates)} /> : <Chat />}</main>
       </div>

@@ -40,15 +40,13 @@ export interface RefusalBoxProps {
   told: Told;
   /** What the button does; without it there is none. */
   onRetry?: (() => void) | undefined;
-  /** Read out at once; an answer's refusal is announced with the answer's end, and not each time it is shown. */
-  alert?: boolean;
 }
 
 /** A refusal with its way out. */
-export function RefusalBox({ told, onRetry, alert = false }: RefusalBoxProps) {
+export function RefusalBox({ told, onRetry }: RefusalBoxProps) {
   const left = useSecondsTo(told.retryAt);
   return (
-    <div class="refusal" {...(alert ? { role: "alert" } : {})}>
+    <div class="refusal" role="alert">
       <strong>{refusalTitle(told)}</strong>
       <p dir="auto">{refusalText(told)}</p>
       {onRetry && (
