@@ -37,7 +37,7 @@ class Verb(TyperCommand):
             heading = getattr(param, "rich_help_panel", None) or "Options"
             if param.param_type_name == "argument":
                 heading = "Arguments"
-                groups.setdefault(heading, []).append(record)
+                groups.setdefault(heading, []).append((record[0].partition(" <")[0], record[1]))  # less Python's type
                 continue
             long = next((name for name in param.opts if name.startswith("--")), param.opts[0])
             long += "".join(f"/{name}" for name in param.secondary_opts[:1])
