@@ -2,7 +2,7 @@
 
 import type { VNode } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { t } from "../i18n";
+import { moment, t } from "../i18n";
 import { exported, ImportError, imported } from "../state/transfer";
 import { closeNav, focusMessage, isWide, leaveNav, navOpen } from "../state/layout";
 import { adopt, begin, currentId, forget, keeps, listed, open, rename, view } from "../state/store";
@@ -108,7 +108,14 @@ function Entry({ conversation }: { conversation: Conversation }) {
   };
   return (
     <li class="entry" data-here={here}>
-      <button type="button" class="entry-title" aria-current={here ? "page" : undefined} onClick={choose} dir="auto">
+      <button
+        type="button"
+        class="entry-title"
+        aria-current={here ? "page" : undefined}
+        title={moment(conversation.changed)}
+        onClick={choose}
+        dir="auto"
+      >
         {running.value.has(id) && <span class="pulse" role="img" aria-label={t("turn.writing")} />}
         {title}
       </button>
