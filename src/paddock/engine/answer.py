@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from paddock.engine.grammar import Grammar, Matcher
+from paddock.engine.grammar import Matcher
 from paddock.engine.request import Event, FinishReason, Request
 from paddock.engine.sampler import Choice, History, choose, generator
 from paddock.engine.stopping import StopScanner
@@ -18,8 +18,7 @@ class Decoder(Protocol):
     """Ids to text, one at a time, after the text of the prompt (`Continuation`)."""
 
     prompt: str
-
-    def matcher(self, grammar: Grammar) -> Matcher: ...
+    matcher: Matcher | None
 
     def push(self, id: int) -> str: ...
 
@@ -35,10 +34,11 @@ class Answer:
     def __init__(self, request: Request, decoder: Decoder | None = None) -> None:
         if request.stop and decoder is None:
             raise UsageError("stop strings need a tokenizer, and this model has none", fix="use stop ids")
-        if request.grammar is not None and decoder is None:
+        matcher = decoder.matcher if request.grammar is not None and decoder is not None else None
+        if request.grammar is not None and matcher is None:
             raise UsageError("a grammar needs a tokenizer, and this model has none")
         self.request, self.decoder = request, decoder
-        self._matcher = decoder.matcher(request.grammar) if decoder is not None and request.grammar else None
+        self._matcher = matcher
         self.seed = secrets.randbits(53) if request.sampling.seed is None else request.sampling.seed
         self.written: list[int] = []
         self._read = request.start or request.prompt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from paddock.engine.grammar import Grammar, Matcher, matcher_of
+from paddock.engine.grammar import Grammar, matcher_of
 from paddock.tokenizer import Tokenizer
 
 UNFINISHED = "\ufffd"  # what bytes that are no character yet decode to
@@ -16,10 +16,17 @@ class Continuation:
     A piece may read differently at the start of a text (SentencePiece drops its first blank), so the decoder reads the
     prompt first, and what it would still give for that is left out. A character whose bytes begin in the prompt comes
     with the piece that ends it: `prompt` stops before it. `shown` are control tokens that are told as they are spelt,
-    such as those that begin a call of a tool.
+    such as those that begin a call of a tool. `matcher` keeps the answer in `grammar`, if there is one; a grammar that
+    was not compiled before is now, which may take a second. Raises UsageError and TokenizerError as `matcher_of`.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt: Iterable[int] = (), shown: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        prompt: Iterable[int] = (),
+        shown: Collection[int] = (),
+        grammar: Grammar | None = None,
+    ) -> None:
         self._tokenizer, self._shown = tokenizer, frozenset(shown)
         self._stream, alone = tokenizer.stream(), tokenizer.stream()
         given = whole = ""
@@ -28,10 +35,7 @@ class Continuation:
             whole += alone.push(id)
         self.prompt = whole + alone.finish().rstrip(UNFINISHED)
         self._due = self.prompt[len(given) :]
-
-    def matcher(self, grammar: Grammar) -> Matcher:
-        """What keeps the answer in `grammar`. Raises UsageError and TokenizerError as `matcher_of`."""
-        return matcher_of(grammar, self._tokenizer, fresh=not self.prompt)
+        self.matcher = None if grammar is None else matcher_of(grammar, tokenizer, fresh=not self.prompt)
 
     def push(self, id: int) -> str:
         if id in self._shown:

@@ -291,7 +291,8 @@ class LanguageModel:
         """What turns the ids that answer `request` into text; None without a tokenizer."""
         if not isinstance(self._tokenizer, Tokenizer):
             return None
-        return Continuation(self._tokenizer, () if self.architecture.encoder else request.prompt, request.shown)
+        before = () if self.architecture.encoder else request.prompt
+        return Continuation(self._tokenizer, before, request.shown, request.grammar)
 
     @property
     def pooling(self) -> Pooling:
