@@ -228,6 +228,17 @@ def test_a_dead_engine_is_told_at_once_and_started_again_once(changing: Server) 
     assert "retry-after" in client.get("/v1/models").headers
 
 
+def test_new_engines_get_what_the_old_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paddock.serve.server.free_memory", lambda device: 20 * 2**20)
+    with opened(models=(Named("a", None), Named("b", None))) as server:
+        worker, before = server.worker, [engine.capacity for engine in server._engines()]
+        with pytest.raises(OverloadError):
+            asyncio.run(server.worker.run(die))
+        eventually(lambda: server.worker is not worker)
+        after = [engine.capacity for engine in server._engines()]
+        assert len(after) == 2 and after == pytest.approx(before, rel=0.1) and min(after) > 512
+
+
 def test_a_plan_of_before_the_restart_is_refused(changing: Server) -> None:
     served = changing.registry.find(None)
     worker = changing.worker

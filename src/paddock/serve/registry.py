@@ -94,7 +94,8 @@ class Registry:
     def renew(self, served: Served, engine: Engine | None) -> None:
         """The same model with another engine, unless it was removed meanwhile."""
         with self._changing:
-            if self._served.get(served.name) is served:
+            now = self._served.get(served.name)
+            if now is not None and now.model is served.model:
                 self._served = {**self._served, served.name: replace(served, engine=engine)}
 
     def remove(self, name: str) -> Served:

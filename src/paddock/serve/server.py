@@ -167,13 +167,16 @@ class Server:
             return
         self._restarted = now
         worker = self._new_worker()
+        writing = [served for served in self.registry if served.engine is not None]
+        for served in writing:
+            assert served.engine is not None
+            worker.close(served.engine)
+            self.registry.renew(served, None)  # what the old caches had may be given to the new
         try:
-            for served in self.registry:
-                if served.engine is not None:
-                    worker.close(served.engine)
-                    engine = self._engine(served.model, 0)
-                    self.metrics.name(engine, served.name)
-                    self.registry.renew(served, engine)
+            for place, served in enumerate(writing):
+                engine = self._engine(served.model, len(writing) - place - 1)
+                self.metrics.name(engine, served.name)
+                self.registry.renew(served, engine)
         except PaddockError as error:
             log.error("the engine stays down: %s", error)
             return
