@@ -25,6 +25,7 @@ NETWORK = {
 NETWORKED = {
     "serve/listening.py": {"socket", "ssl"},
     "serve/run.py": {"socket", "uvicorn"},
+    "serve/connections.py": {"uvicorn"},
     "serve/client.py": {"httpx"},
     "serve/exchange.py": {"httpx"},
 }

@@ -387,7 +387,7 @@ def test_no_body_is_slow_to_refuse(piece: str) -> None:
 
 def test_what_breaks_inside_is_told_to_the_log_alone(caplog: pytest.LogCaptureFixture) -> None:
     sent: list[Any] = []
-    message = "/home/someone/models/secret.bin and the prompt"
+    message = "/srv/someone/models/secret.bin and the prompt"
 
     async def broken(*_: Any) -> None:
         raise KeyError(message)

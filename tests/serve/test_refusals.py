@@ -58,7 +58,7 @@ def test_no_error_of_the_tree_is_forgotten() -> None:
     ("message", "told"),
     [
         ("/srv/models/llama/config.json: no key 'x'", "config.json: no key 'x'"),
-        ("'/home/a b/models/x y.gguf' is cut off", "'x y.gguf' is cut off"),
+        ("'/srv/a b/models/x y.gguf' is cut off", "'x y.gguf' is cut off"),
         ("cannot read /data/m/ now", "cannot read m now"),
         ("tokenizer.json and /a/b/c.json, (/d/e/f.json)", "tokenizer.json and c.json, (f.json)"),
         (r"C:\Users\me\models\x.gguf is cut off", "x.gguf is cut off"),
