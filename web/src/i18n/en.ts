@@ -150,6 +150,7 @@ export const en = {
 
   "code.copy": "Copy code",
   "text.image": "image: {alt}",
+  "text.table": "table",
 
   "glassbox.empty": "Ask something, and the inside of the answer is shown here: its tokens, how each was chosen, and the prompt as the model read it.",
   "glassbox.written": { one: "Answer: {n} token", other: "Answer: {n} tokens" },

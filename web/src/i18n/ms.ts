@@ -152,6 +152,7 @@ export const ms: Messages = {
 
   "code.copy": "Salin kod",
   "text.image": "imej: {alt}",
+  "text.table": "jadual",
 
   "glassbox.empty": "Tanya sesuatu, dan bahagian dalam jawapannya dipaparkan di sini: tokennya, cara setiap token dipilih, dan prom seperti yang dibaca oleh model.",
   "glassbox.written": { other: "Jawapan: {n} token" },

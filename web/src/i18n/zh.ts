@@ -152,6 +152,7 @@ export const zh: Messages = {
 
   "code.copy": "复制代码",
   "text.image": "图片：{alt}",
+  "text.table": "表格",
 
   "glassbox.empty": "提个问题，这里就会展示回答的内部：每个词元、它是怎样被选中的，以及模型实际读到的提示。",
   "glassbox.written": { other: "回答：{n} 个词元" },

@@ -35,9 +35,10 @@ function Shown({ html, growing }: { html: string; growing: boolean }) {
 type Finisher = (element: Element) => void;
 const finishers: { math?: Finisher; code?: Finisher } = {};
 
-/** What HTML alone does not do: a button on code, colours, formulas. */
+/** What HTML alone does not do: a button on code, room for wide tables, colours, formulas. */
 function finish(element: HTMLElement, growing: boolean): void {
   for (const pre of element.querySelectorAll("pre")) addBar(pre);
+  for (const table of element.querySelectorAll("table")) addRoom(table);
   if (element.querySelector("span.math")) {
     use("math", element, () => import("./math").then((found) => found.drawMath));
   }
@@ -61,6 +62,18 @@ function use(name: "math" | "code", element: HTMLElement, load: () => Promise<Fi
     },
     () => undefined, // it stays readable as it is
   );
+}
+
+/** A frame that a wide table scrolls in; the table itself stays one to screen readers. */
+function addRoom(table: HTMLTableElement): void {
+  if (table.parentElement?.classList.contains("wide")) return;
+  const frame = document.createElement("div");
+  frame.className = "wide";
+  frame.tabIndex = 0;
+  frame.setAttribute("role", "group");
+  frame.setAttribute("aria-label", t("text.table"));
+  table.replaceWith(frame);
+  frame.append(table);
 }
 
 function addBar(pre: HTMLPreElement): void {

@@ -14,6 +14,7 @@ export function drawMath(element: Element): void {
     span.replaceChildren(formula(tex, display).cloneNode(true));
     if (display) span.tabIndex = 0; // a wide one is scrolled, by keyboard too
     span.dataset["drawn"] = "";
+    if (span.scrollWidth > span.clientWidth && display) span.tabIndex = 0; // what scrolls can be reached by keyboard
   }
 }
 
