@@ -79,6 +79,8 @@ class Stream(StreamingResponse):
     async def _write(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         async for piece in self._pieces:
+            if not piece:  # a token whose text is held back
+                continue
             self._sent, self._sending = time.monotonic(), True
             await send(_body(piece.encode()))
             self._sending = False
