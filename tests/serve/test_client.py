@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -28,6 +30,7 @@ from paddock.serve import client as module
 from paddock.serve.client import Client
 from paddock.serve.server import Server
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "client.md"
 TALK = [{"role": "user", "content": "Tell me a story"}]
 
 
@@ -71,6 +74,24 @@ def test_vectors_tokens_and_models(remote: Client, server: Server) -> None:
     assert remote.detokenize(model.tokenizer.encode("Once upon")[1:]) == "Once upon"
     assert [entry["id"] for entry in remote.models()] == ["stories260K"]
     assert remote.describe()["paddock"]["template"] == remote.describe("stories260K")["paddock"]["template"] == "alpaca"
+
+
+def test_it_writes_on_as_the_model_does(remote: Client, server: Server) -> None:
+    settings = {"temperature": 0.9, "top_k": 20, "seed": 5, "repetition_penalty": 1.1, "min_new_tokens": 12}
+    expected = model_of(server).generate("Once upon", 12, logprobs=2, echo=True, **settings)
+    answer = remote.generate("Once upon", 12, logprobs=2, echo=True, **settings)
+    assert (answer.text, answer.finish_reason) == (expected.text, expected.finish_reason)
+    assert answer.logprobs is not None and answer.timings.decode > 0 and answer.tokens_per_second > 0
+    assert remote.stream("Once upon", 12, echo=True, **settings).completion().text == expected.text
+    stop = remote.generate("Once upon", 30, temperature=0, stop=[" there"])
+    assert stop.finish_reason == "stop" and " there" not in stop.text
+
+
+def test_the_page_s_example_runs(live: str) -> None:
+    (block,) = re.findall(r"^```py\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.S | re.M)
+    program = block.replace("http://127.0.0.1:8000", live)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and " length " in done.stdout, done.stderr
 
 
 def test_refusals_are_paddock_s_own(remote: Client, live: str) -> None:

@@ -137,6 +137,25 @@ def test_clients_that_leave_at_any_moment_leave_nothing(loaded: Loaded, count: i
     loaded.check_idle()
 
 
+def test_who_leaves_has_no_more_read_for_him(loaded: Loaded) -> None:
+    worker, read = loaded.server.worker, list[int]()
+    run = worker.run
+
+    async def counting(job: Any) -> Any:
+        read.append(1)
+        return await run(job)
+
+    worker.run = counting  # type: ignore[method-assign]
+    texts = ["one day " * 100] * 2000
+    with Crowd(loaded.address, [Ask({"input": texts}, "/v1/embeddings")]):
+        loaded.until(lambda: len(read) > 3)
+    loaded.until(lambda: loaded.server.in_flight == 0)
+    worker.run = run  # type: ignore[method-assign]
+    print(f"\n{len(read)} pieces were read")
+    assert len(read) < 900
+    loaded.check_idle()
+
+
 def test_connections_that_say_nothing_cost_nothing_but_themselves(loaded: Loaded) -> None:
     files = Path("/proc/self/fd")
     if not files.is_dir():

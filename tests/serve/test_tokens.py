@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from tools_template import server_with_tools
 
+from paddock.serve.app import make_app
 from paddock.serve.server import Server
 
 TALK = [{"role": "user", "content": "Tell me a story </s> 猫"}]
@@ -40,6 +43,23 @@ def test_a_conversation_is_shown_as_it_is_read(client: TestClient, server: Serve
     assert closed["count"] < answer["count"] and answer["prompt"].startswith(closed["prompt"])
     developer = [{"role": "developer", "content": "Be kind."}, *TALK]
     assert "Be kind." in client.post("/tokenize", json={"messages": developer}).json()["prompt"]
+
+
+def test_tools_and_earlier_calls_are_counted_as_chat_counts_them(tmp_path: Path) -> None:
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
+    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+    talk = [
+        {"role": "user", "content": [{"type": "text", "text": "1 + 1?"}]},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "2"},
+    ]
+    with server_with_tools(tmp_path) as (server, _):
+        client = TestClient(make_app(server), base_url="http://127.0.0.1")
+        answer = client.post("/tokenize", json={"messages": talk, "tools": [tool]}).json()
+        asked = {"messages": talk, "tools": [tool], "max_tokens": 1}
+        usage = client.post("/v1/chat/completions", json=asked).json()["usage"]
+    assert answer["count"] == usage["prompt_tokens"]
+    assert answer["prompt"].startswith("Tools: ") and '<tool_call>{"name": "add"' in answer["prompt"]
 
 
 @pytest.mark.parametrize(
