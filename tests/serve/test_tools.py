@@ -320,6 +320,16 @@ def test_earlier_calls_reach_the_model_as_objects(asking: TestClient, made: tupl
     assert '<tool_call>{"name": "now", "arguments": {"a": "b"}}</tool_call>' in text and "tool: noon" in text
 
 
+def test_callers_of_python_get_the_same_prompt(made: tuple[Server, Script]) -> None:
+    model = made[0].registry.find(None).model
+    prompts = []
+    for arguments in ('{"a": "b"}', {"a": "b"}):
+        call = {"id": "call_1", "type": "function", "function": {"name": "now", "arguments": arguments}}
+        turns = [*ASK["messages"], {"role": "assistant", "content": "", "tool_calls": [call]}]
+        prompts.append(model.chat_prompt(turns, TOOLS).ids)
+    assert prompts[0] == prompts[1]
+
+
 # --- refused -----------------------------------------------------------------------------------------------------
 
 

@@ -329,3 +329,10 @@ def test_a_template_that_knows_calls_as_turns_gets_turns() -> None:
 def test_a_conversation_without_calls_stays_as_it_is() -> None:
     turns: Sequence[dict[str, Any]] = [{"role": "user", "content": "?"}]
     assert history(registered("chatml"), turns) == turns
+    for broken in (
+        ["user"],
+        [None],
+        [{"role": "assistant", "tool_calls": 5}],
+        [{"role": "assistant", "tool_calls": [5]}],
+    ):
+        assert history(registered("chatml"), broken) == broken  # type: ignore[arg-type]

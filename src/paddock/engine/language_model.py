@@ -40,6 +40,7 @@ from paddock.tokenizer.chat import Stops, encode_chat, stops
 from paddock.tokenizer.template import Template
 from paddock.tokenizer.template_registry import no_template
 from paddock.tokenizer.template_source import PROVIDED
+from paddock.tokenizer.toolcalls import history
 
 Message = dict[str, Any]
 
@@ -284,6 +285,8 @@ class LanguageModel:
         """A conversation as ids, open for the answer. Raises TemplateError, TokenizerError and UsageError as chat."""
         if self.template is None:
             raise no_template(self.checkpoint.path.name)
+        if isinstance(messages, list | tuple):
+            messages = history(self.template, messages)
         ids = encode_chat(self.tokenizer, self.template, messages, tools=tools, **_variables(template_options))
         return ChatPrompt(tuple(ids), stops(self.tokenizer, self.template))
 

@@ -112,6 +112,8 @@ def history(template: Template, messages: Sequence[Message]) -> list[Message]:
     that knows calls as turns of their own (GLM's, with the name as `metadata`) gets them so. Arguments that are no JSON
     object stay as they are.
     """
+    if not all(isinstance(message, Mapping) for message in messages):  # which rendering them will refuse
+        return list(messages)
     if not any(message.get("tool_calls") or message.get("tool_call_id") for message in messages):
         return list(messages)
     names = {call.get("id"): function.get("name") for call, function in _calls_of(messages)}
@@ -125,7 +127,8 @@ def history(template: Template, messages: Sequence[Message]) -> list[Message]:
 def _calls_of(messages: Sequence[Message]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     """Every call of the conversation, and its function."""
     for message in messages:
-        for call in message.get("tool_calls") or ():
+        calls = message.get("tool_calls")
+        for call in calls if isinstance(calls, list | tuple) else ():
             if isinstance(call, Mapping) and isinstance(call.get("function"), Mapping):
                 yield call, call["function"]
 
