@@ -90,6 +90,11 @@ GRAMMARS = {
     "every token": "start: <[0-999999999]>",
     "brackets in JSON": 'start: %json {"type":' + "[" * 3000,
     "nothing": "start: \n",
+    "itself by the name it has here": 'start: "a" @body?',
+    "forced": '%llguidance {"no_forcing": false}\nstart: "abcdef" "ghi"',
+    "any token": "start: <[*]>",
+    "the end": 'start: "a" <[512]> "b"',
+    "backtracking": 'start: x "!"\nx[stop="b"]: /.*/',
 }
 EVIL = (
     {f"regex: {name}": ("regex", source) for name, source in PATTERNS.items()}
