@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import uvicorn
 from browser import Watched, launched, watched
 from fastapi.testclient import TestClient
+from running import TEMPLATE, Running
 
 from paddock.serve.app import make_app
-from paddock.serve.connections import Connection
 from paddock.serve.server import Server
 from paddock.serve.settings import Settings
-
-TEMPLATE = "alpaca"  # the bundled model was published without one
 
 
 @pytest.fixture(scope="session")
@@ -39,28 +35,6 @@ def live(server: Server) -> Iterator[str]:
     """The address of the same server on a socket of this machine."""
     with Running(server) as address:
         yield address
-
-
-class Running:
-    """`with Running(server) as address`: the server's application behind uvicorn, until the block ends."""
-
-    def __init__(self, server: Server) -> None:
-        config = uvicorn.Config(
-            make_app(server), host="127.0.0.1", port=0, log_level="warning", lifespan="off", ws="none", http=Connection
-        )
-        self.uvicorn = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.uvicorn.run, daemon=True)
-
-    def __enter__(self) -> str:
-        self.thread.start()
-        while not self.uvicorn.started:
-            assert self.thread.is_alive(), "the server did not start"
-        port = self.uvicorn.servers[0].sockets[0].getsockname()[1]
-        return f"http://127.0.0.1:{port}"
-
-    def __exit__(self, *_: object) -> None:
-        self.uvicorn.should_exit = True
-        self.thread.join()
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from browser import PHONE, Watched, answers, ask, launched, settings, watched
+from running import Running
 
-from conftest import Running
 from paddock.cli import main as paddock
 from paddock.serve.server import Server
 from paddock.serve.settings import Named, Settings

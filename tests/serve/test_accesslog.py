@@ -11,8 +11,8 @@ import pytest
 from fastapi.testclient import TestClient
 from guarded import opened
 from operating import ask, eventually
+from running import Running
 
-from conftest import Running
 from paddock.serve.accesslog import Plain, escaped
 from paddock.serve.app import make_app
 

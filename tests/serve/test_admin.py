@@ -13,8 +13,8 @@ import pytest
 from fastapi.testclient import TestClient
 from guarded import opened
 from operating import Streaming, ask, copy_scaled, write_adapter
+from running import Running
 
-from conftest import Running
 from paddock.engine.locate import bundled
 from paddock.serve.app import make_app
 from paddock.serve.refusals import BadRequest

@@ -23,8 +23,8 @@ from browser import (
     watched,
 )
 from fastapi.testclient import TestClient
+from running import TEMPLATE, Running
 
-from conftest import TEMPLATE, Running
 from paddock.serve.server import Server
 from paddock.serve.settings import Settings
 

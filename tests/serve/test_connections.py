@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from guarded import connected, exchange, read_all, read_answer, status_of
+from running import Running
 
-from conftest import Running
 from paddock.serve import connections
 
 HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"

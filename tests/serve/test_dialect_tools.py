@@ -15,10 +15,10 @@ import test_messages
 import test_ollama
 import test_responses
 from fastapi.testclient import TestClient
+from running import Running
 from scripted import NAME, Script
 from tools_template import THINKING, server_with_tools
 
-from conftest import Running
 from paddock.serve.app import make_app
 from paddock.serve.schemas.responses import LOGPROBS
 from paddock.serve.server import Server

@@ -12,8 +12,8 @@ import pytest
 from guarded import KEYED, USER, bearer, check_refusal, client_of, connected, exchange, opened, read_answer, status_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from running import Running
 
-from conftest import Running
 from paddock.errors import PaddockError, UsageError
 from paddock.serve import guards
 from paddock.serve.app import make_app

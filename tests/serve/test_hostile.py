@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from guarded import INSIDE, addresses, client_of, connected, exchange, opened, read_all, read_answer, status_of
+from running import Running
 
-from conftest import Running
 from paddock.serve.server import Server
 
 JSON = {"Content-Type": "application/json"}

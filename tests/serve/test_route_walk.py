@@ -24,11 +24,11 @@ from guarded import (
     read_all,
     status_of,
 )
+from running import Running
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
-from conftest import Running
 from paddock.serve.app import make_app
 from paddock.serve.guards import OPEN
 from paddock.serve.server import Server

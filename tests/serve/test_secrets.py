@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from guarded import addresses, client_of, connected, exchange, opened, read_all
+from running import Running
 
-from conftest import Running
 from paddock.errors import PaddockError
 from paddock.serve.server import Server
 

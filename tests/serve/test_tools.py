@@ -11,11 +11,11 @@ import jsonschema_rs
 import openai
 import pytest
 from fastapi.testclient import TestClient
+from running import Running
 from scripted import NAME, Script
 from streams import events
 from tools_template import SOURCE, THINKING, server_with_tools
 
-from conftest import Running
 from paddock.engine.loading import load
 from paddock.serve.app import make_app
 from paddock.serve.refusals import BadRequest
