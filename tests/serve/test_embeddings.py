@@ -17,7 +17,9 @@ from fastapi.testclient import TestClient
 from serve_models import serving, write_bert, write_t5
 
 from paddock.serve import reading
+from paddock.serve.app import make_app
 from paddock.serve.server import Server
+from paddock.serve.settings import Settings
 
 TEXTS = ["Once upon a time", "Lily", "a dog ran away from the big red ball"]
 LONG = "one day " * 400
@@ -78,6 +80,17 @@ def test_nothing_is_cut_unasked_and_what_is_cut_is_told(client: TestClient, serv
     answer = ask(client, [TEXTS[2], "a"], truncate_prompt_tokens=4)
     assert answer["paddock"]["truncated"] == [0]
     assert torch.equal(matrix(answer)[0], matrix(ask(client, model.tokenizer.encode(TEXTS[2])[:4]))[0])
+
+
+def test_the_operator_s_limit_counts() -> None:
+    server = Server(Settings(ctx_size=32))
+    server.open()
+    try:
+        client = TestClient(make_app(server), base_url="http://127.0.0.1")
+        assert "32" in refusal(client, input=TEXTS[0] * 10)["message"]
+        assert ask(client, TEXTS[0] * 10, truncate=True)["usage"]["total_tokens"] == 32
+    finally:
+        server.close()
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,11 @@ class Texts:
 def prepared(
     served: Served, texts: Sequence[str | list[int]], truncate: bool = False, most: int | None = None
 ) -> Texts:
-    """The ids of texts whose vectors are wanted. Raises what `LanguageModel.embed` does."""
+    """The ids of texts whose vectors are wanted; the operator's limit counts too. Raises what `LanguageModel.embed`
+    does."""
     model = served.model
+    limits = [limit for limit in (most, model.planner.limit) if limit is not None]
+    most = min(limits) if limits else None
     encoders.check_embeds(model.model)
     whole = [
         encoders.text_ids(model.tokenizer, text, model.pooling)
