@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from guarded import INSIDE, addresses, client_of, connected, exchange, opened, read_all, read_answer, status_of
 from running import Running
@@ -85,6 +86,20 @@ def test_no_value_in_any_field_breaks_any_address(server: Server, expected: str)
                     assert len(response.text) < 5000
                 assert "a=b" not in response.headers.get("set-cookie", "")
     assert content(client) == expected
+
+
+def test_fields_that_nobody_knows_cost_little_and_break_no_header(address: str, expected: str) -> None:
+    """However many there are, and whatever their names hold: the header that tells of them is one line."""
+    many = {f"temperatur{place}": 1 for place in range(100_000)}
+    for extra in ({"a\r\nSet-Cookie: b": 1}, {"a\0b": 1}, {" ": 1}, {"": 1}, {"\x7f\u2028": 1}, {"x" * 10**6: 1}, many):
+        started = time.monotonic()
+        response = httpx.post(f"{address}/v1/chat/completions", json={**ASK, **extra}, timeout=60)
+        assert time.monotonic() - started < 10
+        assert response.status_code == 200 and "set-cookie" not in response.headers
+        told = response.headers["X-Paddock-Ignored"].split(", ")
+        assert len(told) == min(len(extra), 16) and all(len(name) <= 64 for name in told)
+    response = httpx.post(f"{address}/v1/chat/completions", json={**ASK, "logit_bias": {"x" * 10**6: 1}}, timeout=60)
+    assert response.status_code == 400 and len(response.content) < 2000
 
 
 def test_broken_bytes_at_every_address(server: Server, expected: str) -> None:

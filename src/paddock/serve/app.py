@@ -127,7 +127,7 @@ def _place(loc: Sequence[str | int], body: Any, missing: bool) -> list[str]:
             body = body[part] if part < len(body) else None
         elif depth < len(loc) or not missing:
             continue
-        place.append(str(part))
+        place.append(str(part)[:80])
     return place
 
 
