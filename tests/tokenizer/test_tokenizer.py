@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -249,3 +250,27 @@ def test_saved_json_is_the_file_that_was_read(tmp_path: Path) -> None:
     files = load(tmp_path).files()
     assert files["tokenizer.json"] == path.read_bytes()
     assert json.loads(files["tokenizer_config.json"]) == config
+
+
+@pytest.mark.parametrize("kind", ["byte level", "model"])
+def test_other_threads_run_while_a_long_text_is_encoded(tiny_one: Callable[[str], Tokenizer], kind: str) -> None:
+    """And a long text has the ids that it would have as a short one."""
+    tokenizer, text = tiny_one(kind), "hello world " * 60_000
+    done, longest = threading.Event(), 0.0
+    ids: list[int] = []
+
+    def encode() -> None:
+        ids.extend(tokenizer.encode(text))
+        done.set()
+
+    thread = threading.Thread(target=encode)
+    started = before = time.perf_counter()
+    thread.start()
+    while not done.wait(0.001):
+        now = time.perf_counter()
+        longest, before = max(longest, now - before), now
+    thread.join()
+    assert longest < (time.perf_counter() - started) / 2
+    assert tokenizer.decode(ids).strip() == text.strip()
+    pieces = tokenizer.encode("hello world " * 60)
+    assert ids[: len(pieces) - 8] == pieces[:-8]

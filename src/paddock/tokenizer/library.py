@@ -27,6 +27,8 @@ from paddock.tokenizer.specials import Added, Spans, touches
 from paddock.tokenizer.tokenizer import Tokenizer
 from paddock.tokenizer.trees import added_entry, dump
 
+LONG = 2**13  # characters from which on a text is encoded as a batch of one: that leaves other threads running
+
 
 class Library:
     """A tokenizer.json tree; `controls` are the spellings that only trusted text may use."""
@@ -51,7 +53,9 @@ class Library:
         if parse and self._pattern:
             text = self._pattern.sub(mark, text)
         with guarded(f"{self.name} cannot encode this text"):
-            return self._library.encode(text, add_special_tokens=False).ids
+            if len(text) < LONG:
+                return self._library.encode(text, add_special_tokens=False).ids
+            return self._library.encode_batch([text], add_special_tokens=False)[0].ids
 
     def _join(self, pieces: list[str]) -> str:
         with guarded(f"{self.name} cannot decode these ids"):
