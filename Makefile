@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup native test check test-slow test-gpu test-families test-kernels test-sanitizers soak web test-web clean
+.PHONY: help demo setup native test check test-slow test-gpu test-families test-kernels test-sanitizers soak web check-web test-web clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -85,10 +85,12 @@ web/node_modules/.package-lock.json: web/package.json web/package-lock.json
 web: web/node_modules/.package-lock.json   ## build the web interface into the package (needs Node)
 	@cd web && npm run --silent build
 
-test-web: $(VENV)/.installed-dev $(VENV)/.compiled web/node_modules/.package-lock.json   ## the web interface: types, tests, built as committed, in a browser
+check-web: web/node_modules/.package-lock.json   ## the web interface: types, tests, built as committed (needs Node)
 	@cd web && npm run --silent check && npm run --silent test
 	@built=$$(mktemp -d) && trap 'rm -rf "$$built"' EXIT && (cd web && npm run --silent build -- --logLevel error --outDir "$$built/web" --emptyOutDir) && \
 	diff -r "$$built/web" src/paddock/serve/web || { echo "make: src/paddock/serve/web is not what web/ builds; run 'make web' and commit it"; exit 1; }
+
+test-web: check-web $(VENV)/.installed-dev $(VENV)/.compiled   ## the same, and in a browser
 	@$(BIN)/python -m pytest -q $(wildcard tests/serve/test_browser*.py)
 
 soak: $(VENV)/.installed-dev $(VENV)/.compiled   ## a server under load: 1,000 leavers, then ten minutes of everything (MINUTES=10)
