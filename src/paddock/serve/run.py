@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import uvicorn
 
@@ -36,6 +37,9 @@ TELL_SECONDS = 1.0  # for streams that were broken off to say so
 HTTP_SECONDS = 1  # for connections to close
 EXIT_SECONDS = 2.0  # for threads to end, which cannot be made to
 SECOND_SIGNAL_SECONDS = 1.5
+# Work beside the loop mostly waits: for a turn with the processes of templates and of grammars, which one caller's
+# requests (--per-key-in-flight) may take up for a while. asyncio's own number is a few more than there are cores.
+THREADS = 64
 log = logging.getLogger("paddock.serve")
 
 
@@ -89,6 +93,7 @@ class _Run:
 
     async def main(self) -> int:
         self.loop = asyncio.get_running_loop()
+        self.loop.set_default_executor(ThreadPoolExecutor(THREADS, "paddock-beside"))
         if self.signals:
             self.stop.set()
         serving = asyncio.create_task(self.http.serve([self.listening]))
