@@ -102,6 +102,30 @@ def test_fields_that_nobody_knows_cost_little_and_break_no_header(address: str, 
     assert response.status_code == 400 and len(response.content) < 2000
 
 
+MANY = 200_000
+WRONG: dict[str, dict[str, Any]] = {
+    "/detokenize": {"tokens": ["a"] * MANY},
+    "/v1/completions": {"prompt": [0, *["a"] * MANY]},
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": [{}] * 1000}] * 200},
+    "/v1/messages": {"max_tokens": 1, "messages": [{"role": "user", "content": [{"type": "text"}] * 1000}] * 200},
+    "/v1/responses": {"input": "Hi", "metadata": {f"k{place}": 0 for place in range(MANY)}},
+    "/v1/embeddings": {"input": [[{}] * MANY]},
+    "/api/generate": {"model": "stories260K", "prompt": "Hi", "context": ["a"] * MANY},
+    "/api/chat": {"model": "stories260K", "messages": [{"role": "user", "tool_calls": [{}] * 128}] * 1000},
+    "/v1/rerank": {"query": "a", "documents": [{"text": 0}] * 2048},
+    "/tokenize": {"messages": [{"role": "user", "content": [{}] * 1000}] * 200},
+}
+
+
+@pytest.mark.parametrize("path", [*WRONG, "bias"])
+def test_many_wrong_values_cost_no_more_than_one(server: Server, path: str) -> None:
+    body = WRONG.get(path, {**ASK, "logit_bias": {f"x{place}": 1 for place in range(MANY)}})
+    client, data = client_of(server), json.dumps(body)
+    started = time.process_time()
+    response = client.post("/v1/chat/completions" if path == "bias" else path, content=data, headers=JSON)
+    assert response.status_code == 400 and time.process_time() - started < 3, response.text
+
+
 def test_broken_bytes_at_every_address(server: Server, expected: str) -> None:
     client, chance = client_of(server), random.Random(3)
     good = json.dumps({**ASK, "prompt": "Once", "input": "Once"}).encode()

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from paddock.engine.request import MAX_LOGPROBS
 from paddock.serve.bodies import Part
-from paddock.serve.schemas.parts import MAX_ITEMS, MAX_TOOLS, Count, Members, Name, Text, TextOr, ToolName
+from paddock.serve.schemas.parts import MAX_ITEMS, MAX_TOOLS, ONE, Count, Members, Name, Text, TextOr, ToolName
 from paddock.serve.schemas.sampled import SampledBody
 
 MAX_MESSAGES = MAX_ITEMS
@@ -138,7 +138,7 @@ ToolChoice = Annotated[
 class ChatBody(SampledBody):
     """Fields are OpenAI's, and those that vLLM adds: chat_template_kwargs are the template's own variables."""
 
-    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
+    messages: Annotated[list[Message], ONE] = Field(min_length=1, max_length=MAX_MESSAGES)
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)

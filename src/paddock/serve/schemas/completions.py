@@ -8,11 +8,11 @@ from pydantic import Discriminator, Field, Tag
 
 from paddock.engine.request import MAX_LOGPROBS
 from paddock.serve.asking import MAX_PROMPTS
-from paddock.serve.schemas.parts import Text
+from paddock.serve.schemas.parts import ONE, Text
 from paddock.serve.schemas.sampled import SampledBody
 
 MAX_IDS = 2**20
-Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1, max_length=MAX_IDS)]
+Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1, max_length=MAX_IDS), ONE]
 
 
 def _form(value: Any) -> str:
@@ -28,7 +28,7 @@ Prompts = Annotated[
     Annotated[Text, Tag("text")]
     | Annotated[list[Text], Field(min_length=1, max_length=MAX_PROMPTS), Tag("texts")]
     | Annotated[Ids, Tag("ids")]
-    | Annotated[list[Ids], Field(min_length=1, max_length=MAX_PROMPTS), Tag("lists of ids")],
+    | Annotated[list[Ids], Field(min_length=1, max_length=MAX_PROMPTS), ONE, Tag("lists of ids")],
     Discriminator(_form),
 ]
 

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from paddock.serve.bodies import Body
-from paddock.serve.schemas.parts import Text
+from paddock.serve.schemas.parts import ONE, Text
 from paddock.serve.schemas.tokens import MAX_TOKENS, Id
 
 MAX_TEXTS = 2048
-Ids = Annotated[list[Id], Field(min_length=1, max_length=MAX_TOKENS)]
+Ids = Annotated[list[Id], Field(min_length=1, max_length=MAX_TOKENS), ONE]
 
 
 class EmbeddingsBody(Body):
@@ -21,7 +21,11 @@ class EmbeddingsBody(Body):
     the model takes. Nothing is cut unasked.
     """
 
-    input: Text | Ids | Annotated[list[Text] | list[Ids], Field(min_length=1, max_length=MAX_TEXTS)]
+    input: (
+        Text
+        | Ids
+        | Annotated[Annotated[list[Text], ONE] | Annotated[list[Ids], ONE], Field(min_length=1, max_length=MAX_TEXTS)]
+    )
     model: str | None = Field(None, max_length=256)
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, ge=1, le=2**31)

@@ -12,6 +12,7 @@ from paddock.serve.bodies import Body, Part
 from paddock.serve.schemas.parts import (
     MAX_ITEMS,
     MAX_TOOLS,
+    ONE,
     Count,
     Kept,
     Least,
@@ -148,7 +149,7 @@ def _choice(value: Any) -> str:
 class CountBody(Body):
     """Fields are Anthropic's."""
 
-    messages: list[Message] = Field(min_length=1, max_length=MAX_ITEMS)
+    messages: Annotated[list[Message], ONE] = Field(min_length=1, max_length=MAX_ITEMS)
     model: Name | None = None
     system: TextOr[TextBlock] | None = None
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None

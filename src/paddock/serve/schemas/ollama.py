@@ -13,6 +13,7 @@ from paddock.serve.bodies import Body, Part
 from paddock.serve.schemas.parts import (
     MAX_ITEMS,
     MAX_TOOLS,
+    ONE,
     Kept,
     Least,
     Members,
@@ -133,7 +134,7 @@ class Answered(Named):
 
 
 class ChatBody(Answered):
-    messages: Annotated[list[Message], Field(max_length=MAX_ITEMS)] | None = None
+    messages: Annotated[list[Message], Field(max_length=MAX_ITEMS), ONE] | None = None
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
 
 
@@ -145,7 +146,7 @@ class GenerateBody(Answered):
     raw: bool | None = None
     suffix: Text | None = None
     template: Text | None = None
-    context: Annotated[list[int], Field(max_length=2**20)] | None = None
+    context: Annotated[list[int], Field(max_length=2**20), ONE] | None = None
     images: Images | None = None
 
 

@@ -22,6 +22,7 @@ from paddock.serve.schemas.parts import (
     Text,
     TextOr,
     ToolName,
+    few,
     kind_of,
 )
 from paddock.serve.schemas.sampled import Stops
@@ -171,7 +172,7 @@ class ResponsesBody(Body):
     top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
     include: Annotated[list[Name], Field(max_length=32)] | None = None
     reasoning: Reasoning | None = None
-    metadata: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=16)] | None = None
+    metadata: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=16), few(16)] | None = None
     store: bool | None = None
     background: bool | None = None
     previous_response_id: Name | None = None

@@ -22,6 +22,7 @@ from paddock.serve.schemas.parts import (
     Shift,
     Temperature,
     Text,
+    few,
     form_of,
 )
 from paddock.serve.structured import FIELDS, field_of, grammar_of
@@ -66,7 +67,7 @@ class SampledBody(Body):
     stream_options: StreamOptions | None = None
     presence_penalty: Shift | None = None
     frequency_penalty: Shift | None = None
-    logit_bias: Annotated[dict[TokenId, Bias], Field(max_length=MAX_BIASES)] | None = None
+    logit_bias: Annotated[dict[TokenId, Bias], Field(max_length=MAX_BIASES), few(MAX_BIASES)] | None = None
     top_k: int | None = Field(None, ge=-1, le=2**31)
     min_p: Least | None = None
     typical_p: Portion | None = None

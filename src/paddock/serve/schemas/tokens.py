@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from paddock.serve.bodies import Body
 from paddock.serve.schemas.chat import MAX_MESSAGES, Message, Tool
-from paddock.serve.schemas.parts import MAX_TOOLS, Members, Text
+from paddock.serve.schemas.parts import MAX_TOOLS, ONE, Members, Text
 
 MAX_TOKENS = 2**20
 Id = Annotated[int, Field(ge=0, lt=2**31)]
@@ -19,7 +19,7 @@ class TokenizeBody(Body):
 
     model: str | None = Field(None, max_length=256)
     prompt: Text | None = None
-    messages: list[Message] | None = Field(None, min_length=1, max_length=MAX_MESSAGES)
+    messages: Annotated[list[Message], ONE] | None = Field(None, min_length=1, max_length=MAX_MESSAGES)
     tools: list[Tool] | None = Field(None, max_length=MAX_TOOLS)
     chat_template_kwargs: Members | None = None
     add_generation_prompt: bool = True
@@ -41,5 +41,5 @@ class DetokenizeBody(Body):
     """Ids to text. Control tokens are spelt out unless `skip_special_tokens`."""
 
     model: str | None = Field(None, max_length=256)
-    tokens: list[Id] = Field(max_length=MAX_TOKENS)
+    tokens: Annotated[list[Id], ONE] = Field(max_length=MAX_TOKENS)
     skip_special_tokens: bool = False
