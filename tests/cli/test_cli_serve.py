@@ -80,7 +80,8 @@ def test_every_flag_is_a_variable_and_in_the_guide() -> None:
         (["--host", "192.0.2.1", "--insecure"], 2, "no address of this machine"),
         (["--host", "no such host", "--api-key", "12345678"], 2, "no address of this machine"),
         (["--port", "70000"], 2, "0 to 65535"),
-        (["--port", "http"], 2, "--port"),
+        (["--port", "http"], 2, "error: --port http; expected a whole number"),
+        (["--drain-seconds=soon"], 2, "error: --drain-seconds soon; expected a number"),
         (["--parallel", "0"], 2, "--parallel 0"),
         (["-c", "10", "--max-model-len", "10"], 2, "are the same"),
         (["--alias", "a", "--alias", "b"], 2, "2 names for 1 model"),
@@ -235,3 +236,12 @@ def test_over_tls(tmp_path: Path) -> None:
         assert httpx.get(f"{server.url}/ready", verify=trusted, timeout=60).json() == {"status": "ok"}
         with pytest.raises(httpx.TransportError):
             httpx.get(server.url.replace("https", "http") + "/ready", timeout=60)
+
+
+def test_a_model_without_a_tokenizer_is_told_of(tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(bundled() / name, tmp_path)
+    with Process(str(tmp_path), "--port", "0") as server:
+        assert "no tokenizer: takes token ids only" in server.said
+        asked = {"prompt": [1, 403], "max_tokens": 3}
+        assert httpx.post(f"{server.url}/v1/completions", json=asked, timeout=60).status_code == 200

@@ -93,7 +93,7 @@ def test_files_that_hold_no_keys_are_refused(tmp_path: Path) -> None:
         path.write_bytes(data)
         with pytest.raises(InputError):
             read_keys(path)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="missing is missing; expected a text file with a line name:key"):
         read_keys(tmp_path / "missing")
     with pytest.raises(InputError):
         read_keys(tmp_path)

@@ -212,6 +212,8 @@ def test_ten_thousand_headers_end_one_connection_and_nothing_else(live: str) -> 
 def test_bodies_that_are_not_json_by_their_own_word(client: Any, kind: str) -> None:
     response = client.post(CHAT, content=b"{}", headers={"Content-Type": kind} if kind else {})
     check_refusal(response, 415)
+    message = response.json()["error"]["message"]
+    assert (repr(kind) if kind else "missing") in message and message.endswith("expected application/json")
 
 
 @pytest.mark.parametrize(

@@ -92,8 +92,19 @@ def test_addresses_and_methods_nobody_serves(client: Any) -> None:
     response = client.delete("/v1/models")
     check_refusal(response, 405)
     assert response.headers["allow"] == "GET" and response.json()["error"]["code"] == "method_not_allowed"
+    assert response.json()["error"]["message"].endswith("expected GET")
     assert isinstance(client.get("/api/nothing").json()["error"], str)
     assert client.get("/v1/messages/nothing").json()["type"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("path", "fix"),
+    [("/chat/completions", "URL with /v1"), ("/v1/v1/messages", "before /v1"), ("/v1/api/chat", "before /v1")],
+)
+def test_a_base_url_that_ends_in_the_wrong_place_is_told_of(client: Any, path: str, fix: str) -> None:
+    response = client.post(path, json={})
+    check_refusal(response, 404)
+    assert fix in response.json()["error"]["message"]
 
 
 def test_no_validation_error_is_422_or_a_list(client: Any) -> None:

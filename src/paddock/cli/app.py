@@ -19,6 +19,9 @@ from paddock.errors import UsageError, did_you_mean
 ClickUsage: type[Any] = typer.BadParameter.__mro__[1]
 ClickError: type[Any] = typer.BadParameter.__mro__[2]
 
+# What Typer says of a value that is no number, and what is expected in our words.
+NUMBERS = {"a valid integer": "a whole number", "a valid number": "a number", "a valid float": "a number"}
+
 app = typer.Typer(
     cls=Verbs,
     rich_markup_mode=None,
@@ -62,6 +65,15 @@ def execute(arguments: list[str]) -> int:
     return 0
 
 
+def _misread(param: Any, arguments: list[str]) -> tuple[str, str] | tuple[None, None]:
+    """The option on the command line that `param` is, and what was given to it: click's complaint quotes no value."""
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        option, equals, value = word.partition("=")
+        if option in getattr(param, "opts", ()):
+            return option, value if equals else following
+    return None, None
+
+
 def _as_ours(error: Any, arguments: list[str]) -> UsageError:
     """The same complaint in Paddock's form: what, then the fix."""
     text = error.format_message().rstrip(".")
@@ -71,6 +83,10 @@ def _as_ours(error: Any, arguments: list[str]) -> UsageError:
     if "\n  fix: " in text:
         what, _, fix = text.partition("\n  fix: ")
         return UsageError(what, fix=fix)
+    if expected := next((kind for told, kind in NUMBERS.items() if told in text), None):
+        option, value = _misread(getattr(error, "param", None), arguments)
+        if option is not None:
+            return UsageError(f"{option} {value}", expected=expected, fix=f"see `{where} --help`")
     name = getattr(error, "option_name", None)
     if name is not None and context is not None and "No such option" in text:
         known = [opt for param in context.command.params for opt in (*param.opts, *param.secondary_opts)]

@@ -35,7 +35,7 @@ class Remote:
         if not plain and not self._known.get("chat", True) and not self._known.get("bundled"):
             raise TemplateError(
                 f"{self.model} has no chat template at the server",
-                fix="start the server with --template NAME; --template none goes on without turns",
+                fix="start the server with --chat-template NAME; --template none goes on without turns",
             )
 
     @property

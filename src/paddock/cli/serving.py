@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from paddock import __version__
 from paddock.cli import output
 from paddock.engine.locate import BUNDLED, locate, names
-from paddock.errors import UsageError
+from paddock.errors import TokenizerError, UsageError
 from paddock.serve.flags import merged, misspelt
 from paddock.serve.listening import address_of, check_certificate, listen
 from paddock.serve.settings import Named, Settings
 
 if TYPE_CHECKING:
+    from paddock.engine.language_model import LanguageModel
     from paddock.serve.registry import Served
     from paddock.serve.server import Server
 
@@ -155,12 +156,21 @@ def _tell(server: Server, address: str) -> None:
     output.note("\n".join([*lines, "ready"]))
 
 
+def _reads_text(model: LanguageModel) -> bool:
+    try:
+        return bool(model.tokenizer)
+    except TokenizerError:
+        return False
+
+
 def _row(served: Served) -> list[str]:
     model = served.model
     context = "any" if served.context is None else f"{served.context:,}"
     what = model.architecture.family if served.parent is None else f"adapter on {served.parent}"
     if model.architecture.generates and model.template is None:
         what += ", no chat template"
+    if not _reads_text(model):
+        what += ", no tokenizer: takes token ids only"
     cache = "-"
     if served.engine is not None:
         runner = served.engine.runner

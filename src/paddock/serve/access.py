@@ -202,7 +202,8 @@ def read_keys(path: Path) -> list[Key]:
             data = file.read(LARGEST_FILE + 1)
         lines = data.decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: the keys cannot be read: {type(error).__name__}") from None
+        what = f"{path} is missing" if isinstance(error, FileNotFoundError) else f"{path} cannot be read as text"
+        raise InputError(what, expected="a text file with a line name:key for each key") from None
     if len(data) > LARGEST_FILE:
         raise InputError(f"{path}: more than {LARGEST_FILE} bytes of keys")
     found = []

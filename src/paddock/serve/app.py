@@ -134,12 +134,23 @@ def _place(loc: Sequence[str | int], body: Any, missing: bool) -> list[str]:
 def _no_route(request: Request, error: HTTPException) -> Response:
     """What the router refuses: an address nobody serves, or a method it does not take."""
     codes = {404: "unknown_url", 405: "method_not_allowed"}
-    what = f"{request.method} is not for this address" if error.status_code == 405 else str(error.detail)[:300]
-    if error.status_code == 404:
+    what, expected, fix = str(error.detail)[:300], None, None
+    if error.status_code == 405:
+        what, expected = f"{request.method} is not for this address", (error.headers or {}).get("Allow")
+    elif error.status_code == 404:
         what = "there is nothing at this address"
-    response = _refused(request, BadRequest(what, code=codes.get(error.status_code), status=error.status_code))
+        fix = _base_url(request.url.path)
+    refusal = BadRequest(what, expected=expected, fix=fix, code=codes.get(error.status_code), status=error.status_code)
+    response = _refused(request, refusal)
     response.headers.update(error.headers or {})
     return response
+
+
+def _base_url(path: str) -> str | None:
+    """What clients of OpenAI, and of the others, are often given wrong."""
+    if path.startswith(("/chat/completions", "/completions", "/embeddings", "/models", "/responses")):
+        return "end the client's base URL with /v1"
+    return "end the client's base URL before /v1" if path.startswith(("/v1/v1/", "/v1/api/")) else None
 
 
 def _gone(request: Request, error: Exception) -> Response:

@@ -97,7 +97,7 @@ def ready(served: Served, asked: Asked) -> tuple[Manner, list[Message]]:
             f"the model {served.name!r} has no chat template, and none is assumed",
             param="messages",
             code="unsupported_model",
-            fix="use /v1/completions, or start the server with --template NAME",
+            fix="use /v1/completions, or start the server with --chat-template NAME",
         )
     choice = asked.tool_choice, asked.parallel_tool_calls
     manner = prepare(served, asked.tools, *choice, asked.grammar, asked.grammar_field)

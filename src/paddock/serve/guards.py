@@ -353,7 +353,8 @@ def _check_type(headers: Iterable[Header], form: bool) -> None:
     kind, _, rest = (types[0] if len(types) == 1 else "").partition(";")
     charset = rest.strip().lower().replace('"', "").replace(" ", "")
     if kind.strip().lower() != expected or charset not in ("", "charset=utf-8", "charset=utf8"):
-        raise BadRequest("the body's Content-Type is not one that is read here", expected=expected, status=415)
+        found = repr(types[0][:100]) if len(types) == 1 else "given twice" if types else "missing"
+        raise BadRequest(f"the body's Content-Type is {found}", expected=expected, status=415)
     if codings not in ([], ["identity"]):
         raise BadRequest("the body has a Content-Encoding", expected="none", status=415)
 
