@@ -79,8 +79,8 @@ TEXTS = {
         "wrong": "This is not a key of this server.",
     },
     "zh": {
-        "title": "Paddock:登录",
-        "why": "此服务器需要密钥才能使用,请向管理员索取。",
+        "title": "Paddock：登录",
+        "why": "此服务器需要密钥才能使用，请向管理员索取。",
         "label": "密钥",
         "button": "登录",
         "wrong": "密钥不正确。",
@@ -94,15 +94,21 @@ TEXTS = {
     },
 }
 _TAGS = {"en": "en", "zh": "zh-Hans", "ms": "ms"}
+# The colours are those of the web interface (web/src/styles/page.css).
 _STYLE = """
-:root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif; }
-body { margin: 0; min-height: 100vh; display: grid; place-items: center; }
+:root { color-scheme: light dark; font: 1rem/1.55 system-ui, sans-serif; --accent: light-dark(#2f6b4f, #8fd0ae); }
+body { margin: 0; min-height: 100vh; display: grid; place-items: center; background: light-dark(#fbfaf7, #17191a);
+  color: light-dark(#1d2321, #e7e9e6); }
 main { width: min(22rem, calc(100vw - 2rem)); }
 h1 { font-size: 1.4rem; margin: 0 0 .5rem; }
 form { display: grid; gap: .5rem; }
-input, button { font: inherit; padding: .6rem; border-radius: .4rem; border: 1px solid; min-height: 2.75rem; }
-button { cursor: pointer; font-weight: 600; }
-[role=alert] { font-weight: 600; }
+input, button { box-sizing: border-box; min-height: 2.75rem; padding: .6rem; border: 1px solid; border-radius: .625rem;
+  font: inherit; }
+input { border-color: light-dark(#8a908c, #757d79); background: light-dark(#ffffff, #1f2224); color: inherit; }
+button { cursor: pointer; border-color: var(--accent); background: var(--accent); color: light-dark(#ffffff, #10231a);
+  font-weight: 600; }
+:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+[role=alert] { margin: 0; color: light-dark(#a3261b, #ff9d92); font-weight: 600; }
 """
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 POLICY = (
