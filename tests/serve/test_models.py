@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from serve_models import copy_bundled, serving, write_bert, write_t5
+from serve_models import copy_bundled, opened, serving, write_bert, write_t5
 
 from paddock.kernels.native import library
 from paddock.serve.routes.models import facts
 from paddock.serve.server import Server
-from paddock.serve.settings import Settings
+from paddock.serve.settings import Named, Settings
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +80,18 @@ def test_names_that_are_not_there(several: TestClient) -> None:
     assert response.status_code == 404 and response.json()["error"]["code"] == "model_not_found"
     assert "story" in response.json()["error"]["message"]
     assert several.get("/v1/models/").status_code == 404
+
+
+def test_a_model_goes_on_without_its_files(tmp_path: Path) -> None:
+    """Where its folder is replaced while it is served, say. Nothing that was begun for a request is left running."""
+    folder = copy_bundled(tmp_path / "model")
+    ask: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
+    with opened(Settings(models=(Named("m", str(folder)),), template="alpaca")) as (server, client):
+        (folder / "old.safetensors").symlink_to(folder / "gone")
+        for _ in range(2):
+            assert client.post("/v1/chat/completions", json=ask).status_code == 200
+            assert client.post("/v1/completions", json={"prompt": "a", "max_tokens": 2}).status_code == 200
+            assert client.get("/api/tags").json()["models"][0]["name"] == "m"
+            assert client.post("/api/show", json={"model": "m"}).status_code == 200
+            shutil.rmtree(folder, ignore_errors=True)
+        assert server.worker.active == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,12 +57,16 @@ def fingerprint(served: Served) -> str:
     """OpenAI's `system_fingerprint`: another one means that seeds may give other texts."""
     found = _fingerprints.get(served)
     if found is None:
-        parts = [__version__, served.name, *(f"{path.name}:{path.stat().st_size}" for path in _weights(served.root))]
+        parts = [__version__, served.name, *_weights(served.root)]
         found = _fingerprints[served] = "fp_" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     return found
 
 
-def _weights(root: Path) -> list[Path]:
-    if root.is_file():
-        return [root]
-    return sorted(path for path in root.glob("*") if path.suffix in WEIGHTS)
+def _weights(root: Path) -> list[str]:
+    """Names and sizes of the files of weights, as far as they are there: a model goes on without its files."""
+    paths = [root] if root.is_file() else sorted(path for path in root.glob("*") if path.suffix in WEIGHTS)
+    found = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            found.append(f"{path.name}:{path.stat().st_size}")
+    return found

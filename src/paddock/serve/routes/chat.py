@@ -47,7 +47,6 @@ async def chat(body: ChatBody, request: Request, server: Here) -> Response:
         ids = plan.requests[0].prompt
         read = await unless_gone(request, prompt_logprobs(server.worker, served, ids, body.prompt_logprobs))
         prompt = vllm_prompt_logprobs(read, words_of(served))
-    answering = Answering(server.worker, plan)
     head = {
         "id": f"chatcmpl-{uuid.uuid4().hex}",
         "object": "chat.completion.chunk" if body.stream else "chat.completion",
@@ -55,6 +54,7 @@ async def chat(body: ChatBody, request: Request, server: Here) -> Response:
         "model": served.name,
         "system_fingerprint": fingerprint(served),
     }
+    answering = Answering(server.worker, plan)
     top = (body.top_logprobs or 0) if body.logprobs else None
     box = GlassBox(served, asked, answering) if body.glass_box else None
     response: Response

@@ -47,7 +47,6 @@ async def completions(body: CompletionBody, request: Request, server: Here) -> R
     _check(body, served)
     work = await asyncio.to_thread(planned, served, body)
     read = await unless_gone(request, _read(server.worker, served, body, work.prompts))
-    answers = Unwritten(work) if work.plan is None else Answering(server.worker, work.plan)
     head = {
         "id": f"cmpl-{uuid.uuid4().hex}",
         "object": "text_completion",
@@ -55,6 +54,7 @@ async def completions(body: CompletionBody, request: Request, server: Here) -> R
         "model": served.name,
         "system_fingerprint": fingerprint(served),
     }
+    answers = Unwritten(work) if work.plan is None else Answering(server.worker, work.plan)
     box = GlassBox(served, work.asked, answers) if body.glass_box and isinstance(answers, Answering) else None
     told = Told(served, body, work, read)
     response: Response

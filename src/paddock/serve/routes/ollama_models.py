@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from datetime import UTC, datetime
@@ -192,8 +193,12 @@ def _capabilities(served: Served) -> list[str]:
 
 def _files(root: Path) -> tuple[int, str, str]:
     """The bytes of a model's files, a digest that changes when one of them does, and when the last one did."""
-    paths = [root] if root.is_file() else sorted(path for path in root.iterdir() if path.is_file())[:MOST_FILES]
-    found = [(path.name, path.stat()) for path in paths]
+    paths = [root] if root.is_file() else sorted(root.glob("*"))[:MOST_FILES]
+    found = []
+    for path in paths:
+        with contextlib.suppress(OSError):  # a model goes on without its files
+            if path.is_file():
+                found.append((path.name, path.stat()))
     digest = hashlib.sha256()
     for name, state in found:
         digest.update(f"{len(name)} {name} {state.st_size} {state.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
