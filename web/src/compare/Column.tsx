@@ -73,7 +73,7 @@ export function Column(props: ColumnProps): JSX.Element {
         role="region"
         aria-label={`${side}: ${t("compare.answer")}`}
       >
-        {marked
+        {marked?.some((part) => part.same) // where nothing is shared, marks would only be in the way
           ? marked.map((part, index) => (part.same ? part.text : <mark key={index}>{part.text}</mark>))
           : run.text}
       </div>
