@@ -255,3 +255,10 @@ def test_nul_and_empty_texts_are_texts(client: TestClient) -> None:
 def test_answers_of_a_given_form(client: TestClient) -> None:
     assert texts(client, guided_choice=["yes", "no"], max_tokens=30)[0] in ("yes", "no")
     assert texts(client, structured_outputs={"regex": "[0-9]{3}!"}, max_tokens=30)[0][3] == "!"
+
+
+def test_prompts_times_choices_have_an_end(client: TestClient) -> None:
+    body = {"prompt": ["Once"] * 64, "max_tokens": 0, "echo": True, "logprobs": 1}
+    assert len(client.post("/v1/completions", json={**body, "n": 2}).json()["choices"]) == 128
+    response = client.post("/v1/completions", json={**body, "n": 3})
+    assert response.status_code == 400 and response.json()["error"]["param"] == "n"

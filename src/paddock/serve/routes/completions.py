@@ -37,6 +37,7 @@ from paddock.serve.streaming import Stream, guarded, unless_gone
 from paddock.serve.worker import Worker
 
 router = APIRouter()
+MAX_ANSWERS = 128  # of one request: those of `max_tokens: 0` pass no queue that would bound them
 
 
 @router.post("/v1/completions")
@@ -63,7 +64,7 @@ async def completions(body: CompletionBody, request: Request, server: Here) -> R
         response = Stream(guarded(chunks.pieces()), ending=answers.cancel)
     else:
         choices = await unless_gone(request, answers.whole())
-        response = JSONResponse(head | whole_body(answers, choices, told, box))
+        response = await asyncio.to_thread(lambda: JSONResponse(head | whole_body(answers, choices, told, box)))
     return finished(response, work.dropped, ignored)
 
 
@@ -74,6 +75,14 @@ def _check(body: CompletionBody, served: Served) -> None:
         raise BadRequest("suffix is not supported", param="suffix", code="unsupported_parameter")
     if body.best_of is not None and body.best_of != (body.n or 1):
         raise BadRequest("best_of is not supported", param="best_of", code="unsupported_parameter", fix="use n")
+    answers = len(body.prompts) * (body.n or 1)
+    if answers > MAX_ANSWERS:
+        raise BadRequest(
+            f"{len(body.prompts)} prompts of {body.n} choices each are {answers} answers",
+            param="n",
+            expected=f"at most {MAX_ANSWERS}",
+            fix="send fewer prompts at once",
+        )
     if body.echo and body.logprobs is not None:
         check_reads_forward(served, "echo")
     if body.prompt_logprobs is not None:
@@ -81,7 +90,7 @@ def _check(body: CompletionBody, served: Served) -> None:
         if body.stream:
             raise BadRequest("prompt_logprobs cannot be streamed", param="prompt_logprobs", fix="set stream to false")
     if body.glass_box:
-        check_one(len(body.prompts) * (body.n or 1))
+        check_one(answers)
         if body.max_tokens == 0:
             raise BadRequest("glass_box shows what is written, and max_tokens is 0", param="glass_box")
 
