@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -137,3 +138,19 @@ def test_classes_are_asked_of_models_that_have_them(readers: TestClient, client:
         readers.post("/v1/classify", json={"input": [[1]], "model": "moods"}),
     ):
         assert response.status_code == 400, response.text
+
+
+def test_a_text_that_is_refused_does_not_keep_the_worker(readers: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cutting eight million characters up takes long, and the worker's thread writes for everybody."""
+    server = readers.app.state.server  # type: ignore[attr-defined]
+    tokenizer, threads = server.registry.find("moods").model.tokenizer, set()
+    encode = tokenizer.encode
+
+    def watched(text: str, *rest: Any, **more: Any) -> Any:
+        threads.add(threading.current_thread().name)
+        return encode(text, *rest, **more)
+
+    monkeypatch.setattr(tokenizer, "encode", watched)
+    response = readers.post("/v1/classify", json={"input": ["cat", "cat " * 60], "model": "moods"})
+    assert response.status_code == 400 and response.json()["error"]["code"] == "context_length_exceeded"
+    assert threads and "paddock-worker" not in threads

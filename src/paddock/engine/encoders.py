@@ -14,7 +14,8 @@ from paddock.engine.reading import Reader
 from paddock.engine.request import check_number
 from paddock.engine.sampling import Bound, shown
 from paddock.errors import ContextLengthError, UnsupportedError, UsageError
-from paddock.model.transformer import Transformer
+from paddock.model.linear import Linear
+from paddock.model.transformer import Pooler, Transformer
 from paddock.tokenizer import Tokenizer
 
 BATCH_TOKENS = 8192  # of one batch, padding included: bounds memory
@@ -86,11 +87,19 @@ def fill(reader: Reader, tokenizer: Tokenizer, text: str, count: int = 5) -> lis
     for part in parts:
         ids += [*tokenizer.encode(part, add_special=False), mask]
     ids = [*ids[:-1], *tokenizer.after]
-    _check_length(len(ids), model.architecture.context, "a text")
+    check_length(len(ids), model.architecture.context, "a text")
     logits = reader.logits(ids).cpu()
     logits[:, len(tokenizer) :] = float("-inf")
     places = [place for place, id in enumerate(ids) if id == mask]
     return [_candidates(tokenizer, logits[place], parts, index, spelling, count) for index, place in enumerate(places)]
+
+
+def check_classes(model: Transformer) -> tuple[Pooler, Linear]:
+    """What scores a text for the model's classes. Raises UnsupportedError for a model without."""
+    pooler = model.pooler
+    if pooler is None or pooler.classes is None:
+        raise UnsupportedError("this model has no classes", expected="a model fine-tuned for sequence classification")
+    return pooler, pooler.classes
 
 
 def classify(reader: Reader, tokenizer: Tokenizer, text: str, config: Mapping[str, Any]) -> list[Label]:
@@ -99,14 +108,13 @@ def classify(reader: Reader, tokenizer: Tokenizer, text: str, config: Mapping[st
     problem_type says how scores become probabilities: classes that exclude each other (softmax, the default), labels
     that do not (sigmoid), or none at all (regression: the raw scores).
     """
-    model, pooler = reader.model, reader.model.pooler
-    if pooler is None or pooler.classes is None:
-        raise UnsupportedError("this model has no classes", expected="a model fine-tuned for sequence classification")
+    model = reader.model
+    pooler, classes = check_classes(model)
     ids = tokenizer.encode(checked([text])[0])
-    _check_length(len(ids), model.architecture.context, "a text")
-    hidden = reader.hidden([ids])[0].to(pooler.classes.weight.dtype)
+    check_length(len(ids), model.architecture.context, "a text")
+    hidden = reader.hidden([ids])[0].to(classes.weight.dtype)
     with torch.no_grad():
-        scores = pooler.classes(pooler(hidden.unsqueeze(0)))[0].float().cpu()
+        scores = classes(pooler(hidden.unsqueeze(0)))[0].float().cpu()
     kind = config.get("problem_type") or ("regression" if len(scores) == 1 else "single_label_classification")
     if kind == "single_label_classification":
         scores = scores.softmax(0)
@@ -152,7 +160,7 @@ def fitted(
     if not limits or len(ids) <= min(limits):
         return ids
     if not truncate:
-        _check_length(len(ids), min(limits), "a text")
+        check_length(len(ids), min(limits), "a text")
     after = list(tokenizer.after)
     after = after if after and ids[-len(after) :] == after else []
     if min(limits) <= len(after):
@@ -160,7 +168,7 @@ def fitted(
     return [*ids[: min(limits) - len(after)], *after]
 
 
-def _check_length(tokens: int, limit: int | None, what: str) -> None:
+def check_length(tokens: int, limit: int | None, what: str) -> None:
     if limit is not None and tokens > limit:
         raise ContextLengthError(
             f"{what} of {tokens} tokens does not fit",

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from paddock.engine import pairs
+from paddock.engine import encoders, pairs
 from paddock.engine.encoders import Label
 from paddock.serve.bodies import tell_ignored
 from paddock.serve.reading import each, pooling_told, prepared, vectors
@@ -64,8 +64,8 @@ async def classify(body: ClassifyBody, request: Request, server: Here) -> Respon
     """The classes of each text with their probabilities, likeliest first."""
     ignored = body.ignored(server.settings.strict)
     served = server.registry.find(body.model)
+    tokens = await asyncio.to_thread(_counted, served, body.texts)
     found = await unless_gone(request, each(server.worker, served.model.classify, body.texts))
-    tokens = await asyncio.to_thread(_count, served, body.texts)
     response = JSONResponse({
         "id": f"classify-{uuid.uuid4().hex}",
         "object": "list",
@@ -108,5 +108,12 @@ def _classified(place: int, labels: Sequence[Label]) -> dict[str, Any]:
     }
 
 
-def _count(served: Served, texts: Sequence[str]) -> int:
-    return sum(len(served.model.tokenizer.encode(text)) for text in texts)
+def _counted(served: Served, texts: Sequence[str]) -> int:
+    """The tokens of all texts, none of which is too long: the worker is not kept busy with cutting up what is refused.
+
+    Raises ContextLengthError, UnsupportedError for a model without classes."""
+    model = served.model
+    encoders.check_classes(model.model)
+    counts = [len(model.tokenizer.encode(text)) for text in texts]
+    encoders.check_length(max(counts), model.architecture.context, "a text")
+    return sum(counts)
