@@ -107,6 +107,19 @@ def test_a_base_url_that_ends_in_the_wrong_place_is_told_of(client: Any, path: s
     assert fix in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("n", 20, "n: Input should be less than or equal to 8, not 20"),
+        ("temperature", "hot", "temperature: Input should be a valid number, not a string"),
+        ("stream", [], "stream: Input should be a valid boolean, not a list"),
+    ],
+)
+def test_a_field_that_is_refused_is_told_with_what_it_was(client: Any, field: str, value: Any, said: str) -> None:
+    body = {"messages": [{"role": "user", "content": "x"}], field: value}
+    assert client.post("/v1/chat/completions", json=body).json()["error"]["message"] == said
+
+
 def test_no_validation_error_is_422_or_a_list(client: Any) -> None:
     for body in ({}, {"messages": 5}, {"messages": []}, [], 5, None, "x", {"messages": [{"role": "x"}], "n": "1"}):
         response = client.post("/v1/chat/completions", json=body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -114,7 +115,18 @@ def _invalid(request: Request, error: RequestValidationError) -> Response:
     """Pydantic's first complaint, in OpenAI's form."""
     first = error.errors()[0]
     param = ".".join(_place(first["loc"][1:], error.body, first["type"] == "missing")) or None
-    return _refused(request, BadRequest(f"{param or 'the body'}: {first['msg'][:300]}", param=param))
+    what = f"{param or 'the body'}: {first['msg'][:300]}{_found(first['type'], first.get('input'))}"
+    return _refused(request, BadRequest(what, param=param))
+
+
+def _found(kind: str, value: Any) -> str:
+    """What stands there instead: numbers as they are, of texts and the like no more than that they are such."""
+    if kind == "missing":
+        return ""
+    if value is None or isinstance(value, bool | int | float):
+        return f", not {json.dumps(value)[:40]}"
+    names = {str: "a string", list: "a list", dict: "an object"}
+    return f", not {names[type(value)]}" if kind.endswith("_type") and type(value) in names else ""
 
 
 def _place(loc: Sequence[str | int], body: Any, missing: bool) -> list[str]:

@@ -152,7 +152,7 @@ def too_long(served: Served, prompt: int, limit: int) -> ContextLengthError:
     context = served.context or 0
     room = context - _before(served, prompt)
     return ContextLengthError(
-        f"a prompt of {prompt} tokens and {limit} new ones do not fit",
+        f"a prompt of {prompt} tokens and {limit} new one{'s' * (limit != 1)} do not fit",
         expected=f"at most {context} tokens in all, the context of {served.name!r}",
         fix=f"ask for at most {room} new tokens, or shorten the prompt" if room > 0 else "shorten the prompt",
     )
