@@ -374,3 +374,21 @@ def test_only_refusals_escape(tmp_path_factory: pytest.TempPathFactory, seed: in
 @settings(max_examples=6000, derandomize=True, deadline=None)
 def test_only_refusals_escape_at_length(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     fuzz(tmp_path_factory.getbasetemp() / "fuzzed-folders", seed)
+
+
+@pytest.mark.parametrize(
+    ("names", "fix"),
+    [
+        (["b.gguf", "a.bin", "pytorch_model.bin"], "name one of the files that lie there: a.bin, b.gguf"),
+        (["adapter_config.json", "adapter_model.bin"], "this is an adapter"),
+        (["pytorch_model.bin"], None),
+    ],
+)
+def test_a_folder_that_is_no_model_says_what_may_have_been_meant(
+    tmp_path: Path, names: list[str], fix: str | None
+) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(CheckpointError, match=r"config\.json is missing; expected a Hugging") as caught:
+        open_checkpoint(tmp_path)
+    assert (caught.value.fix or "").startswith(fix or "") and (caught.value.fix is None) == (fix is None)

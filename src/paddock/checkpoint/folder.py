@@ -35,7 +35,20 @@ _READ = re.compile(r"config\.json|generation_config\.json|model(-\d{5}-of-\d{5})
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    return read_json(folder / CONFIG)
+    path = folder / CONFIG
+    if folder.is_dir() and not path.exists() and not path.is_symlink():
+        expected = "a Hugging Face folder with it, or a .gguf or llama2.c .bin file"
+        raise CheckpointError(f"{path} is missing", expected=expected, fix=_instead(folder))
+    return read_json(path)
+
+
+def _instead(folder: Path) -> str | None:
+    """What somebody who named a folder that is no model may have meant."""
+    if (folder / "adapter_config.json").exists():
+        return "this is an adapter: name the model it is for; `paddock serve` adds it with --lora-modules NAME=FOLDER"
+    files = [file for file in folder.iterdir() if file.suffix in (".gguf", ".bin")]
+    names = sorted(file.name for file in files if not file.name.startswith("pytorch_model"))
+    return f"name one of the files that lie there: {', '.join(names[:3])}" if names else None
 
 
 def read_generation(folder: Path) -> dict[str, Any]:
