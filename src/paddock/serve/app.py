@@ -125,7 +125,7 @@ def _found(kind: str, value: Any) -> str:
         return ""
     if value is None or isinstance(value, bool | int | float):
         return f", not {json.dumps(value)[:40]}"
-    names = {str: "a string", list: "a list", dict: "an object"}
+    names: dict[type, str] = {str: "a string", list: "a list", dict: "an object"}
     return f", not {names[type(value)]}" if kind.endswith("_type") and type(value) in names else ""
 
 
