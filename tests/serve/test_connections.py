@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -60,3 +61,33 @@ def test_others_are_served_meanwhile_and_long_answers_are_not_cut(address: str) 
         wire.sendall(body)
         assert b"[DONE]" in read_all(wire)
     assert status_of(exchange(address, HEAD)) == 200
+
+
+@pytest.mark.parametrize("kept", ["keep-alive", "close"])
+def test_an_answer_that_nobody_takes_does_not_stay_in_memory(
+    server: Any, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who takes it slowly gets all of it; who takes nothing is hung up on."""
+    monkeypatch.setattr(connections, "STALL_SECONDS", 0.6)
+    body = json.dumps({"prompt": "hello wor " * 200_000, "return_token_strs": True}).encode()
+    head = "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += f"Connection: {kept}\r\nContent-Length: {len(body)}\r\n\r\n"
+    running = Running(server)
+
+    def unsent() -> list[int]:
+        return [one.transport.get_write_buffer_size() for one in running.uvicorn.server_state.connections]
+
+    with running as address:
+        for takes in (True, False):
+            with connected(address, 30) as wire:
+                wire.sendall(head.encode() + body)
+                before = wire.recv(1024)
+                taken, ended = len(before), time.monotonic() + 20
+                while takes and before[-1:] != b"}" and time.monotonic() < ended:
+                    time.sleep(0.01)
+                    before = wire.recv(2**16)
+                    taken += len(before)
+                assert not takes or taken > 8_000_000
+                while not takes and any(unsent()) and time.monotonic() < ended:
+                    time.sleep(0.05)
+                assert not any(unsent())
