@@ -22,7 +22,7 @@ VERBS = (
     "retrieve", "guard", "apps", "vision",
 )
 # fmt: on
-NOUNS = ["errors", "kernels", "model", "checkpoint", "tokenizer", "data", "training", "engine"]
+NOUNS = ["errors", "child_process", "kernels", "model", "checkpoint", "tokenizer", "data", "training", "engine"]
 LEVELS = {room: level for level, room in enumerate(NOUNS)} | dict.fromkeys(VERBS, len(NOUNS)) | {"cli": len(NOUNS) + 1}
 LONGEST_FILE, LONGEST_FUNCTION = 400, 70
 LONGER: dict[str, str] = {}  # "file" or "file::function", and why it cannot be shorter

@@ -51,7 +51,7 @@ def test_an_answer_of_another_number_is_refused(worker: Worker) -> None:
     worker.ask(request("first"))
     process = worker.process
     assert process is not None and process.stdin is not None
-    worker.asked += 1
+    worker.sent += 1
     with pytest.raises(Killed):
         worker.ask(request("second"))
     assert process.returncode is not None
