@@ -23,7 +23,7 @@ from paddock.engine.constraints import Constraints
 from paddock.engine.engine import Engine
 from paddock.engine.explain import explain
 from paddock.engine.generate import Generation
-from paddock.engine.grammar import KEPT, MAX_DEPTH, MAX_SOURCE, Grammar, matcher_of, vocabulary_of
+from paddock.engine.grammar import KEPT, MAX_DEPTH, MAX_SOURCE, Grammar, _reason, matcher_of, vocabulary_of
 from paddock.engine.grammar_check import CHECKER
 from paddock.engine.request import Event, Request
 from paddock.engine.runners import engine_for
@@ -483,3 +483,8 @@ def test_masks_are_made_without_a_loop_over_the_vocabulary(tokenizer: Tokenizer)
         scores.numpy()[~matcher.allowed(len(tokenizer), (2,))] = -np.inf
         matcher.advance(430)
     assert time.process_time() - started < 1
+
+
+def test_a_panic_of_the_library_is_not_told_in_its_words() -> None:
+    assert _reason("panic: assertion failed: grammar.symbols.len() < 1000") == "it is too large"
+    assert _reason("3(4): no rule named panic") == "no rule named panic"

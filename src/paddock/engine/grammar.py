@@ -338,6 +338,8 @@ def _possible(matcher: LLMatcher) -> bool:
 
 def _reason(error: str, located: bool = False) -> str:
     """The library's complaint in a line. `located`: with its place, where the text is the user's own."""
+    if re.match(r"\s*panic\b", error, re.IGNORECASE):  # one of its own bounds broke, and says so in its own terms
+        return "it is too large"
     found = re.search(r"^\s*error: (.+)$", error, re.MULTILINE)  # of a regular expression, below a picture of it
     line = found[1] if found else error.partition("\n")[0]
     return " ".join((line if located else re.sub(r"^(at )?[0-9]+\([0-9]+\): ", "", line)).split())[:300]
