@@ -90,7 +90,7 @@ def test_every_flag_is_a_variable_and_in_the_guide() -> None:
         (["no-such-model"], 2, "no model is called"),
         (["./no/such/model.gguf"], 3, "missing"),
         (["--lora-modules", "polite"], 2, "NAME=PATH"),
-        (["--lora-modules", "polite=/no/such/folder"], 2, "no folder"),
+        (["--lora-modules", "polite=/no/such/folder"], 3, "no such folder"),
         (["--models-dir", "/no/such/folder"], 2, "no folder"),
         (["--ssl-certfile", "/no/such/file"], 3, "missing"),
         (["--ssl-keyfile", "x"], 2, "without --ssl-certfile"),

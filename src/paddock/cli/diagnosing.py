@@ -23,7 +23,10 @@ from paddock.tokenizer.template_check import Finding
 
 STORY = "Once upon a time, there was a little girl named Lily."  # the bundled model's own greedy beginning
 STORY_TOKENS = 24
-NEEDED = ("torch", "numpy", "tokenizers", "sentencepiece", "jinja2", "typer", "rich")
+NEEDED = (
+    "torch", "numpy", "tokenizers", "sentencepiece", "jinja2", "typer", "rich", "fastapi", "uvicorn", "pydantic",
+    "prometheus-client", "httpx", "llguidance",
+)  # fmt: skip
 OPTIONAL = {
     "transformers": "an oracle of the tests",
     "gguf": "an oracle of the tests",

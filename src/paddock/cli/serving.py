@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from paddock import __version__
 from paddock.cli import output
 from paddock.engine.locate import BUNDLED, locate, names
-from paddock.errors import TokenizerError, UsageError
+from paddock.errors import InputError, TokenizerError, UsageError
 from paddock.serve.flags import merged, misspelt
 from paddock.serve.listening import address_of, check_certificate, listen
 from paddock.serve.settings import Named, Settings
@@ -138,7 +138,7 @@ def _adapter(text: str) -> Named:
             f"--lora-modules {text}", expected="NAME=PATH or NAME=PATH,base=MODEL", fix="for example polite=adapters/p"
         )
     if not Path(path).expanduser().is_dir():
-        raise UsageError(f"--lora-modules {text}: {path} is no folder", expected="the folder of a LoRA adapter")
+        raise InputError(f"--lora-modules {text}: no such folder", expected="the folder of a LoRA adapter")
     return Named(name, str(Path(path).expanduser()), base or None)
 
 

@@ -176,7 +176,9 @@ def check_admin(caller: Caller | None) -> Caller:
 
 
 def no_key() -> AccessError:
-    return AccessError("no key of this server came with the request", fix="send Authorization: Bearer KEY")
+    return AccessError(
+        "the request has no key, or one that this server does not know", fix="send Authorization: Bearer KEY"
+    )
 
 
 def keys_of(api_keys: Sequence[str], api_key_file: Path | None, admin_keys: Sequence[str]) -> list[Key]:

@@ -24,9 +24,15 @@ function titleKey({ kind, status, code }: Told): Key {
 /** The server's own words, and the fix where this page knows one that the server cannot. */
 export function refusalText(told: Told): string {
   if (told.kind === "unreachable") return t("error.unreachable-fix");
+  if (tooLong(told)) return `${sentence(told.message.replace(/; (ask for|shorten) [^;]*$/, ""))} ${t("error.context-fix")}`;
   const said = sentence(told.message);
   if (told.kind === "broken") return [said, t("error.broken-fix")].filter(Boolean).join(" ");
-  return told.code === "context_length_exceeded" ? `${said} ${t("error.context-fix")}` : said;
+  return said;
+}
+
+/** Whether the same request can only be refused again. */
+function tooLong(told: Told): boolean {
+  return told.code === "context_length_exceeded";
 }
 
 /** The server's messages are made to stand in a line of a log: here they are sentences. */
@@ -49,7 +55,7 @@ export function RefusalBox({ told, onRetry }: RefusalBoxProps) {
     <div class="refusal" role="alert">
       <strong>{refusalTitle(told)}</strong>
       <p dir="auto">{refusalText(told)}</p>
-      {onRetry && (
+      {onRetry && !tooLong(told) && (
         <button type="button" class="small" onClick={onRetry} disabled={left > 0}>
           <Icon name="again" />
           {left > 0 ? t("error.wait", { seconds: left }) : t("error.retry")}
