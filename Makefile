@@ -94,7 +94,7 @@ test-web: check-web $(VENV)/.installed-dev $(VENV)/.compiled   ## the same, and 
 	@$(BIN)/python -m pytest -q $(wildcard tests/serve/test_browser*.py)
 
 soak: $(VENV)/.installed-dev $(VENV)/.compiled   ## a server under load: 1,000 leavers, then ten minutes of everything (MINUTES=10)
-	@$(BIN)/python -m pytest -q -s -m "slow or not slow" tests/serve/test_load.py
+	@$(BIN)/python -m pytest -q -s -m "slow or not slow" tests/serve/test_load.py tests/serve/test_overload.py
 	@$(BIN)/python tests/serve/soak.py --minutes $(or $(MINUTES),10)
 
 clean:           ## remove .venv, caches and what was compiled
