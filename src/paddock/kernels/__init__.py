@@ -6,6 +6,7 @@ from paddock.kernels.native import chosen
 from paddock.kernels.operations import (
     activate,
     attend,
+    cross_entropy,
     embed,
     gate,
     layer_norm,
@@ -21,6 +22,7 @@ __all__ = [
     "activate",
     "attend",
     "chosen",
+    "cross_entropy",
     "embed",
     "gate",
     "layer_norm",

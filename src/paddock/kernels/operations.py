@@ -65,11 +65,13 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
     return reference.rotate(x, cos, sin, interleaved)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Any, causal: bool, scale: float) -> Tensor:
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, bias: Any, causal: bool, scale: float, starts: Tensor | None = None
+) -> Tensor:
     """Softmax attention; shapes and what `bias` may be in `reference.attend`."""
     if isinstance(q, Recorded):
         return q.tape.attend(q, k, bias, scale)
-    return reference.attend(q, k, v, bias, causal, scale)
+    return reference.attend(q, k, v, bias, causal, scale, starts)
 
 
 def mixture(x: Tensor, scores: Tensor, active: int, experts: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:
@@ -77,3 +79,9 @@ def mixture(x: Tensor, scores: Tensor, active: int, experts: Sequence[Callable[[
     if isinstance(x, Recorded):
         return x.tape.mixture(x, scores, active, experts)
     return reference.mixture(x, scores, active, experts)
+
+
+def cross_entropy(x: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """What the vocabulary's logits of x say about targets, without the logits ever being whole in memory; shapes and
+    results in `reference.cross_entropy`."""
+    return reference.cross_entropy(x, weight, bias, targets)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -57,14 +58,42 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
     return turned if rest.shape[-1] == 0 else torch.cat((turned, rest), dim=-1)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool, scale: float) -> Tensor:
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool, scale: float, starts: Tensor | None = None
+) -> Tensor:
     """Softmax attention: q (batch, heads, queries, d) over k, v (batch, kv_heads, keys, d) to q's shape.
 
     `bias` is boolean (True = may be seen) or added to the scaled scores; `causal` says that queries and keys are the
-    same tokens and each sees itself and earlier ones, which kernels do without a tensor.
+    same tokens and each sees itself and earlier ones, which kernels do without a tensor. `starts` (batch, queries) goes
+    with `causal`: a query sees no key before that one (documents that share a row).
     """
+    if starts is not None:
+        keys = torch.arange(k.shape[2], device=q.device)
+        bias = ((keys >= starts[:, :, None]) & (keys <= keys[:, None])).unsqueeze(1)
+        causal = False
     grouped = q.shape[1] != k.shape[1]
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=causal, scale=scale, enable_gqa=grouped)
+
+
+LOGITS_AT_ONCE = 2**22  # numbers: a chunk of float32 logits of this many is 16 MiB
+
+
+def cross_entropy(x: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """(losses, log_sums), each (rows,) float32: -log softmax(x W^T + b)[target] and log sum exp of a row.
+
+    x (rows, width), weight (vocabulary, width), targets (rows,). Rows go through in chunks, and a chunk's logits are
+    computed again in the backward pass, so that no more than LOGITS_AT_ONCE of them are ever held.
+    """
+    rows = max(1, LOGITS_AT_ONCE // weight.shape[0])
+    pieces = zip(x.split(rows), targets.split(rows), strict=True)
+    parts = [checkpoint(_row_losses, piece, weight, bias, part, use_reentrant=False) for piece, part in pieces]
+    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+
+def _row_losses(x: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
+    logits = F.linear(x, weight, bias).float()
+    log_sums = logits.logsumexp(-1)
+    return log_sums - logits.gather(1, targets[:, None]).squeeze(1), log_sums
 
 
 def mixture(x: Tensor, scores: Tensor, active: int, experts: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:

@@ -42,7 +42,7 @@ class SelfAttention(nn.Module):
         seen = step.memo.get((self.part, q.dtype))
         if seen is None:  # equal parts see equally: the first layer computes it for all
             seen = step.memo[self.part, q.dtype] = self_visibility(self.mask, self.part, step, q.dtype)
-        y = kernels.attend(q, k, v, seen.bias, seen.causal, self.part.multiplier)
+        y = kernels.attend(q, k, v, seen.bias, seen.causal, self.part.multiplier, seen.starts)
         return self.out(merge_heads(y))
 
 

@@ -21,9 +21,13 @@ class Step:
     start: the slot of the first token; a cache holds `start` slots already.
     prefix (batch,): slots below it see each other (prefix masks only).
     padding (batch, start + tokens) bool: True for real tokens, over all slots; None if there is no padding.
+    documents (batch, tokens): the document each token is of, where rows are packed with several (training): tokens see
+    their own document only, and positions begin anew in each. Documents lie one after another; never with a cache.
     segments (batch, tokens): BERT's sentence A/B; zeros if None.
     memory (batch, source, width), memory_padding (batch, source): an encoder's output, for cross-attention.
     relative_bias (buckets, heads): the stack's table of learned distances (T5), put here by the stack itself.
+    dropout: the share of embedded and sublayers' outputs that is zeroed (training).
+    recompute: keep only the blocks' inputs for the backward pass and compute the rest again (training).
     length: how long the whole text is planned to become (dynamic rotary scaling looks at it).
     memo: tables derived from the above, computed by the first layer that needs them and shared by the rest.
     """
@@ -33,10 +37,13 @@ class Step:
     cache: Cache | None = None
     prefix: Tensor | None = None
     padding: Tensor | None = None
+    documents: Tensor | None = None
     segments: Tensor | None = None
     memory: Tensor | None = None
     memory_padding: Tensor | None = None
     relative_bias: Tensor | None = None
+    dropout: float = 0.0
+    recompute: bool = False
     length: int = 0
     memo: dict[Any, Any] = field(default_factory=dict)
 

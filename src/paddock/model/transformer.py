@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from paddock import kernels
 from paddock.model import spec
@@ -67,7 +68,12 @@ class Embedding(nn.Module):
             x = x + self.positions(step.positions)
         elif isinstance(self.part.positions, spec.Sinusoidal):
             x = x + sinusoids(self.part.positions, step.positions, self.width).to(x.dtype)
-        return x if self.norm is None else self.norm(x)
+        return dropped(x if self.norm is None else self.norm(x), step)
+
+
+def dropped(x: Tensor, step: Step) -> Tensor:
+    """What is left of x where the step asks for dropout (arXiv 1207.0580)."""
+    return nn.functional.dropout(x, step.dropout) if step.dropout else x
 
 
 class Block(nn.Module):
@@ -88,10 +94,11 @@ class Block(nn.Module):
         self.feedforward = feedforward(part.feedforward, width)
 
     def forward(self, x: Tensor, step: Step) -> Tensor:
-        pairs: list[Any] = [(self.attention_norm, lambda h: self.attention(h, step))]
+        pairs: list[Any] = [(self.attention_norm, lambda h: dropped(self.attention(h, step), step))]
         if self.part.cross is not None:
-            pairs.append((self.cross_norm, lambda h: self.cross(h, step)))
-        pairs.append((self.attention_norm if self.part.shared_norm else self.feedforward_norm, self.feedforward))
+            pairs.append((self.cross_norm, lambda h: dropped(self.cross(h, step), step)))
+        last = self.attention_norm if self.part.shared_norm else self.feedforward_norm
+        pairs.append((last, lambda h: dropped(self.feedforward(h), step)))
         return WIRINGS[self.part.wiring](x, pairs, self.part.residual_scale)
 
 
@@ -108,11 +115,18 @@ class Head(nn.Module):
         self.bias = nn.Parameter(torch.zeros(vocabulary)) if part.bias else None
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        return kernels.linear(self.prepare(x), embedding if self.weight is None else self.weight, self.bias)
+
+    def losses(self, x: Tensor, embedding: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """`kernels.cross_entropy` of hidden states (rows, width) against targets (rows,), the logits never whole."""
+        weight = embedding if self.weight is None else self.weight
+        return kernels.cross_entropy(self.prepare(x), weight, self.bias, targets)
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """What the vocabulary's matrix is applied to."""
         if self.part.transform is not None:
             x = self.norm(kernels.activate(self.part.transform.activation, self.transform(x)))
-        if self.part.scale != 1.0:
-            x = x * self.part.scale
-        return kernels.linear(x, embedding if self.weight is None else self.weight, self.bias)
+        return x if self.part.scale == 1.0 else x * self.part.scale
 
 
 class Pooler(nn.Module):
@@ -158,7 +172,7 @@ class Transformer(nn.Module):
             step = replace(step, relative_bias=self.relative_bias.weight)
         x = self.embedding(ids, step)
         for block in self.blocks:
-            x = block(x, step)
+            x = checkpoint(block, x, step, use_reentrant=False) if step.recompute else block(x, step)
         if step.cache is not None:
             step.cache.advance(step.tokens)
         return x if self.norm is None else self.norm(x)
@@ -167,6 +181,11 @@ class Transformer(nn.Module):
         """(..., width) to (..., vocabulary)."""
         assert self.head is not None, f"{self.architecture.family} has no head over the vocabulary"
         return self.head(hidden, self.embedding.tokens.weight)
+
+    def losses(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """(rows, width) and (rows,) ids to each row's cross-entropy and log sum of exponentials, (rows,) float32."""
+        assert self.head is not None, f"{self.architecture.family} has no head over the vocabulary"
+        return self.head.losses(hidden, self.embedding.tokens.weight, targets)
 
     def forward(self, ids: Tensor, step: Step) -> Tensor:
         """(batch, tokens) ids to (batch, tokens, vocabulary) logits."""

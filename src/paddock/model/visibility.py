@@ -14,10 +14,14 @@ from paddock.model.step import Step
 
 @dataclass(frozen=True)
 class Visibility:
-    """`bias` is boolean (True = seen), float (added to scores) or None; `causal` stands for the plain triangle."""
+    """`bias` is boolean (True = seen), float (added to scores) or None; `causal` stands for the plain triangle.
+
+    `starts` (batch, tokens) goes with `causal`: a query sees nothing before this slot, where its document begins.
+    """
 
     bias: Tensor | None
     causal: bool
+    starts: Tensor | None = None
 
 
 def self_visibility(mask: Mask, attention: Attention, step: Step, dtype: torch.dtype) -> Visibility:
@@ -27,6 +31,8 @@ def self_visibility(mask: Mask, attention: Attention, step: Step, dtype: torch.d
     everything needs no mask at all.
     """
     penalty = _penalty(attention, step)
+    if penalty is None and _only_documents(mask, attention, step):
+        return Visibility(None, causal=True, starts=document_starts(step))
     allowed = _allowed(mask, attention.window, step)
     if penalty is None and allowed is None:
         return Visibility(None, causal=not isinstance(mask, Full) and step.tokens > 1)
@@ -43,6 +49,22 @@ def memory_visibility(step: Step) -> Visibility:
     """What a decoder sees of its encoder's output: all of it but the padding."""
     padding = step.memory_padding
     return Visibility(None if padding is None else padding[:, None, None, :], causal=False)
+
+
+def document_starts(step: Step) -> Tensor:
+    """(batch, tokens): the slot at which each token's document begins."""
+    assert step.documents is not None
+    slots = torch.arange(step.tokens, device=step.documents.device).expand_as(step.documents)
+    new = torch.ones_like(step.documents, dtype=torch.bool)
+    new[:, 1:] = step.documents[:, 1:] != step.documents[:, :-1]
+    return torch.where(new, slots, 0).cummax(1).values
+
+
+def _only_documents(mask: Mask, attention: Attention, step: Step) -> bool:
+    """Whether a triangle for each document says it all."""
+    if step.documents is None or isinstance(mask, Full) or step.padding is not None or step.prefix is not None:
+        return False
+    return attention.window is None or step.tokens <= attention.window
 
 
 def _slots(step: Step) -> tuple[Tensor, Tensor]:
@@ -63,7 +85,7 @@ def _allowed(mask: Mask, window: int | None, step: Step) -> Tensor | None:
     """(batch or 1, 1, queries, keys) bool, or None where the plain triangle (or nothing) says it all."""
     windowed = window is not None and step.start + step.tokens > window
     chunked = step.start > 0 and step.tokens > 1  # later pieces of a prompt: a triangle beside a full block
-    if not windowed and not chunked and step.padding is None and step.prefix is None:
+    if not windowed and not chunked and step.padding is None and step.prefix is None and step.documents is None:
         return None
     queries, keys = _slots(step)
     allowed = torch.ones_like(keys <= queries) if isinstance(mask, Full) else keys <= queries
@@ -72,6 +94,8 @@ def _allowed(mask: Mask, window: int | None, step: Step) -> Tensor | None:
         result = result & (_distance(step) < window).unsqueeze(1)
     if step.prefix is not None:
         result = result | (keys < step.prefix[:, None])[:, None, None, :].expand(-1, -1, step.tokens, -1)
+    if step.documents is not None:
+        result = result & (step.documents[:, :, None] == step.documents[:, None, :]).unsqueeze(1)
     if step.padding is not None:
         # A row of padding sees itself: softmax over nothing would be not-a-number and could spread.
         itself = (keys == queries)[None, None]
@@ -100,6 +124,8 @@ def _distance(step: Step) -> Tensor:
 
 def _key_positions(step: Step) -> Tensor:
     """(batch, slots) positions of all slots so far."""
+    if step.documents is not None:
+        return step.positions
     if step.padding is not None:
         return (step.padding.long().cumsum(1) - 1).clamp(min=0)
     return torch.arange(step.start + step.tokens, device=step.positions.device).unsqueeze(0)

@@ -1,0 +1,1 @@
+"""From documents to training batches: readers, cleaning, token shards, packing, order, mixing."""
