@@ -29,6 +29,7 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
         Listed("tokens", "inspect", "how text becomes ids", 'paddock tokens "naïve café" -m my-model'),
         Listed("template", "template", "chat templates: list, render, check", "paddock template ls"),
     ),
+    "Prepare": (Listed("data", "data", "documents: inspect, convert", "paddock data inspect corpus.jsonl.zst"),),
     "Change": (
         Listed("convert", "convert", "from one format into another", "paddock convert model.gguf folder/"),
         Listed("quantize", "quantize", "smaller weights, and what they cost", "paddock quantize my-model --to q4_k"),
