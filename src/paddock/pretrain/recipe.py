@@ -1,0 +1,84 @@
+"""What a pre-training recipe may say."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from paddock.training.objectives import Objective
+from paddock.training.recipe import Section, Training
+
+
+class Source(Section):
+    """Documents of one kind. Files (or patterns) are looked for in `data.root`, in PADDOCK_DATA, beside the recipe.
+
+    separator: what stands between documents of a text file ("" : a file is one document; "\\n": each line is one).
+    second: for pairs, the files that answer `files` line by line (translation).
+    """
+
+    files: Annotated[list[str], Field(min_length=1)]
+    second: list[str] = Field(default_factory=list)
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    separator: str = ""
+    text_field: str = "text"
+
+
+class Data(Section):
+    """Documents, how they share rows, and what is kept back to be measured on.
+
+    length: tokens of a row. packing: `fit` keeps documents whole where they fit, `stream` cuts the stream of all
+    documents (Pythia's way), `single` gives each document a row. isolated: documents of a row do not see each other.
+    validation: the share of documents (or, of a single long document, of its end) that is measured on and not trained.
+    """
+
+    sources: Annotated[list[Source], Field(min_length=1)]
+    root: str | None = None
+    length: Annotated[int, Field(ge=2, le=2**20)]
+    packing: Literal["fit", "stream", "single"] = "fit"
+    isolated: bool = True
+    shuffle: bool = True
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.05
+
+
+class Vocabulary(Section):
+    """Where token ids come from: a tokenizer's path, or one trained on the recipe's own documents, or characters."""
+
+    path: str | None = None
+    train: Literal["bpe", "sentencepiece-bpe", "unigram", "wordpiece", "characters"] | None = None
+    size: Annotated[int, Field(ge=2, le=10**6)] | None = None
+    specials: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def one_way(self) -> Vocabulary:
+        if (self.path is None) == (self.train is None):
+            raise ValueError("one of tokenizer.path and tokenizer.train")
+        if self.train not in (None, "characters") and self.size is None:
+            raise ValueError("tokenizer.size: how many tokens to train")
+        return self
+
+
+class Card(Section):
+    """What came of the recipe when its authors ran it."""
+
+    about: str
+    time: str = ""
+    memory: str = ""
+    metric: str = ""
+    machine: str = ""
+
+
+class Pretraining(Section):
+    """A whole recipe. `model` is a Hugging Face configuration (its vocab_size comes from the tokenizer), or
+    `{"from": FOLDER}` to go on from a model. `sizes`: a suite; each changes some keys of `model` (and, under
+    `training`, of the training) and reads the same batches in the same order."""
+
+    stage: Literal["pretrain"] = "pretrain"
+    card: Card | None = None
+    model: dict[str, Any]
+    sizes: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    tokenizer: Vocabulary
+    data: Data
+    objective: Objective = Objective()
+    training: Training
+    prompts: list[str] = Field(default_factory=list)
