@@ -1,0 +1,179 @@
+"""The front door: files in, documents out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from paddock.data.document import Document
+from paddock.data.reading.detecting import HEAD, detect, shape_of
+from paddock.data.reading.opening import Source, find_files
+from paddock.data.reading.options import ENDOFTEXT, Broken, FileReport, Options, Report
+from paddock.data.reading.parsing import Values, parse
+from paddock.data.reading.pieces import Piece, as_text, cut, in_utf8, paragraphs
+from paddock.data.reading.records import to_document
+from paddock.errors import DataError, UsageError
+
+SKIP = "mend the file, or pass over what is broken: --on-error skip"
+
+Item = tuple[str, Any]  # where a record is, and the record, its piece of the file, or what is wrong with it
+
+
+def documents(
+    paths: str | Path | Iterable[str | Path],
+    format: str = "auto",
+    text_field: str = "text",
+    *,
+    split: str = "auto",
+    separator: str | None = None,
+    encoding: str = "utf-8",
+    errors: str = "strict",
+    on_error: str = "stop",
+    limit: int | None = None,
+    report: Report | None = None,
+) -> Iterator[Document]:
+    """The documents of files, folders and patterns, in order, as a stream; `Options` explains the rest.
+
+    Text, JSON lines, JSON, Parquet, plain or packed with gzip or zstd, told by their content. `report` is filled as the
+    documents are taken: what each file was found to be, what was kept and what was dropped and why. A text of nothing
+    but white space is dropped as "empty", which is no error.
+
+    Raises DataError naming file, line and field of the first broken record (unless `on_error="skip"`), and for files
+    that are missing, truncated, corrupt or no text whatever `on_error` says; UsageError for impossible options.
+    """
+    more = {} if limit is None else {"limit": limit}
+    options = Options(format, text_field, split, separator, encoding, errors, on_error, **more)
+    return read_documents(paths, options, report)
+
+
+def read_documents(
+    paths: str | Path | Iterable[str | Path], options: Options, report: Report | None = None
+) -> Iterator[Document]:
+    """`documents` with its options as one value."""
+    files = find_files(paths)
+    return itertools.chain.from_iterable(_File(path, options, report).documents() for path in files)
+
+
+class _File:
+    """One file being read."""
+
+    def __init__(self, path: Path, options: Options, report: Report | None) -> None:
+        self.path, self.options = path, options
+        self.report = FileReport(path)
+        if report is not None:
+            report.files.append(self.report)
+
+    def documents(self) -> Iterator[Document]:
+        text_field = self.options.text_field
+        for place, record in self._items():
+            try:
+                if isinstance(record, Broken):
+                    raise record
+                if isinstance(record, Piece):
+                    record = as_text(record, self.options)
+                    if self.report.format == "jsonl":
+                        record = parse(record)
+                    else:
+                        record = self._trimmed(record)
+                if not self.report.kept and self.report.format != "text":
+                    self.report.shape, text_field = shape_of(record, self.options.text_field)
+                document = to_document(record, place, text_field, self.options)
+            except Broken as broken:
+                self._refuse(place, broken)
+                continue
+            if not document.text.strip():
+                self.report.dropped["empty"] += 1
+                continue
+            self.report.kept += 1
+            self.report.characters += len(document.text)
+            self.report.longest = max(self.report.longest, len(document.text))
+            yield document
+
+    def _items(self) -> Iterator[Item]:
+        source = Source(self.path)
+        self.report.size, self.report.compression = source.size, source.compression
+        wanted = self.options.format
+        if source.parquet or wanted == "parquet":
+            source.close()
+            if wanted not in ("auto", "parquet"):
+                raise UsageError(f"{self.path} is Parquet, not {wanted}", fix="leave the format to be found out")
+            if not source.parquet:
+                raise DataError(f"{self.path} is not Parquet", fix="leave the format to be found out")
+            return self._table()
+        return self._stream(source)
+
+    def _table(self) -> Iterator[Item]:
+        from paddock.data.reading.tables import rows  # Arrow takes a second to import
+
+        self.report.format = "parquet"
+        for number, record in rows(self.path, self.options.text_field):
+            yield f"{self.path}, row {number}", record
+
+    def _stream(self, source: Source) -> Iterator[Item]:
+        chunks = in_utf8(source.chunks(), self.path, self.options)
+        head = b""
+        while len(head) < HEAD and (more := next(chunks, b"")):
+            head += more
+        found = detect(head, self.path) if self.options.format == "auto" else self.options.format
+        self.report.format = found
+        chunks = itertools.chain([head] if head else [], chunks)
+        if found == "empty":
+            for _ in chunks:  # its end may be broken
+                pass
+        elif found == "jsonl":
+            for piece in cut(chunks, b"\n", self.options.limit):
+                if piece.data is None or piece.data.strip():
+                    yield f"{self.path}:{piece.line}", piece
+        elif found == "json":
+            values = Values(chunks, self.path, self.options)
+            for number, value in enumerate(values, 1):
+                yield f"{self.path}:{values.line} (record {number})", value
+        else:
+            yield from self._texts(chunks, head)
+
+    def _texts(self, chunks: Iterator[bytes], head: bytes) -> Iterator[Item]:
+        options = self.options
+        separator = options.separator
+        if separator is None and options.split == "auto" and ENDOFTEXT.encode() in head:
+            separator = ENDOFTEXT
+        if separator is not None:
+            self.report.shape = f"documents separated by {separator!r}"
+            pieces = cut(chunks, separator.encode("utf-8", "replace"), options.limit)
+        elif options.split == "lines":
+            self.report.shape = "a document a line"
+            pieces = cut(chunks, b"\n", options.limit)
+        elif options.split == "paragraphs":
+            self.report.shape = "a document a paragraph"
+            pieces = paragraphs(chunks, options.limit)
+        else:
+            self.report.shape = "one document"
+            yield from ((str(self.path), piece) for piece in _whole(chunks, options.limit))
+            return
+        for piece in pieces:
+            yield f"{self.path}:{piece.line}", piece
+
+    def _trimmed(self, text: str) -> str:
+        """A document without the line break that only separates it from its neighbours; a whole file as it is."""
+        if self.report.shape == "one document":
+            return text
+        return text.removeprefix("\n").removesuffix("\n").removesuffix("\r")
+
+    def _refuse(self, place: str, broken: Broken) -> None:
+        if self.options.on_error == "skip":
+            self.report.dropped[broken.reason] += 1
+            return
+        raise DataError(f"{place}: {broken.what}", fix=broken.fix or SKIP)
+
+
+def _whole(chunks: Iterator[bytes], limit: int) -> Iterator[Piece]:
+    held: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size <= limit:
+            held.append(chunk)
+        else:
+            held.clear()
+    yield Piece(b"".join(held) if size <= limit else None, size, 1, 0)
