@@ -79,7 +79,7 @@ LOGITS_AT_ONCE = 2**22  # numbers: a chunk of float32 logits of this many is 16 
 
 
 def cross_entropy(x: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """(losses, log_sums), each (rows,) float32: -log softmax(x W^T + b)[target] and log sum exp of a row.
+    """(losses, log_sums), each (rows,) float32 (float64 of float64): -log softmax(x W^T + b)[target] and log sum exp of a row.
 
     x (rows, width), weight (vocabulary, width), targets (rows,). Rows go through in chunks, and a chunk's logits are
     computed again in the backward pass, so that no more than LOGITS_AT_ONCE of them are ever held.
@@ -91,7 +91,8 @@ def cross_entropy(x: Tensor, weight: Tensor, bias: Tensor | None, targets: Tenso
 
 
 def _row_losses(x: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
-    logits = F.linear(x, weight, bias).float()
+    logits = F.linear(x, weight, bias)
+    logits = logits if logits.dtype == torch.float64 else logits.float()
     log_sums = logits.logsumexp(-1)
     return log_sums - logits.gather(1, targets[:, None]).squeeze(1), log_sums
 

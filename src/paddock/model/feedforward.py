@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from paddock import kernels
 from paddock.model import spec
 from paddock.model.linear import Linear
+from paddock.model.step import Step
 
 
 class FeedForward(nn.Module):
@@ -19,7 +20,7 @@ class FeedForward(nn.Module):
         self.up = Linear(width, part.hidden, bias=part.bias)
         self.down = Linear(part.hidden, width, bias=part.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, step: Step | None = None) -> Tensor:
         if self.gate is None:
             return self.down(kernels.activate(self.activation, self.up(x)))
         return self.down(kernels.gate(self.activation, self.gate(x), self.up(x)))
@@ -34,8 +35,11 @@ class Experts(nn.Module):
         self.router = Linear(width, part.count, bias=False)
         self.experts = nn.ModuleList(FeedForward(part.each, width) for _ in range(part.count))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return kernels.mixture(x, self.router(x), self.active, list(self.experts))
+    def forward(self, x: Tensor, step: Step | None = None) -> Tensor:
+        scores = self.router(x)
+        if step is not None and step.routing is not None:
+            step.routing.add(scores, self.active)
+        return kernels.mixture(x, scores, self.active, list(self.experts))
 
 
 def feedforward(part: spec.FeedForward | spec.Experts, width: int) -> nn.Module:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from paddock.errors import ContextLengthError, UsageError
 from paddock.model.cache import Cache
+from paddock.model.routing import Routing
 from paddock.model.spec import Architecture, Learned, Prefix
 
 
@@ -28,6 +29,8 @@ class Step:
     relative_bias (buckets, heads): the stack's table of learned distances (T5), put here by the stack itself.
     dropout: the share of embedded and sublayers' outputs that is zeroed (training).
     recompute: keep only the blocks' inputs for the backward pass and compute the rest again (training).
+    token_gradient: the share of the gradient that reaches the table of tokens through the lookup (training; GLM: 0.1).
+    routing: takes the routers' scores where a loss wants them (training).
     length: how long the whole text is planned to become (dynamic rotary scaling looks at it).
     memo: tables derived from the above, computed by the first layer that needs them and shared by the rest.
     """
@@ -44,6 +47,8 @@ class Step:
     relative_bias: Tensor | None = None
     dropout: float = 0.0
     recompute: bool = False
+    token_gradient: float = 1.0
+    routing: Routing | None = None
     length: int = 0
     memo: dict[Any, Any] = field(default_factory=dict)
 

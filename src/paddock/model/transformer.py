@@ -60,6 +60,8 @@ class Embedding(nn.Module):
 
     def forward(self, ids: Tensor, step: Step) -> Tensor:
         x = self.tokens(ids)
+        if step.token_gradient != 1.0:  # the same numbers, and a smaller gradient
+            x = x.detach() + step.token_gradient * (x - x.detach())
         if self.part.scale != 1.0:
             x = x * self.part.scale
         if self.segments is not None:
@@ -98,7 +100,7 @@ class Block(nn.Module):
         if self.part.cross is not None:
             pairs.append((self.cross_norm, lambda h: dropped(self.cross(h, step), step)))
         last = self.attention_norm if self.part.shared_norm else self.feedforward_norm
-        pairs.append((last, lambda h: dropped(self.feedforward(h), step)))
+        pairs.append((last, lambda h: dropped(self.feedforward(h, step), step)))
         return WIRINGS[self.part.wiring](x, pairs, self.part.residual_scale)
 
 
@@ -121,6 +123,12 @@ class Head(nn.Module):
         """`kernels.cross_entropy` of hidden states (rows, width) against targets (rows,), the logits never whole."""
         weight = embedding if self.weight is None else self.weight
         return kernels.cross_entropy(self.prepare(x), weight, self.bias, targets)
+
+    def mean_logits(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """The mean of the logits over the vocabulary, (rows,) float32, from hidden states (rows, width)."""
+        weight = embedding if self.weight is None else self.weight
+        mean = self.prepare(x).float() @ weight.float().mean(0)
+        return mean if self.bias is None else mean + self.bias.float().mean()
 
     def prepare(self, x: Tensor) -> Tensor:
         """What the vocabulary's matrix is applied to."""
@@ -187,6 +195,11 @@ class Transformer(nn.Module):
         assert self.head is not None, f"{self.architecture.family} has no head over the vocabulary"
         return self.head.losses(hidden, self.embedding.tokens.weight, targets)
 
+    def mean_logits(self, hidden: Tensor) -> Tensor:
+        """(rows, width) to the mean of each row's logits over the vocabulary, (rows,) float32."""
+        assert self.head is not None, f"{self.architecture.family} has no head over the vocabulary"
+        return self.head.mean_logits(hidden, self.embedding.tokens.weight)
+
     def forward(self, ids: Tensor, step: Step) -> Tensor:
         """(batch, tokens) ids to (batch, tokens, vocabulary) logits."""
         return self.logits(self.hidden(ids, step))
@@ -201,7 +214,10 @@ class Transformer(nn.Module):
         assert self.pooler is not None and self.pooler.classes is not None, "no classes"
         return self.pooler.classes(self.pool(ids, step))
 
-    def encode(self, ids: Tensor, padding: Tensor | None = None) -> Tensor:
-        """A source text (batch, source) to the memory (batch, source, width) that the decoder attends to."""
+    def encode(self, ids: Tensor, padding: Tensor | None = None, **rest: Any) -> Tensor:
+        """A source text (batch, source) to the memory (batch, source, width) that the decoder attends to.
+
+        `rest`: what else the encoder's step is to say (dropout, recompute).
+        """
         assert self.encoder is not None, f"{self.architecture.family} has no encoder"
-        return self.encoder.hidden(ids, Step.begin(self.encoder.architecture, ids, padding=padding))
+        return self.encoder.hidden(ids, Step.begin(self.encoder.architecture, ids, padding=padding, **rest))
