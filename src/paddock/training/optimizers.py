@@ -1,28 +1,64 @@
-"""Rules that move the weights, and which weights decay."""
+"""Rules that move the weights, and which weights decay. PyTorch's own where it has them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
+from paddock.training.lion import Lion
+from paddock.training.muon import Muon
 from paddock.training.recipe import Optimizer
 
-
-def groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameters in two groups: matrices decay; norms, biases and embeddings (everything looked up) do not."""
-    decayed: list[nn.Parameter] = []
-    kept: list[nn.Parameter] = []
-    embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            (decayed if parameter.dim() >= 2 and id(parameter) not in embeddings else kept).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+# Adafactor's eps1. PyTorch compares it with mean squares and its square with a variance: the default, float32's own
+# epsilon, is far above the squared gradients of a language model; the square of much less than this is no float32.
+SMALLEST = 1e-15
 
 
 def make(model: nn.Module, recipe: Optimizer) -> torch.optim.Optimizer:
-    """The optimizer of a recipe over the parameters of a model."""
-    return torch.optim.AdamW(
-        groups(model, recipe.weight_decay), lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.eps, fused=True
-    )
+    """The optimizer of a recipe over the parameters of a model. Its state goes through `state_dict` exactly."""
+    settings = recipe.settings()
+    own = groups(model, settings.pop("weight_decay"), recipe)
+    rate: dict[str, Any] = {"lr": recipe.learning_rate}
+    match recipe.name:
+        case "sgd":
+            return torch.optim.SGD(own, **rate, **settings, fused=True)
+        case "rmsprop":
+            return torch.optim.RMSprop(own, **rate, alpha=settings.pop("smoothing"), **settings)
+        case "adam":
+            return torch.optim.Adam(own, **rate, **settings, fused=True)
+        case "adamw":
+            return torch.optim.AdamW(own, **rate, **settings, fused=True)
+        case "adafactor":
+            return torch.optim.Adafactor(own, **rate, eps=(SMALLEST, 1e-3))
+        case "lion":
+            return Lion(own, **rate, **settings)
+        case "muon":
+            return Muon(own, **rate, **settings)
+
+
+def groups(model: nn.Module, weight_decay: float, recipe: Optimizer) -> list[dict[str, Any]]:
+    """Parameters in groups, each with the decay of its own; Muon's say whether their matrices are made orthogonal.
+
+    Matrices decay; norms, biases and everything looked up do not. A matrix is followed by a norm or a softmax that
+    takes away its scale, so that decay sets how fast it may still turn; a gain or a bias pulled to zero only changes
+    what is computed, and a row of a table decays at each step but is corrected only at those where its token comes.
+    """
+    looked_up = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
+    found: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in named(model):
+        matrix = parameter.dim() >= 2 and id(parameter) not in looked_up
+        orthogonal = recipe.name == "muon" and matrix and not name.startswith("head.")
+        found.setdefault((matrix or recipe.decay == "all", orthogonal), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": weight_decay if decays else 0.0}
+        | ({"orthogonal": orthogonal} if recipe.name == "muon" else {})
+        for (decays, orthogonal), parameters in found.items()
+    ]
+
+
+def named(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The parameters that are trained, once each, in the model's order."""
+    return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
