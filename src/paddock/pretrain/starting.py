@@ -1,0 +1,78 @@
+"""What a run begins with: a new model from a configuration, or one to go on from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from paddock.checkpoint import folder
+from paddock.checkpoint.checkpoint import Checkpoint, open_checkpoint, understand
+from paddock.checkpoint.weights import sketch
+from paddock.errors import UsageError
+from paddock.model.initialise import blank, initialise
+from paddock.model.transformer import Transformer
+from paddock.tokenizer.tokenizer import Tokenizer
+
+FROM = "from"
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model in float32 with the configuration and generation defaults it is published with."""
+
+    model: Transformer
+    config: Mapping[str, Any]
+    generation: Mapping[str, Any]
+
+    def publish(self, target: Path, model: Transformer, tokenizer: Tokenizer) -> None:
+        """Writes a Hugging Face folder: configuration, weights, tokenizer."""
+        folder.write(target, model, dict(self.config), dict(self.generation))
+        tokenizer.save(target)
+
+    def checkpoint(self, path: Path) -> Checkpoint:
+        """The model's description as if it lay at `path`: what the engine wants to know of it."""
+        return Checkpoint(path, "folder", self.config, {}, self.model.architecture, self.generation)
+
+
+def start(description: Mapping[str, Any], tokenizer: Tokenizer, seed: int) -> Start:
+    """A new model of a Hugging Face configuration, or `{"from": FOLDER}`: that model, to be trained further.
+
+    The vocabulary's size and special ids come from the tokenizer where the configuration does not give them. Raises
+    UsageError where the two contradict each other, CheckpointError for a configuration that is no model.
+    """
+    if FROM in description:
+        return _go_on(description, tokenizer)
+    config = {"vocab_size": len(tokenizer), **_special_ids(tokenizer), **description}
+    if not isinstance(config["vocab_size"], int) or config["vocab_size"] < len(tokenizer):
+        raise UsageError(
+            f"model.vocab_size is {config['vocab_size']}, but the tokenizer has {len(tokenizer)} tokens",
+            fix="leave vocab_size out, or make it larger",
+        )
+    deviation = config.get("initializer_range", 0.02)
+    model = initialise(blank(sketch(understand(config))), seed, deviation)
+    return Start(model, config, {name: config[name] for name in _special_ids(tokenizer) if name in config})
+
+
+def _special_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    """The ids that a configuration repeats from the tokenizer."""
+    ids = {"bos_token_id": tokenizer.bos_id, "pad_token_id": tokenizer.pad_id}
+    ids["eos_token_id"] = tokenizer.eos_ids[0] if tokenizer.eos_ids else None
+    return {name: id for name, id in ids.items() if id is not None}
+
+
+def _go_on(description: Mapping[str, Any], tokenizer: Tokenizer) -> Start:
+    if others := [key for key in description if key != FROM]:
+        raise UsageError(
+            f"model has {FROM!r} and {others[0]!r}", fix=f"leave {others[0]} out: the folder says what the model is"
+        )
+    checkpoint = open_checkpoint(str(description[FROM]))
+    if checkpoint.architecture.vocabulary < len(tokenizer):
+        raise UsageError(
+            f"the model has {checkpoint.architecture.vocabulary} tokens and the tokenizer {len(tokenizer)}",
+            fix="use the model's own tokenizer, or extend the model: `paddock tokenizer extend`",
+        )
+    return Start(checkpoint.model(torch.float32), checkpoint.config, checkpoint.generation)
