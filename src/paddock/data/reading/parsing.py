@@ -16,7 +16,7 @@ from paddock.data.reading.pieces import ENCODING_FIX
 from paddock.errors import DataError
 
 BLANKS = re.compile(r"[ \t\n\r]*")
-MAX_META = 2**16  # characters of a description given as a string
+MAX_LITERAL = 2**16  # characters of a Python literal; its parser takes a hundred times their memory
 
 
 def _no_number(name: str) -> NoReturn:
@@ -38,12 +38,13 @@ def parse(text: str) -> Any:
 
 def parse_meta(text: str) -> Any:
     """A description written as a string, JSON or a Python literal, as a value; where it is neither, the string."""
-    if len(text) > MAX_META or not text.lstrip().startswith("{"):
+    if not text.lstrip().startswith("{"):
         return text
     try:
         return DECODER.decode(text)
     except (ValueError, RecursionError):
-        pass
+        if len(text) > MAX_LITERAL:
+            return text
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a backslash that escapes nothing

@@ -16,12 +16,16 @@ ENCODING_FIX = "name its encoding (--encoding gb18030, say), or read on with --e
 
 
 class Piece(NamedTuple):
-    """Bytes between two ends; `data` is None where there are more than allowed. line: of the first byte, from 1."""
+    """Bytes between two ends; `data` is None where there are more than allowed.
+
+    line: of the first byte, from 1. closed: an end follows.
+    """
 
     data: bytes | None
     size: int
     line: int
     offset: int
+    closed: bool = True
 
 
 def cut(chunks: Iterator[bytes], end: bytes, limit: int) -> Iterator[Piece]:
@@ -50,7 +54,7 @@ def cut(chunks: Iterator[bytes], end: bytes, limit: int) -> Iterator[Piece]:
             size = lines = 0
             held.clear()
     if size := size + len(carry):
-        yield Piece(b"".join([*held, carry]) if size <= limit else None, size, line, offset)
+        yield Piece(b"".join([*held, carry]) if size <= limit else None, size, line, offset, False)
 
 
 def paragraphs(chunks: Iterator[bytes], limit: int) -> Iterator[Piece]:

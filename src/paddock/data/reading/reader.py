@@ -16,6 +16,7 @@ from paddock.data.reading.pieces import Piece, as_text, cut, in_utf8, paragraphs
 from paddock.data.reading.records import to_document
 from paddock.errors import DataError, UsageError
 
+WHOLE = "one document"
 SKIP = "mend the file, or pass over what is broken: --on-error skip"
 
 Item = tuple[str, Any]  # where a record is, and the record, its piece of the file, or what is wrong with it
@@ -72,11 +73,8 @@ class _File:
                 if isinstance(record, Broken):
                     raise record
                 if isinstance(record, Piece):
-                    record = as_text(record, self.options)
-                    if self.report.format == "jsonl":
-                        record = parse(record)
-                    else:
-                        record = self._trimmed(record)
+                    text = as_text(record, self.options)
+                    record = parse(text) if self.report.format == "jsonl" else self._trimmed(text, record)
                 if not self.report.kept and self.report.format != "text":
                     self.report.shape, text_field = shape_of(record, self.options.text_field)
                 document = to_document(record, place, text_field, self.options)
@@ -148,17 +146,20 @@ class _File:
             self.report.shape = "a document a paragraph"
             pieces = paragraphs(chunks, options.limit)
         else:
-            self.report.shape = "one document"
+            self.report.shape = WHOLE
             yield from ((str(self.path), piece) for piece in _whole(chunks, options.limit))
             return
         for piece in pieces:
-            yield f"{self.path}:{piece.line}", piece
+            begun = (piece.data or b"").startswith((b"\n", b"\r\n"))
+            yield f"{self.path}:{piece.line + begun}", piece
 
-    def _trimmed(self, text: str) -> str:
-        """A document without the line break that only separates it from its neighbours; a whole file as it is."""
-        if self.report.shape == "one document":
+    def _trimmed(self, text: str, piece: Piece) -> str:
+        """A document without the line breaks that only set it off from a separator; a whole file as it is."""
+        if self.report.shape == WHOLE:
             return text
-        return text.removeprefix("\n").removesuffix("\n").removesuffix("\r")
+        if piece.offset:
+            text = text.removeprefix("\n")
+        return text.removesuffix("\n" if piece.closed else "").removesuffix("\r")
 
     def _refuse(self, place: str, broken: Broken) -> None:
         if self.options.on_error == "skip":
