@@ -24,6 +24,7 @@ VERBS = (
 # fmt: on
 NOUNS = ["errors", "child_process", "kernels", "model", "checkpoint", "tokenizer", "data", "training", "engine"]
 LEVELS = {room: level for level, room in enumerate(NOUNS)} | dict.fromkeys(VERBS, len(NOUNS)) | {"cli": len(NOUNS) + 1}
+LEVELS["__main__"] = len(NOUNS) + 2
 LONGEST_FILE, LONGEST_FUNCTION = 400, 70
 LONGER: dict[str, str] = {}  # "file" or "file::function", and why it cannot be shorter
 

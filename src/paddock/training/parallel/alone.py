@@ -1,0 +1,95 @@
+"""One process: the plain case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+
+import torch
+from torch import Tensor
+
+from paddock.model.transformer import Transformer
+from paddock.training.parallel import state
+
+
+@dataclass(frozen=True)
+class Alone:
+    """One process. `Together` has the same attributes and methods; those marked * every process must call.
+
+    device: where the model and its batches go. data_rank, data_ranks: which rows of a batch are this process's, of how
+    many shares. main: whether this process writes files and tells the user.
+    """
+
+    device: torch.device
+    data_rank: int = 0
+    data_ranks: int = 1
+    main: bool = True
+
+    def __enter__(self) -> Alone:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def check(self, rows: int) -> None:
+        """Refuses (UsageError) a number of rows per step that cannot be shared out evenly."""
+
+    def spread(self, model: Transformer) -> Transformer:
+        """* The model as this process holds it, on its device: whole, a replica, or a shard. In place."""
+        return model.to(self.device)
+
+    @contextmanager
+    def accumulating(self, model: Transformer, last: bool) -> Iterator[None]:
+        """* Around each micro-batch: gradients need to meet those of other processes after the last one only."""
+        yield
+
+    def totals(self, values: Sequence[float]) -> list[float]:
+        """* Each value summed over the processes that read different rows (float64; equal on all of them)."""
+        return list(values)
+
+    def agreed(self, flag: bool) -> bool:
+        """* True on all processes as soon as one of them says so: when to stop, when to save."""
+        return flag
+
+    def gradient_norm(self, parameters: Sequence[Tensor]) -> Tensor:
+        """* The 2-norm of the whole gradient, over all shards, as a plain float32 scalar."""
+        norms = [torch.linalg.vector_norm(p.grad, dtype=torch.float32) for p in parameters if p.grad is not None]
+        return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros((), device=self.device)
+
+    def scale_gradients(self, parameters: Sequence[Tensor], factor: Tensor) -> None:
+        """Multiplies every gradient, shards too, by a scalar that is equal on all processes."""
+        torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], factor)
+
+    def barrier(self) -> None:
+        """* Returns when all processes have come here, however long a save takes; refuses where one does not answer."""
+
+    def whole(self, model: Transformer) -> Transformer | None:
+        """* The model with all its weights, to be written by the main process; None on the others."""
+        return model
+
+    def moments(self, model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
+        """* The optimizer's whole state by the names of parameters, as one process has it; {} where not main."""
+        return {name: dict(optimizer.state[p]) for name, p in model.named_parameters() if p in optimizer.state}
+
+    def restore(
+        self,
+        model: Transformer,
+        optimizer: torch.optim.Optimizer | None,
+        weights: Mapping[str, Tensor],
+        moments: Mapping[str, Mapping[str, Tensor]],
+    ) -> None:
+        """* Puts back what `whole` (its named parameters) and `moments` gave, at whatever number of processes they did.
+
+        Only the main process's `weights` and `moments` count. Raises CheckpointError where they are not this model's.
+        """
+        state.check(model, weights, moments)
+        groups = state.groups_of(optimizer) if optimizer is not None else {}
+        for name, parameter in model.named_parameters():
+            state.fill(parameter, weights[name])
+            if optimizer is not None and name in moments:
+                group = groups[id(parameter)]
+                optimizer.state[parameter] = {k: state.kept(v, parameter, group) for k, v in moments[name].items()}

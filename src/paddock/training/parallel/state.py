@@ -1,0 +1,72 @@
+"""Weights and the optimizer's state between the plain form, whole tensors by name, and what each process holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from paddock.errors import CheckpointError
+
+
+def check(model: nn.Module, weights: Mapping[str, Tensor], moments: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Refuses weights and moments that are not of this model, before anything is changed."""
+    own = dict(model.named_parameters())
+    for kind, given in (("weights", weights), ("optimizer's state", moments)):
+        if unknown := sorted(given.keys() - own.keys()):
+            raise CheckpointError(
+                f"the {kind} to resume from hold {unknown[0]!r}, which this model does not have",
+                fix="resume with the recipe that the run was started with",
+            )
+    for name, parameter in own.items():
+        if name not in weights:
+            raise CheckpointError(f"the weights to resume from lack {name!r}")
+        if weights[name].shape != parameter.shape:
+            raise CheckpointError(
+                f"{name!r} has the shape {list(weights[name].shape)} in the weights to resume from",
+                expected=f"{list(parameter.shape)}",
+            )
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The part of a tensor that this process holds, on the same memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def gathered(tensor: Tensor) -> Tensor:
+    """The whole of a tensor; every process that holds a part must ask for it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+@torch.no_grad()
+def fill(parameter: Tensor, whole: Tensor) -> None:
+    """Copies the part of `whole` that is this process's into `parameter`."""
+    local(parameter).copy_(local(like(whole, parameter)))
+
+
+def groups_of(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
+    """The group of each parameter, by the parameter's id."""
+    return {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+
+
+def kept(value: Any, parameter: Tensor, group: Mapping[str, Any]) -> Any:
+    """One item of the optimizer's plain state as the optimizer keeps it beside `parameter`: cut like it where it has
+    its shape. Counts of steps lie on the parameter's device only where a kernel reads them there."""
+    if not isinstance(value, Tensor):
+        return value
+    if value.shape == parameter.shape:
+        return like(value, parameter)
+    beside = value.dim() or group.get("fused") or group.get("capturable")
+    return value.to(local(parameter).device if beside else "cpu", copy=True)
+
+
+def like(whole: Tensor, parameter: Tensor) -> Tensor:
+    """`whole` on the device of `parameter`, cut as it is."""
+    whole = whole.to(local(parameter).device)
+    if isinstance(parameter, DTensor):
+        # Every process has the whole tensor and takes its own part of it: nothing is sent.
+        return distribute_tensor(whole, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    return whole.clone()
