@@ -10,6 +10,8 @@
     │   ├── TemplateError
     │   └── DataError
     ├── ResourceError           exit 4   does not fit in memory or on disk
+    ├── Interrupted             exit 75  a run was asked to stop; it is saved, and can go on
+    ├── DivergedError           exit 1   training went where it cannot go on from
     └── ServiceError            exit 1   a server does not take this request
         ├── AccessError                  no key, a wrong one, or one that may not do this
         ├── NotFoundError                no model, adapter or page of that name
@@ -87,6 +89,16 @@ class ResourceError(PaddockError):
     """Memory or disk does not suffice."""
 
     exit_code = 4
+
+
+class DivergedError(PaddockError):
+    """Training cannot go on: numbers that are none, or a loss that does not come back. Saved steps are good."""
+
+
+class Interrupted(PaddockError):
+    """A run was asked to stop and did, at a step that is saved. `fix` is the command that goes on from there."""
+
+    exit_code = 75
 
 
 class ServiceError(PaddockError):

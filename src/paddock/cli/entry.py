@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 
 from paddock import __version__
-from paddock.errors import PaddockError, ResourceError, UsageError
+from paddock.errors import Interrupted, PaddockError, ResourceError, UsageError
 
 INTERRUPTED = 130
 COMPLETE = "_PADDOCK_COMPLETE"  # set by the shell's completion script
@@ -55,6 +55,8 @@ def _guarded(command: Callable[[], int], debug: bool) -> int:
     try:
         code = command()
         sys.stdout.flush()
+    except Interrupted as error:
+        return _refuse(f"{error.what}\n  {error.fix}", error.exit_code, error if debug else None, label="")
     except PaddockError as error:
         return _refuse(str(error), error.exit_code, error if debug else None)
     except KeyboardInterrupt as error:

@@ -1,0 +1,152 @@
+"""What a saved step holds besides the model, and how a trainer is put back to it, bit for bit.
+
+    training/optimizer.safetensors   the optimizer's tensors as `parameter/key`, and the random generators'
+    training/state.json              everything else: `State`
+
+A step is the same however many processes wrote it: `parallel` gathers it, and shares it out again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from paddock import __version__
+from paddock.checkpoint import safetensors
+from paddock.checkpoint.checkpoint import open_checkpoint
+from paddock.checkpoint.jsonfile import read as read_json
+from paddock.errors import CheckpointError
+from paddock.model.transformer import Transformer
+from paddock.training.parallel import Alone
+
+FOLDER, TENSORS, STATE = "training", "optimizer.safetensors", "state.json"
+RANDOM = "random/"  # no parameter is called so
+Publish = Callable[[Path, Transformer], None]  # writes config, float32 weights and tokenizer into a folder
+
+
+@dataclass(frozen=True)
+class State:
+    """A run after `step` steps, without its tensors.
+
+    trainer: what `Trainer.state` gave. recipe, data: SHA-256 of the resolved recipe and of the data. ranks: over how
+    many shares of the rows. scalars: of the optimizer, by parameter. numpy: what its generator has besides its tensor.
+    """
+
+    step: int
+    trainer: Mapping[str, Any]
+    recipe: str
+    data: str
+    seed: int
+    ranks: int
+    scalars: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    numpy: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=lambda: versions())
+    format: int = 1
+
+
+def versions() -> dict[str, str]:
+    """What a result may depend on besides recipe and data."""
+    return {
+        "paddock": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def write(
+    folder: Path,
+    publish: Publish,
+    model: Transformer,
+    moments: Mapping[str, Mapping[str, Any]],
+    state: State,
+) -> None:
+    """Fills the folder of a step. moments: the optimizer's state by parameter, as `parallel.moments` gives it.
+
+    Raises OSError or ResourceError where the disk refuses.
+    """
+    publish(folder, model)
+    tensors, scalars = _parted(moments)
+    _, keys, place, has_gauss, gauss = np.random.get_state()
+    tensors[f"{RANDOM}torch"] = torch.get_rng_state()
+    tensors[f"{RANDOM}numpy"] = torch.from_numpy(np.array(keys, dtype=np.uint32))
+    numpy = {"place": int(place), "has_gauss": int(has_gauss), "gauss": float(gauss)}
+    state = dataclasses.replace(state, scalars=scalars, numpy=numpy)
+    (folder / FOLDER).mkdir()
+    safetensors.save(folder / FOLDER / TENSORS, tensors)
+    text = json.dumps(dataclasses.asdict(state), indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / FOLDER / STATE).write_text(text + "\n", encoding="utf-8")
+
+
+def _parted(moments: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
+    """Tensors under one name each, and what is no tensor."""
+    tensors: dict[str, Tensor] = {}
+    scalars: dict[str, dict[str, Any]] = {}
+    for name, state in moments.items():
+        for key, value in state.items():
+            if isinstance(value, Tensor):
+                tensors[f"{name}/{key}"] = value
+            else:
+                scalars.setdefault(name, {})[key] = value
+    return tensors, scalars
+
+
+def read_state(folder: Path) -> State:
+    """The state of a saved step. Raises CheckpointError for what is none, or of a format to come."""
+    path = folder / FOLDER / STATE
+    table = read_json(path)
+    if table.get("format") != 1:
+        raise CheckpointError(f"{path} has the format {str(table.get('format'))[:40]}", expected="1")
+    kinds = {"step": int, "trainer": dict, "recipe": str, "data": str, "seed": int, "ranks": int}
+    kinds |= {"scalars": dict, "numpy": dict, "versions": dict, "format": int}
+    if table.keys() != kinds.keys() or any(type(table[name]) is not kind for name, kind in kinds.items()):
+        raise CheckpointError(f"{path} is not the state of a run", expected=", ".join(kinds))
+    return State(**table)
+
+
+def restore(folder: Path, model: Transformer, optimizer: torch.optim.Optimizer, parallel: Alone) -> State:
+    """Weights, optimizer and random generators as they were when the step was saved; gives the rest of the state.
+
+    Every process takes part, and reads the folder. Raises CheckpointError where the step is that of another model.
+    """
+    state = read_state(folder)
+    weights: dict[str, Tensor] = {}
+    moments: dict[str, dict[str, Any]] = {}
+    path = folder / FOLDER / TENSORS
+    stored = safetensors.read(path)
+    if parallel.main:
+        weights = dict(open_checkpoint(folder).model("float32").named_parameters())
+        moments = {name: dict(scalars) for name, scalars in state.scalars.items()}
+        for full, tensor in stored.items():
+            name, _, key = full.rpartition("/")
+            if not full.startswith(RANDOM):
+                moments.setdefault(name, {})[key] = tensor.load()
+    optimizer.state.clear()
+    parallel.restore(model, optimizer, weights, moments)
+    _restore_random(stored, state, path)
+    return state
+
+
+def _restore_random(stored: Mapping[str, Any], state: State, path: Path) -> None:
+    for name, dtype in (("torch", torch.uint8), ("numpy", torch.uint32)):
+        if f"{RANDOM}{name}" not in stored or stored[f"{RANDOM}{name}"].dtype != dtype:
+            raise CheckpointError(f"{path} lacks the state of {name}'s random numbers")
+    try:
+        torch.set_rng_state(stored[f"{RANDOM}torch"].load().clone())
+        keys = stored[f"{RANDOM}numpy"].load().clone().numpy()
+        numpy = state.numpy
+        np.random.set_state(("MT19937", keys, numpy["place"], numpy["has_gauss"], numpy["gauss"]))
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path} holds no state of random numbers: {str(error)[:80]}") from None
