@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from paddock.data.batch import Batch
+from paddock.errors import DataError
 from paddock.model.transformer import Transformer
-from paddock.training import optimizers, schedules
+from paddock.training import compiling, optimizers, policies, precision, schedules
 from paddock.training.losses import Loss, Sums
 from paddock.training.parallel import Alone
+from paddock.training.policies import Event, Watch
 from paddock.training.recipe import Training
 
 
@@ -25,13 +30,35 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step did. loss: nats per target, over all ranks. norm: of the gradient, before clipping."""
+    """What one step did.
+
+    step: steps done with this one. loss: nats per target, over all ranks. parts: what else the loss told of, per
+    target. targets, tokens: of all ranks (tokens: those of the encoder too). norm: of the gradient, before clipping.
+    batch: its number in the stream. digest: of the rows this process read. seconds: of the whole step. updated: whether
+    the weights moved; if not, events say why.
+    """
 
     step: int
     loss: float
     targets: int
     norm: float
     learning_rate: float
+    tokens: int = 0
+    seconds: float = 0.0
+    batch: int = 0
+    digest: str = ""
+    parts: Mapping[str, float] | None = None
+    updated: bool = True
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """What the micro-batches of a step came to: sums over all ranks, and the samples whose loss is no number."""
+
+    loss: float
+    parts: dict[str, float]
+    bad: list[int]
 
 
 class Trainer:
@@ -40,53 +67,122 @@ class Trainer:
     def __init__(
         self, model: Transformer, batches: Batches, loss: Loss, recipe: Training, parallel: Alone, step: int = 0
     ) -> None:
-        self.model = parallel.spread(model.to(parallel.device))
+        self.precision = precision.choose(recipe.precision, parallel.device, model.architecture)
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+            if parameter.dtype in (torch.bfloat16, torch.float16):
+                parameter.data = parameter.data.float()  # small updates would be lost in the rounding
+        if recipe.compile:
+            compiling.compile_blocks(model, parallel.device)
+        self.model = parallel.spread(model)
         self.optimizer = optimizers.make(self.model, recipe.optimizer)
         self.batches, self.loss, self.recipe, self.parallel, self.step = batches, loss, recipe, parallel, step
+        self.watch = Watch(recipe)
 
-    def run(self, after: Callable[[StepReport], None]) -> None:
-        """Every step that is left; `after` hears of each and may raise to stop."""
+    def run(self, *after: Callable[[StepReport], None]) -> None:
+        """Every step that is left. Each of `after` hears of a step in turn, and may raise to stop.
+
+        Raises DivergedError where the policies are not to go on, and policies.Rollback where they are to go back: the
+        weights are then as they were before the step.
+        """
         with training(self.model):
             while self.step < self.recipe.steps:
-                after(self._advance())
+                report = self._advance()
+                for hear in after:
+                    hear(report)
+
+    def state(self) -> dict[str, Any]:
+        """All that decides how the run goes on besides the model and the optimizer, in JSON's types."""
+        return {"step": self.step, "precision": self.precision.name, "watch": self.watch.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Puts back what `state` gave. The precision is the saved one, on whatever machine the run goes on."""
+        self.step = int(state["step"])
+        self.watch.restore(state["watch"])
+        if state["precision"] != self.precision.name:
+            self.precision = precision.Precision(str(state["precision"]), "as the run began")
+
+    def pass_over(self, batch: int) -> None:
+        """After a rollback: the batches from here up to number `batch` are left out."""
+        self.watch.pass_over(self.step, batch)
+
+    def sums(self, piece: Batch, *, train: bool = True) -> Sums:
+        """The loss of some rows as the recipe computes it; without dropout where it is not for training."""
+        recipe, piece = self.recipe, piece.to(self.parallel.device)
+        step = piece.step(
+            self.model.architecture,
+            dropout=recipe.dropout if train else 0.0,
+            recompute=recipe.recompute and train,
+        )
+        with self.precision.autocast(self.parallel.device):
+            return self.loss(self.model, piece, step)
 
     def _advance(self) -> StepReport:
-        recipe, rank = self.recipe, self.parallel.data_rank
-        batch = self.batches.at(self.step, rank, self.parallel.data_ranks)
-        (targets,) = self.parallel.totals([batch.supervised])
-        # Every random number of a step is drawn from the seed and the step, so that a resumed run draws the same.
-        torch.manual_seed(hash((recipe.seed, self.step, rank)) % 2**63)
-        total = self._accumulate(batch, targets)
-        (summed,) = self.parallel.totals([total])
+        started, recipe, rank = time.perf_counter(), self.recipe, self.parallel.data_rank
+        number = self.watch.batch(self.step)
+        batch = self.batches.at(number, rank, self.parallel.data_ranks)
+        read = batch.ids.numel() + (0 if batch.source is None else batch.source.numel())
+        targets, tokens = (int(total) for total in self.parallel.totals([batch.supervised, read]))
+        if not targets:
+            raise DataError(f"batch {number} (step {self.step + 1}) asks for nothing: no row of it has a target")
+        torch.manual_seed(_seed(recipe.seed, self.step, rank))
+        gradient = self._accumulate(batch, targets)
         weights = [p for p in self.model.parameters() if p.grad is not None]
-        norm = self.parallel.gradient_norm(weights)
-        if recipe.clip:
-            scale = (recipe.clip / (norm + 1e-6)).clamp(max=1.0)
-            torch._foreach_mul_([p.grad for p in weights if p.grad is not None], scale)
+        norm = float(self.parallel.gradient_norm(weights))
+        loss = gradient.loss / targets
+        bad = gradient.bad or _samples(batch)
         rate = recipe.optimizer.learning_rate * schedules.share(recipe.schedule, self.step, recipe.steps)
+        verdict = self.watch.judge(policies.Step(self.step, loss, norm, policies.ranges(bad)))
+        if verdict.update:
+            self._update(weights, norm, rate)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return StepReport(
+            self.step,
+            loss,
+            targets,
+            norm,
+            rate,
+            tokens=tokens,
+            seconds=time.perf_counter() - started,
+            batch=number,
+            digest=batch.digest(),
+            parts={name: total / targets for name, total in gradient.parts.items()},
+            updated=verdict.update,
+            events=verdict.events,
+        )
+
+    def _accumulate(self, batch: Batch, targets: int) -> Gradient:
+        """Gradients of the whole step: sums over targets, divided by the targets of all micro-batches and ranks."""
+        pieces = list(batch.split(self.recipe.micro_batch or batch.rows))
+        told: list[Tensor] = []
+        names: list[str] = []
+        for number, piece in enumerate(pieces):
+            with self.parallel.accumulating(self.model, last=number == len(pieces) - 1):
+                sums = self.sums(piece)
+                (sums.total / targets).backward()
+            names = list(sums.parts)
+            told.append(torch.stack([each.detach().double() for each in (sums.total, *sums.parts.values())]))
+        values = torch.stack(told).cpu()  # waits for the device once in a step
+        loss, *parts = self.parallel.totals(values.sum(0).tolist())
+        bad = [
+            sample
+            for piece, row in zip(pieces, values, strict=True)
+            if not row[0].isfinite()
+            for sample in _samples(piece)
+        ]
+        return Gradient(loss, dict(zip(names, parts, strict=True)), bad)
+
+    def _update(self, weights: list[torch.nn.Parameter], norm: float, rate: float) -> None:
+        """Raises DivergedError where the update leaves a weight that is no finite number."""
+        clip = self.recipe.clip
+        if clip and norm > clip:
+            self.parallel.scale_gradients(weights, torch.tensor(clip / norm, device=self.parallel.device))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        return StepReport(self.step, summed / targets, int(targets), float(norm), rate)
-
-    def _accumulate(self, batch: Batch, targets: float) -> float:
-        """Gradients of the whole step: sums over targets, divided by the targets of all micro-batches and ranks."""
-        pieces = list(batch.split(self.recipe.micro_batch or batch.rows))
-        total = 0.0
-        for number, piece in enumerate(pieces):
-            with self.parallel.accumulating(self.model, last=number == len(pieces) - 1):
-                sums = self._forward(piece.to(self.parallel.device))
-                (sums.total / targets).backward()
-            total += float(sums.total.detach())
-        return total
-
-    def _forward(self, piece: Batch) -> Sums:
-        recipe = self.recipe
-        step = piece.step(self.model.architecture, dropout=recipe.dropout, recompute=recipe.recompute)
-        with torch.autocast(self.parallel.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            return self.loss(self.model, piece, step)
+        if self.parallel.agreed(not _finite(weights)):
+            raise policies.spoiled(self.step + 1)
 
 
 @contextmanager
@@ -101,3 +197,19 @@ def training(model: Transformer) -> Iterator[None]:
         model.eval()
         for parameter in model.parameters():
             parameter.requires_grad_(False)
+
+
+def _seed(seed: int, step: int, rank: int) -> int:
+    """Every random number of a step is drawn from these alone, so that a resumed run draws the same."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{step}:{rank}".encode()).digest()[:8], "little") >> 1
+
+
+def _samples(batch: Batch) -> list[int]:
+    return [] if batch.samples is None else batch.samples.tolist()
+
+
+def _finite(weights: list[torch.nn.Parameter]) -> bool:
+    """Whether every weight this process holds is a finite number."""
+    with torch.no_grad():
+        local = [getattr(weight, "_local_tensor", weight.data) for weight in weights]
+        return bool(torch.stack(torch._foreach_norm(local, float("inf"))).isfinite().all())
