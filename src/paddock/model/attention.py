@@ -41,7 +41,10 @@ class SelfAttention(nn.Module):
             k, v = step.cache.put(self.layer, k, v)
         seen = step.memo.get((self.part, q.dtype))
         if seen is None:  # equal parts see equally: the first layer computes it for all
-            seen = step.memo[self.part, q.dtype] = self_visibility(self.mask, self.part, step, q.dtype)
+            seen = self_visibility(self.mask, self.part, step, q.dtype)
+            # What is learned (T5's distances) belongs to the block that will compute it again for its own gradient.
+            if not (step.recompute and seen.bias is not None and seen.bias.requires_grad):
+                step.memo[self.part, q.dtype] = seen
         y = kernels.attend(q, k, v, seen.bias, seen.causal, self.part.multiplier, seen.starts)
         return self.out(merge_heads(y))
 
