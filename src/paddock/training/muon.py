@@ -1,6 +1,6 @@
 """Muon: matrices move by orthogonal steps, everything else by AdamW's.
 
-The method is K. Jordan's (2024); the scale that lets both share a learning rate and a decay is that of arXiv 2502.16982.
+The method is K. Jordan's (2024); the scale by which both share a learning rate and a decay is that of arXiv 2502.16982.
 torch.optim.Muon has the matrices only and always rounds them to bfloat16, which is slow and coarse on most CPUs.
 """
 
@@ -90,5 +90,7 @@ def _whole(change: Any, matrix: Tensor) -> Tensor:
     """`change` of a matrix that may lie in shards: each process computes the whole and keeps its own shard."""
     if not isinstance(matrix, DTensor):
         return change(matrix)
-    whole = DTensor.from_local(change(matrix.full_tensor()), matrix.device_mesh, [Replicate()] * matrix.device_mesh.ndim)
+    whole = DTensor.from_local(
+        change(matrix.full_tensor()), matrix.device_mesh, [Replicate()] * matrix.device_mesh.ndim
+    )
     return whole.redistribute(matrix.device_mesh, matrix.placements)
