@@ -40,4 +40,9 @@ class Table(Protocol):
 class Prepare(Protocol):
     """How an objective makes a batch of samples: what is hidden, and what is asked for."""
 
+    @property
+    def takes(self) -> int:
+        """The most tokens a sample may have (each of its texts, where those are a pair)."""
+        ...
+
     def __call__(self, samples: Sequence[Sample]) -> Batch: ...

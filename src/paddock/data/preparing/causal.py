@@ -24,6 +24,11 @@ class Causal:
     pad: int = 0
     isolated: bool = True
 
+    @property
+    def takes(self) -> int:
+        """The most tokens a sample may have: the last is only asked for."""
+        return self.length + 1
+
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         shape = (len(samples), self.length)
         ids, targets = np.full(shape, self.pad, np.int64), np.full(shape, IGNORED, np.int64)
