@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +25,7 @@ class SelfAttention(nn.Module):
     def __init__(self, part: spec.Attention, width: int, mask: spec.Mask, layer: int) -> None:
         super().__init__()
         self.part, self.mask, self.layer = part, mask, layer
+        self.of_heads: Callable[[Tensor], Tensor] | None = None  # cuts a bias to the heads that are here, if not all are
         self.q = Linear(width, part.heads * part.head_dim, bias=part.qkv_bias)
         self.k = Linear(width, part.kv_heads * part.head_dim, bias=part.qkv_bias)
         self.v = Linear(width, part.kv_heads * part.head_dim, bias=part.qkv_bias)
@@ -45,7 +48,8 @@ class SelfAttention(nn.Module):
             # What is learned (T5's distances) belongs to the block that will compute it again for its own gradient.
             if not (step.recompute and seen.bias is not None and seen.bias.requires_grad):
                 step.memo[self.part, q.dtype] = seen
-        y = kernels.attend(q, k, v, seen.bias, seen.causal, self.part.multiplier, seen.starts)
+        bias = seen.bias if self.of_heads is None or seen.bias is None else self.of_heads(seen.bias)
+        y = kernels.attend(q, k, v, bias, seen.causal, self.part.multiplier, seen.starts)
         return self.out(merge_heads(y))
 
 
