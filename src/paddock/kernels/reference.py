@@ -81,8 +81,9 @@ LOGITS_AT_ONCE = 2**22  # numbers: a chunk of float32 logits of this many is 16 
 def cross_entropy(x: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
     """(losses, log_sums), each (rows,): -log softmax(x W^T + b)[target] and log sum exp of a row.
 
-    x (rows, width), weight (vocabulary, width), targets (rows,); results are float32, or float64 if x is. Rows go through in
-    chunks, and a chunk's logits are computed again in the backward pass, so that no more than LOGITS_AT_ONCE of them are ever held.
+    x (rows, width), weight (vocabulary, width), targets (rows,); results are float32, or float64 if x is. Rows go
+    through in chunks, and a chunk's logits are computed again in the backward pass, so that no more than LOGITS_AT_ONCE
+    of them are ever held.
     """
     rows = max(1, LOGITS_AT_ONCE // weight.shape[0])
     pieces = zip(x.split(rows), targets.split(rows), strict=True)

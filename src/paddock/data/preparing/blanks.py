@@ -62,7 +62,7 @@ class Blanks:
         )
 
     def _row(self, sample: Sample) -> Row:
-        text, random = rows.joined(sample, (*self.marks, self.end, self.pad), self.end, self.takes), sample.random
+        text, random = rows.joined(sample, (*self.marks, self.end), self.end, self.takes), sample.random
         if len(text) == 0:
             return text, text, np.zeros((0, 2), np.int64), 0
         if random.random() < self.long:

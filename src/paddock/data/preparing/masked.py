@@ -24,9 +24,9 @@ class Masked:
     before; with `whole_words` a word is chosen as a whole.
 
     Documents that share a row each get `first` and `last` of their own and do not see each other (`isolated`), or are
-    one text with `last` between; what the marks push past the row's end is not read. With `next_sentence` a sample is two
-    texts, a piece of a document and one of another: half the rows are the first alone, cut in two at a word, and half
-    have the other in the place of the second part.
+    one text with `last` between; what the marks push past the row's end is not read. `marks` at the ends of a document
+    are taken away first. With `next_sentence` a sample is two texts, a piece of a document and one of another: half the
+    rows are the first alone, cut in two at a word, and half have the other in the place of the second part.
     """
 
     length: int
@@ -45,7 +45,7 @@ class Masked:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_drawn", np.flatnonzero(self.ordinary))
-        object.__setattr__(self, "marks", (*self.marks, self.first, self.last, self.pad))
+        object.__setattr__(self, "marks", (*self.marks, self.first, self.last))
 
     @property
     def takes(self) -> int:

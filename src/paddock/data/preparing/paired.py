@@ -49,7 +49,7 @@ class Paired:
             raise DataError(
                 f"sample {sample.place} has {len(sample.texts)} texts", expected="two: what is read and what is written"
             )
-        source, target = (rows.stripped(text, (*self.marks, self.end, self.pad)) for text in sample.texts)
+        source, target = (rows.stripped(text, (*self.marks, self.end)) for text in sample.texts)
         if not self.fits(source, target):
             raise DataError(
                 f"sample {sample.place} is a pair of {len(source)} and {len(target)} tokens",

@@ -59,7 +59,7 @@ class PrefixedPairs:
         return self.length
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
-        texts = [rows.joined(sample, (*self.marks, self.end, self.pad), self.end, self.takes) for sample in samples]
+        texts = [rows.joined(sample, (*self.marks, self.end), self.end, self.takes) for sample in samples]
         cuts = [_cut(text, sample.random) for text, sample in zip(texts, samples, strict=True)]
         sources = [np.append(text[:cut], self.end) for cut, text in zip(cuts, texts, strict=True)]
         rests = [text[cut:] for cut, text in zip(cuts, texts, strict=True)]

@@ -23,7 +23,8 @@ class Spans:
         source  Thank you <0> me to your party <1> week </s>      target  <0> for inviting <1> last </s>
 
     `share` of the tokens are taken out, in holes of `mean` tokens on average; their number is fixed by the text's
-    length, where they lie is drawn. A text begins with a token that stays, and ends with a hole, as in T5's own preparation.
+    length, where they lie is drawn. A text begins with a token that stays, and ends with a hole, as in
+    T5's own preparation.
     """
 
     length: int
@@ -66,7 +67,7 @@ class Spans:
         return shifted(sources, targets, self.length, self.sizes(self.takes)[1], self.start, self.pad)
 
     def _row(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
-        text = rows.joined(sample, (*self.marks, self.end, self.pad), self.end, self.takes)
+        text = rows.joined(sample, (*self.marks, self.end), self.end, self.takes)
         taken, holes = self._holes(len(text))
         if not holes:
             return np.append(text, self.end), np.zeros(0, np.int64)

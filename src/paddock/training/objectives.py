@@ -1,0 +1,353 @@
+"""Objectives by name: what a recipe may say of them, and what they need of a model and its tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from paddock.data.preparing.blanks import Blanks
+from paddock.data.preparing.causal import Causal
+from paddock.data.preparing.masked import Masked
+from paddock.data.preparing.paired import Paired
+from paddock.data.preparing.prefixed import Prefixed, PrefixedPairs
+from paddock.data.preparing.spans import Spans
+from paddock.data.samples import Prepare
+from paddock.errors import TokenizerError, UsageError
+from paddock.model.spec import Architecture, Experts, Full, Learned, Prefix
+from paddock.model.spec import Causal as CausalMask
+from paddock.tokenizer import Tokenizer
+from paddock.training.losses import Loss, WeightedLoss, token_loss
+from paddock.training.recipe import Fraction, Section
+
+BALANCE = 0.01  # of a model with experts, where a recipe says nothing (Switch, arXiv 2101.03961)
+MAX_SENTINELS = 4096
+
+Weight = Annotated[float, Field(ge=0, le=1e3)]
+Share = Annotated[float, Field(gt=0, le=0.9)]
+Part = Annotated[float, Field(ge=0, le=1)]
+
+OWN: dict[str, tuple[str, ...]] = {  # the settings that are of some objectives only
+    "causal": (),
+    "masked": ("share", "whole_words", "next_sentence"),
+    "blanks": ("share", "mean_span", "long"),
+    "spans": ("share", "mean_span", "decoder_start"),
+    "prefix": ("decoder_start",),
+    "paired": ("decoder_start",),
+}
+EVERYWHERE = ("name", "z_loss", "label_smoothing", "balance", "router_z_loss", "token_gradient")
+
+
+class Objective(Section):
+    """What a model is asked for in training.
+
+    name: `causal` the next token; `masked` hidden tokens (BERT); `blanks` GLM's blank infilling; `spans` T5's span
+    corruption; `prefix` the rest of a text whose beginning sees all of itself; `paired` the second text of a pair.
+    share: of the tokens that is hidden. mean_span: tokens of a hidden stretch on average. whole_words: hide them whole.
+    next_sentence: ask too whether B followed A. long: the share of GLM's rows that end in one long [gMASK].
+    decoder_start: the token a decoder's input begins with, if not the padding token.
+    The others are weights of `training.losses.WeightedLoss`; `balance` is 0.01 for a model with experts unless said.
+    """
+
+    name: Literal["causal", "masked", "blanks", "spans", "prefix", "paired"] = "causal"
+    share: Share = 0.15
+    mean_span: Annotated[float, Field(ge=1, le=1000)] = 3.0
+    whole_words: bool = False
+    next_sentence: bool = False
+    long: Part = 0.5
+    decoder_start: Annotated[int, Field(ge=0)] | None = None
+    z_loss: Weight = 0.0
+    label_smoothing: Fraction = 0.0
+    balance: Weight | None = None
+    router_z_loss: Weight = 0.0
+    token_gradient: Part = 1.0
+
+    @model_validator(mode="after")
+    def known(self) -> Objective:
+        for key in self.model_fields_set - {*EVERYWHERE, *OWN[self.name]}:
+            raise ValueError(f"{key} is not a setting of the objective {self.name!r}")
+        return self
+
+
+def objective(
+    recipe: Objective, tokenizer: Tokenizer, architecture: Architecture, length: int, *, isolated: bool = True
+) -> tuple[Prepare, Loss]:
+    """How samples become batches, and what is made small, for rows of `length` tokens (of an encoder's side, if any).
+
+    Samples are to have at most `Prepare.takes` tokens. `isolated`: documents of a row do not see each other, where the
+    objective keeps them apart (`causal`, `masked`); the others read a row as one text.
+    Raises UsageError where the model or its tokenizer cannot do what is asked.
+    """
+    check_length(architecture, length)
+    check_vocabulary(tokenizer, architecture)
+    return PREPARES[recipe.name](recipe, tokenizer, architecture, length, isolated), weighted(recipe, architecture)
+
+
+def weighted(recipe: Objective, architecture: Architecture) -> Loss:
+    """The loss of a recipe; the plain token loss where nothing is added to it."""
+    experts = any(isinstance(layer.feedforward, Experts) for layer in architecture.layers)
+    if not experts and (recipe.balance or recipe.router_z_loss):
+        raise UsageError(
+            f"{architecture.family} has no experts to balance", fix="leave out objective.balance and router_z_loss"
+        )
+    given = WeightedLoss(
+        z=recipe.z_loss,
+        smoothing=recipe.label_smoothing,
+        next_sentence=float(recipe.next_sentence),
+        balance=(BALANCE if recipe.balance is None else recipe.balance) if experts else 0.0,
+        router_z=recipe.router_z_loss,
+        token_gradient=recipe.token_gradient,
+    )
+    return token_loss if given == WeightedLoss() else given
+
+
+def check_length(architecture: Architecture, length: int) -> None:
+    """Raises UsageError for rows longer than the positions that a model has, or than it was made for."""
+    for side in (architecture, architecture.encoder):
+        table = side.embedding.positions if side is not None else None
+        most = table.count if isinstance(table, Learned) else side.context if side is not None else None
+        if most is not None and length > most:
+            raise UsageError(
+                f"rows of {length} tokens, but this {architecture.family} reads {most}",
+                fix=f"set data.length to at most {most}, or give the model more positions",
+            )
+
+
+def _causal(recipe: Objective, tokenizer: Tokenizer, a: Architecture, length: int, isolated: bool) -> Prepare:
+    _check_decoder(recipe.name, a)
+    if isinstance(a.mask, Prefix):
+        raise UsageError(
+            f"{a.family} reads what stands before its start token as a whole: the next token is no question to it",
+            fix="use objective.name: blanks",
+        )
+    return Causal(length, _padding(tokenizer), isolated)
+
+
+def _masked(recipe: Objective, tokenizer: Tokenizer, a: Architecture, length: int, isolated: bool) -> Prepare:
+    if a.head is None or not isinstance(a.mask, Full):
+        raise UsageError(
+            f"masked tokens are asked of an encoder with a head over the vocabulary, and this {a.family} is none",
+            fix='use a BERT ("architectures": ["BertForMaskedLM"] or ["BertForPreTraining"]), or another objective',
+        )
+    if recipe.next_sentence and (a.pooler is None or not a.pooler.next_sentence):
+        raise UsageError(
+            "the model has no head for the next sentence",
+            fix='set "architectures": ["BertForPreTraining"] in model, or objective.next_sentence: false',
+        )
+    if recipe.next_sentence and a.embedding.segments < 2:
+        raise UsageError(f"the model tells {a.embedding.segments} segments apart", expected="2: type_vocab_size")
+    if length < 8:
+        raise UsageError(f"rows of {length} tokens leave no room for text between the marks", fix="raise data.length")
+    first, last, mask = (_role(tokenizer, role, "masked") for role in ("cls", "sep", "mask"))
+    return Masked(
+        length,
+        mask,
+        first,
+        last,
+        _padding(tokenizer),
+        ordinary(tokenizer),
+        continuing(tokenizer),
+        recipe.share,
+        recipe.whole_words,
+        recipe.next_sentence,
+        isolated,
+        _marks(tokenizer),
+    )
+
+
+def _blanks(recipe: Objective, tokenizer: Tokenizer, a: Architecture, length: int, isolated: bool) -> Prepare:
+    if not isinstance(a.mask, Prefix) or len(a.mask.mask_tokens) < 2:
+        raise UsageError(
+            f"blanks need positions in two parts and a text that sees all of itself, and {a.family} has neither",
+            fix="use a ChatGLM-6B (model_type: chatglm), or objective.name: spans or prefix",
+        )
+    long_mask, mask = a.mask.mask_tokens
+    for key, id in (("gmask_token_id", long_mask), ("mask_token_id", mask), ("bos_token_id", a.mask.start_token)):
+        if id >= len(tokenizer) or not tokenizer.is_control(id):
+            found = tokenizer.piece(id) if id < len(tokenizer) else "beyond the tokenizer's ids"
+            raise UsageError(
+                f"{key} is {id}, which is {found!r} and no control token of this tokenizer",
+                expected="the ids of [gMASK], [MASK] and <sop>",
+                fix="train the tokenizer with these as special tokens, and write their ids into model",
+            )
+    if length < 8:
+        raise UsageError(f"rows of {length} tokens leave no room for blanks", fix="raise data.length")
+    return Blanks(
+        length,
+        mask,
+        long_mask,
+        a.mask.start_token,
+        _end(tokenizer, recipe.name),
+        _padding(tokenizer),
+        recipe.share,
+        recipe.mean_span,
+        recipe.long,
+        marks=_marks(tokenizer),
+    )
+
+
+def _spans(recipe: Objective, tokenizer: Tokenizer, a: Architecture, length: int, isolated: bool) -> Prepare:
+    _check_encoder_decoder(recipe.name, a)
+    if length < 4:
+        raise UsageError(f"rows of {length} tokens leave no room for holes", fix="raise data.length")
+    found = sentinels(tokenizer)
+    made = Spans(
+        length,
+        found,
+        _start(recipe, tokenizer, a),
+        _end(tokenizer, recipe.name),
+        _padding(tokenizer),
+        recipe.share,
+        recipe.mean_span,
+        _marks(tokenizer),
+    )
+    if made.holes > len(found):
+        raise UsageError(
+            f"a row of {length} tokens has {made.holes} holes, and the tokenizer has {len(found)} sentinels for them",
+            expected=f"<extra_id_0> to <extra_id_{made.holes - 1}>",
+            fix="train the tokenizer with them as special tokens, or make data.length or objective.share smaller",
+        )
+    check_length(a, max(made.sizes(made.takes)))
+    return made
+
+
+def _prefix(recipe: Objective, tokenizer: Tokenizer, a: Architecture, length: int, isolated: bool) -> Prepare:
+    if a.encoder is not None:
+        start, end = _start(recipe, tokenizer, a), _end(tokenizer, recipe.name)
+        return PrefixedPairs(length, start, end, _padding(tokenizer), _marks(tokenizer))
+    _check_decoder(recipe.name, a)
+    if not isinstance(a.mask, CausalMask):
+        raise UsageError(f"{a.family} marks the end of its prefix by a token", fix="use objective.name: blanks")
+    if recipe.decoder_start is not None:
+        raise UsageError(f"objective.decoder_start is for encoder-decoders, and {a.family} is none")
+    return Prefixed(length, _padding(tokenizer))
+
+
+def _paired(recipe: Objective, tokenizer: Tokenizer, a: Architecture, length: int, isolated: bool) -> Prepare:
+    _check_encoder_decoder(recipe.name, a)
+    start, end = _start(recipe, tokenizer, a), _end(tokenizer, recipe.name)
+    return Paired(length, start, end, _padding(tokenizer), marks=_marks(tokenizer))
+
+
+Maker = Callable[[Objective, Tokenizer, Architecture, int, bool], Prepare]
+PREPARES: dict[str, Maker] = {
+    "causal": _causal,
+    "masked": _masked,
+    "blanks": _blanks,
+    "spans": _spans,
+    "prefix": _prefix,
+    "paired": _paired,
+}
+
+
+def check_vocabulary(tokenizer: Tokenizer, architecture: Architecture) -> None:
+    """Raises UsageError for a tokenizer with ids that the model has no row for."""
+    for side in (architecture, architecture.encoder):
+        if side is not None and side.vocabulary < len(tokenizer):
+            raise UsageError(
+                f"the tokenizer has {len(tokenizer)} ids, and the model a vocabulary of {side.vocabulary}",
+                fix=f"set model.vocab_size to at least {len(tokenizer)}",
+            )
+
+
+def ordinary(tokenizer: Tokenizer) -> np.ndarray:
+    """(vocabulary,) True for the ids that stand for text."""
+    found = [piece is not None and not tokenizer.is_control(id) for id, piece in enumerate(_pieces(tokenizer))]
+    return np.array(found, bool)
+
+
+def continuing(tokenizer: Tokenizer) -> np.ndarray:
+    """(vocabulary,) True for the pieces that go on with the word before them.
+
+    WordPiece says so; in the other vocabularies a word's first piece begins with a blank, and a piece that begins with
+    a letter or digit of an alphabet goes on. Marks and ideographs stand alone.
+    """
+    if tokenizer.kind == "WordPiece":
+        return np.array([piece is not None and piece.startswith("##") for piece in _pieces(tokenizer)], bool)
+    first = [(piece or " ")[0] for piece in _pieces(tokenizer)]
+    found = [letter.isalnum() and letter < "\u2e80" for letter in first]
+    return np.array(found, bool)
+
+
+def sentinels(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """T5's tokens that stand for holes, <extra_id_0> first."""
+    found: list[int] = []
+    while len(found) < MAX_SENTINELS and (id := tokenizer.id_of(f"<extra_id_{len(found)}>")) is not None:
+        found.append(id)
+    return tuple(found)
+
+
+def _pieces(tokenizer: Tokenizer) -> list[str | None]:
+    pieces: list[str | None] = []
+    for id in range(len(tokenizer)):
+        try:
+            pieces.append(tokenizer.piece(id))
+        except TokenizerError:  # an id between two that have pieces
+            pieces.append(None)
+    return pieces
+
+
+def _check_decoder(name: str, a: Architecture) -> None:
+    if a.encoder is not None or not a.generates:
+        kind = "an encoder-decoder" if a.encoder is not None else "an encoder"
+        other = "spans, prefix or paired" if a.encoder is not None else "masked"
+        raise UsageError(
+            f"objective {name!r} is for a decoder, and {a.family} is {kind}", fix=f"use objective.name: {other}"
+        )
+
+
+def _check_encoder_decoder(name: str, a: Architecture) -> None:
+    if a.encoder is None:
+        raise UsageError(
+            f"objective {name!r} is for an encoder-decoder, and {a.family} has one stack",
+            fix="use model_type t5, marian or transformer, or another objective",
+        )
+
+
+def _role(tokenizer: Tokenizer, role: str, name: str) -> int:
+    found = tokenizer.specials.get(role)
+    if found is None:
+        raise UsageError(
+            f"objective {name!r} needs a {role} token, and {tokenizer!r} has none",
+            fix="train the tokenizer with [CLS], [SEP] and [MASK] as special tokens",
+        )
+    return found
+
+
+def _padding(tokenizer: Tokenizer) -> int:
+    """What stands behind a row's end, where nothing looks and nothing is asked."""
+    if tokenizer.pad_id is not None:
+        return tokenizer.pad_id
+    return tokenizer.eos_ids[0] if tokenizer.eos_ids else 0
+
+
+def _end(tokenizer: Tokenizer, name: str) -> int:
+    ends = [tokenizer.id_of("<eop>"), *tokenizer.eos_ids] if name == "blanks" else list(tokenizer.eos_ids)
+    for id in ends:
+        if id is not None:
+            return id
+    raise UsageError(
+        f"objective {name!r} writes an end behind each text, and {tokenizer!r} has none",
+        fix="train the tokenizer with an eos token (</s>, for blanks <eop>)",
+    )
+
+
+def _start(recipe: Objective, tokenizer: Tokenizer, a: Architecture) -> int:
+    """A decoder's first token: the recipe's, else the padding token as T5's and Marian's, else BOS."""
+    for id in (recipe.decoder_start, tokenizer.pad_id, tokenizer.bos_id):
+        if id is not None and id < a.vocabulary:
+            return id
+        if id is not None and id == recipe.decoder_start:
+            raise UsageError(f"objective.decoder_start is {id}", expected=f"an id below {a.vocabulary}")
+    raise UsageError(
+        f"a decoder's input begins with some token, and {tokenizer!r} has no pad and no bos token",
+        fix="set objective.decoder_start",
+    )
+
+
+def _marks(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """What may stand at the ends of a document and is no text."""
+    roles = [tokenizer.specials.get(role) for role in ("bos", "eos", "cls", "sep", "pad")]
+    return tuple(sorted({id for id in (*roles, *tokenizer.before, *tokenizer.after) if id is not None}))
