@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -54,11 +55,11 @@ class StepReport:
 
 @dataclass(frozen=True)
 class Gradient:
-    """What the micro-batches of a step came to: sums over all ranks, and the samples whose loss is no number."""
+    """What the micro-batches of a step came to: sums over all ranks, and the samples to name should something be wrong."""
 
     loss: float
     parts: dict[str, float]
-    bad: list[int]
+    samples: list[int]
 
 
 class Trainer:
@@ -130,9 +131,8 @@ class Trainer:
         weights = [p for p in self.model.parameters() if p.grad is not None]
         norm = float(self.parallel.gradient_norm(weights))
         loss = gradient.loss / targets
-        bad = gradient.bad or _samples(batch)
         rate = recipe.optimizer.learning_rate * schedules.share(recipe.schedule, self.step, recipe.steps)
-        verdict = self.watch.judge(policies.Step(self.step, loss, norm, policies.ranges(bad)))
+        verdict = self.watch.judge(policies.Step(self.step, loss, norm, policies.ranges(gradient.samples)))
         if verdict.update:
             self._update(weights, norm, rate)
         self.optimizer.zero_grad(set_to_none=True)
@@ -165,13 +165,21 @@ class Trainer:
             told.append(torch.stack([each.detach().double() for each in (sums.total, *sums.parts.values())]))
         values = torch.stack(told).cpu()  # waits for the device once in a step
         loss, *parts = self.parallel.totals(values.sum(0).tolist())
-        bad = [
-            sample
-            for piece, row in zip(pieces, values, strict=True)
-            if not row[0].isfinite()
-            for sample in _samples(piece)
-        ]
-        return Gradient(loss, dict(zip(names, parts, strict=True)), bad)
+        lengths = torch.tensor([piece.rows for piece in pieces])
+        bad = (~values[:, 0].isfinite()).repeat_interleave(lengths)
+        return Gradient(loss, dict(zip(names, parts, strict=True)), self._samples(batch, bad, math.isfinite(loss)))
+
+    def _samples(self, batch: Batch, bad: Tensor, finite: bool) -> list[int]:
+        """Numbers of the step's samples on all ranks; where the loss is not finite, of those that made it so."""
+        if batch.samples is None:
+            return []
+        rank, ranks = self.parallel.data_rank, self.parallel.data_ranks
+        first = int(batch.samples[0]) - rank  # a rank reads every ranks-th sample
+        marks = torch.ones(batch.rows * ranks, dtype=torch.float64)
+        if not finite:  # which is so on every rank
+            marks.zero_()[rank::ranks] = bad.double()
+            marks = torch.tensor(self.parallel.totals(marks.tolist()))
+        return [first + index for index in marks.nonzero().flatten().tolist()]
 
     def _update(self, weights: list[torch.nn.Parameter], norm: float, rate: float) -> None:
         """Raises DivergedError where the update leaves a weight that is no finite number."""
@@ -202,10 +210,6 @@ def training(model: Transformer) -> Iterator[None]:
 def _seed(seed: int, step: int, rank: int) -> int:
     """Every random number of a step is drawn from these alone, so that a resumed run draws the same."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{step}:{rank}".encode()).digest()[:8], "little") >> 1
-
-
-def _samples(batch: Batch) -> list[int]:
-    return [] if batch.samples is None else batch.samples.tolist()
 
 
 def _finite(weights: list[torch.nn.Parameter]) -> bool:
