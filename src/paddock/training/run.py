@@ -14,7 +14,6 @@ all; it counts only while every byte agrees with its manifest. Which step is the
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -117,6 +116,27 @@ class RunFolder:
         """The final model, in the place of an earlier one, as `save` writes a step."""
         return self._put(FINAL, fill, replace=True)
 
+    def finished(self) -> bool:
+        """Whether the final model is there and holds."""
+        try:
+            manifest.verify(self.final, FINAL)
+        except CheckpointError:
+            return False
+        return True
+
+    def rehearse(self, fill: Callable[[Path], None]) -> int:
+        """Writes a step in earnest and throws it away: its size in bytes, or the refusal that a save would meet."""
+        part = self.path / f"rehearsal{TEMPORARY}"
+        with refusing(part):
+            try:
+                part.mkdir()
+                fill(part)
+                manifest.seal(part, part.name)
+                return sum(path.stat().st_size for path in part.rglob("*") if path.is_file())
+            finally:
+                if part.exists():
+                    _remove(part)
+
     def _put(self, name: str, fill: Callable[[Path], None], replace: bool = False) -> Path:
         goal, part = self.path / name, self.path / f"{name}{TEMPORARY}"
         with refusing(goal):
@@ -196,5 +216,3 @@ def refusing(path: Path) -> Iterator[None]:
             raise ResourceError(f"no space left to write {path}", fix="free some space, or write elsewhere") from error
         reason = error.strerror or error
         raise PaddockError(f"{path} cannot be read or written: {reason}") from error
-
-

@@ -1,6 +1,6 @@
 """What a saved step holds besides the model, and how a trainer is put back to it, bit for bit.
 
-    training/optimizer.safetensors   the optimizer's tensors as `parameter/key`, and the random generators'
+    training/optimizer.safetensors   the optimizer's tensors as `parameter/key`, and the random generator's
     training/state.json              everything else: `State`
 
 A step is the same however many processes wrote it: `parallel` gathers it, and shares it out again.
@@ -24,12 +24,13 @@ from paddock import __version__
 from paddock.checkpoint import safetensors
 from paddock.checkpoint.checkpoint import open_checkpoint
 from paddock.checkpoint.jsonfile import read as read_json
+from paddock.checkpoint.stored import Stored
 from paddock.errors import CheckpointError
 from paddock.model.transformer import Transformer
 from paddock.training.parallel import Alone
 
 FOLDER, TENSORS, STATE = "training", "optimizer.safetensors", "state.json"
-RANDOM = "random/"  # no parameter is called so
+RANDOM = "random"  # PyTorch's generator; NumPy's are made anew for each sample, from the seed and its place
 Publish = Callable[[Path, Transformer], None]  # writes config, float32 weights and tokenizer into a folder
 
 
@@ -38,7 +39,7 @@ class State:
     """A run after `step` steps, without its tensors.
 
     trainer: what `Trainer.state` gave. recipe, data: SHA-256 of the resolved recipe and of the data. ranks: over how
-    many shares of the rows. scalars: of the optimizer, by parameter. numpy: what its generator has besides its tensor.
+    many shares of the rows. scalars: of the optimizer, by parameter.
     """
 
     step: int
@@ -48,7 +49,6 @@ class State:
     seed: int
     ranks: int
     scalars: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    numpy: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=lambda: versions())
     format: int = 1
 
@@ -79,11 +79,8 @@ def write(
     """
     publish(folder, model)
     tensors, scalars = _parted(moments)
-    _, keys, place, has_gauss, gauss = np.random.get_state()
-    tensors[f"{RANDOM}torch"] = torch.get_rng_state()
-    tensors[f"{RANDOM}numpy"] = torch.from_numpy(np.array(keys, dtype=np.uint32))
-    numpy = {"place": int(place), "has_gauss": int(has_gauss), "gauss": float(gauss)}
-    state = dataclasses.replace(state, scalars=scalars, numpy=numpy)
+    tensors[RANDOM] = torch.get_rng_state()
+    state = dataclasses.replace(state, scalars=scalars)
     (folder / FOLDER).mkdir()
     safetensors.save(folder / FOLDER / TENSORS, tensors)
     text = json.dumps(dataclasses.asdict(state), indent=1, ensure_ascii=False, allow_nan=False)
@@ -110,7 +107,7 @@ def read_state(folder: Path) -> State:
     if table.get("format") != 1:
         raise CheckpointError(f"{path} has the format {str(table.get('format'))[:40]}", expected="1")
     kinds = {"step": int, "trainer": dict, "recipe": str, "data": str, "seed": int, "ranks": int}
-    kinds |= {"scalars": dict, "numpy": dict, "versions": dict, "format": int}
+    kinds |= {"scalars": dict, "versions": dict, "format": int}
     if table.keys() != kinds.keys() or any(type(table[name]) is not kind for name, kind in kinds.items()):
         raise CheckpointError(f"{path} is not the state of a run", expected=", ".join(kinds))
     return State(**table)
@@ -131,22 +128,16 @@ def restore(folder: Path, model: Transformer, optimizer: torch.optim.Optimizer, 
         moments = {name: dict(scalars) for name, scalars in state.scalars.items()}
         for full, tensor in stored.items():
             name, _, key = full.rpartition("/")
-            if not full.startswith(RANDOM):
+            if full != RANDOM:
                 moments.setdefault(name, {})[key] = tensor.load()
     optimizer.state.clear()
     parallel.restore(model, optimizer, weights, moments)
-    _restore_random(stored, state, path)
+    _restore_random(stored, path)
     return state
 
 
-def _restore_random(stored: Mapping[str, Any], state: State, path: Path) -> None:
-    for name, dtype in (("torch", torch.uint8), ("numpy", torch.uint32)):
-        if f"{RANDOM}{name}" not in stored or stored[f"{RANDOM}{name}"].dtype != dtype:
-            raise CheckpointError(f"{path} lacks the state of {name}'s random numbers")
+def _restore_random(stored: Mapping[str, Stored], path: Path) -> None:
     try:
-        torch.set_rng_state(stored[f"{RANDOM}torch"].load().clone())
-        keys = stored[f"{RANDOM}numpy"].load().clone().numpy()
-        numpy = state.numpy
-        np.random.set_state(("MT19937", keys, numpy["place"], numpy["has_gauss"], numpy["gauss"]))
-    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        torch.set_rng_state(stored[RANDOM].load().clone())
+    except (RuntimeError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} holds no state of random numbers: {str(error)[:80]}") from None
