@@ -15,7 +15,7 @@ import zstandard
 from paddock.errors import DataError, UsageError, did_you_mean
 
 CHUNK = 2**18
-ZSTD_PIECE = 2**10  # of compressed bytes at once: a block of four bytes may stand for 128 KiB, so that this is 32 MiB
+ZSTD_PIECE = 2**8  # of compressed bytes at once: a block of four bytes may stand for 128 KiB, so that this is 8 MiB
 ZSTD_WINDOW = 2**27  # what `zstd --ultra --long=27` needs; a header may ask for more than any machine has
 RATIO, FREE = 1000, 64 * 2**20  # a file that grows more than this, after so many bytes, is no text
 
@@ -58,7 +58,7 @@ def find_files(paths: str | Path | Iterable[str | Path]) -> list[Path]:
 
 
 class Source:
-    """One file as a stream of bytes, decompressed by what its first bytes say.
+    """One file as a stream of bytes, decompressed by what its first bytes say; to be closed.
 
     compression: "", "gzip" or "zstd". size: bytes on the disk. parquet: the file is one, and is read otherwise.
     """
@@ -67,7 +67,7 @@ class Source:
         self.path = path
         self._read = 0
         try:
-            self._file: BinaryIO = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 - closed by `chunks`
+            self._file: BinaryIO = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 - closed by `close`
         except OSError as error:
             raise _unreadable(path, error) from None
         try:
@@ -97,16 +97,13 @@ class Source:
 
     def chunks(self) -> Iterator[bytes]:
         """The bytes, decompressed. Raises DataError for what is truncated, corrupt or a bomb."""
-        try:
-            match self.compression:
-                case "gzip":
-                    yield from self._bounded(self._gunzip())
-                case "zstd":
-                    yield from self._bounded(self._unzstd())
-                case _:
-                    yield from self._raw()
-        finally:
-            self.close()
+        match self.compression:
+            case "gzip":
+                yield from self._bounded(self._gunzip())
+            case "zstd":
+                yield from self._bounded(self._unzstd())
+            case _:
+                yield from self._raw()
 
     def _raw(self) -> Iterator[bytes]:
         while True:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from paddock.errors import DataError, UsageError
 WHOLE = "one document"
 SKIP = "mend the file, or pass over what is broken: --on-error skip"
 
-Item = tuple[str, Any]  # where a record is, and the record, its piece of the file, or what is wrong with it
+Item = tuple[str, Any]  # where a record is, and the record or its piece of the file
 
 
 def documents(
@@ -68,28 +69,36 @@ class _File:
 
     def documents(self) -> Iterator[Document]:
         text_field = self.options.text_field
-        for place, record in self._items():
-            try:
-                if isinstance(record, Broken):
-                    raise record
-                if isinstance(record, Piece):
-                    text = as_text(record, self.options)
-                    record = parse(text) if self.report.format == "jsonl" else self._trimmed(text, record)
-                if not self.report.kept and self.report.format != "text":
-                    self.report.shape, text_field = shape_of(record, self.options.text_field)
-                document = to_document(record, place, text_field, self.options)
-            except Broken as broken:
-                self._refuse(place, broken)
-                continue
-            if not document.text.strip():
-                self.report.dropped["empty"] += 1
-                continue
-            self.report.kept += 1
-            self.report.characters += len(document.text)
-            self.report.longest = max(self.report.longest, len(document.text))
-            yield document
+        with contextlib.closing(self._items()) as items:
+            for place, record in items:
+                try:
+                    record = self._record(record)
+                    if not self.report.kept and self.report.format != "text":
+                        self.report.shape, text_field = shape_of(record, self.options.text_field)
+                    document = to_document(record, place, text_field, self.options)
+                except Broken as broken:
+                    self._refuse(place, broken)
+                    continue
+                if self._counted(document.text):
+                    yield document
 
-    def _items(self) -> Iterator[Item]:
+    def _record(self, item: Any) -> Any:
+        """What a piece of a file holds: a JSON value, or the text itself."""
+        if not isinstance(item, Piece):
+            return item
+        text = as_text(item, self.options)
+        return parse(text) if self.report.format == "jsonl" else self._trimmed(text, item)
+
+    def _counted(self, text: str) -> bool:
+        if not text.strip():
+            self.report.dropped["empty"] += 1
+            return False
+        self.report.kept += 1
+        self.report.characters += len(text)
+        self.report.longest = max(self.report.longest, len(text))
+        return True
+
+    def _items(self) -> Generator[Item, None, None]:
         source = Source(self.path)
         self.report.size, self.report.compression = source.size, source.compression
         wanted = self.options.format
@@ -102,14 +111,18 @@ class _File:
             return self._table()
         return self._stream(source)
 
-    def _table(self) -> Iterator[Item]:
+    def _table(self) -> Generator[Item, None, None]:
         from paddock.data.reading.tables import rows  # Arrow takes a second to import
 
         self.report.format = "parquet"
         for number, record in rows(self.path, self.options.text_field):
             yield f"{self.path}, row {number}", record
 
-    def _stream(self, source: Source) -> Iterator[Item]:
+    def _stream(self, source: Source) -> Generator[Item, None, None]:
+        with contextlib.closing(source):
+            yield from self._streamed(source)
+
+    def _streamed(self, source: Source) -> Iterator[Item]:
         chunks = in_utf8(source.chunks(), self.path, self.options)
         head = b""
         while len(head) < HEAD and (more := next(chunks, b"")):

@@ -18,14 +18,12 @@ THRIFT = 2**26  # bytes or entries in the file's own description
 
 def rows(path: Path, text_field: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """(row from 1, record), whatever the columns are. Raises DataError for what is corrupt, truncated or oversized."""
+    limits = {"thrift_string_size_limit": THRIFT, "thrift_container_size_limit": THRIFT, "pre_buffer": False}
     try:
-        with parquet.ParquetFile(
-            path,
-            read_dictionary=[text_field],  # a text repeated a million times is held once
-            thrift_string_size_limit=THRIFT,
-            thrift_container_size_limit=THRIFT,
-            pre_buffer=False,
-        ) as file:
+        with parquet.ParquetFile(path, **limits) as file:
+            known = text_field in file.schema_arrow.names
+        repeated = [text_field] if known else None  # a text repeated a million times is held once
+        with parquet.ParquetFile(path, read_dictionary=repeated, **limits) as file:
             about = file.metadata
             for group in range(about.num_row_groups):
                 if about.row_group(group).total_byte_size > MAX_GROUP:
@@ -37,6 +35,6 @@ def rows(path: Path, text_field: str) -> Iterator[tuple[int, dict[str, Any]]]:
                     yield number, record
             if number != about.num_rows:
                 raise DataError(f"{path} says it has {about.num_rows} rows, and has {number}")
-    except (pyarrow.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
         why = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
         raise DataError(f"{path} cannot be read as Parquet: {why}", fix="copy or download it again") from None
