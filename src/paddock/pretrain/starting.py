@@ -33,6 +33,11 @@ class Start:
         folder.write(target, model, dict(self.config), dict(self.generation))
         tokenizer.save(target)
 
+    def described(self) -> str:
+        """The model in a few words."""
+        count = sum(parameter.numel() for parameter in self.model.parameters())
+        return f"{self.model.architecture.family} of {count:,} parameters"
+
     def checkpoint(self, path: Path) -> Checkpoint:
         """The model's description as if it lay at `path`: what the engine wants to know of it."""
         return Checkpoint(path, "folder", self.config, {}, self.model.architecture, self.generation)
@@ -52,8 +57,7 @@ def start(description: Mapping[str, Any], tokenizer: Tokenizer, seed: int) -> St
             f"model.vocab_size is {config['vocab_size']}, but the tokenizer has {len(tokenizer)} tokens",
             fix="leave vocab_size out, or make it larger",
         )
-    deviation = config.get("initializer_range", 0.02)
-    model = initialise(blank(sketch(understand(config))), seed, deviation)
+    model = initialise(blank(sketch(understand(config))), seed, config)
     return Start(model, config, {name: config[name] for name in _special_ids(tokenizer) if name in config})
 
 
