@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from paddock.data.shards import Tokens
+from paddock.data.tokens import Tokens
 from paddock.errors import UsageError
 
 

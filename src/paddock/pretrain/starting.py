@@ -16,8 +16,10 @@ from paddock.errors import UsageError
 from paddock.model.initialise import blank, initialise
 from paddock.model.transformer import Transformer
 from paddock.tokenizer.tokenizer import Tokenizer
+from paddock.training.objectives import decoder_start
 
 FROM = "from"
+ENCODER_DECODERS = ("t5", "marian", "transformer")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def start(description: Mapping[str, Any], tokenizer: Tokenizer, seed: int) -> St
     """
     if FROM in description:
         return _go_on(description, tokenizer)
-    config = {"vocab_size": len(tokenizer), **_special_ids(tokenizer), **description}
+    ids = _special_ids(tokenizer) | _family_ids(description, tokenizer)
+    config = {"vocab_size": len(tokenizer), **ids, **description}
     if not isinstance(config["vocab_size"], int) or config["vocab_size"] < len(tokenizer):
         raise UsageError(
             f"model.vocab_size is {config['vocab_size']}, but the tokenizer has {len(tokenizer)} tokens",
@@ -65,6 +68,16 @@ def _special_ids(tokenizer: Tokenizer) -> dict[str, int]:
     """The ids that a configuration repeats from the tokenizer."""
     ids = {"bos_token_id": tokenizer.bos_id, "pad_token_id": tokenizer.pad_id}
     ids["eos_token_id"] = tokenizer.eos_ids[0] if tokenizer.eos_ids else None
+    return {name: id for name, id in ids.items() if id is not None}
+
+
+def _family_ids(description: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, int]:
+    """The ids that only some families' configurations have: ChatGLM's kinds of blank, a decoder's first token."""
+    ids: dict[str, int | None] = {}
+    if description.get("model_type") == "chatglm":
+        ids = {"gmask_token_id": tokenizer.id_of("[gMASK]"), "mask_token_id": tokenizer.specials.get("mask")}
+    elif description.get("model_type") in ENCODER_DECODERS:
+        ids = {"decoder_start_token_id": decoder_start(tokenizer)}
     return {name: id for name, id in ids.items() if id is not None}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
@@ -33,35 +34,43 @@ OWN: dict[str, tuple[str, ...]] = {  # the settings that are of some objectives 
     "causal": (),
     "masked": ("share", "whole_words", "next_sentence"),
     "blanks": ("share", "mean_span", "long"),
-    "spans": ("share", "mean_span", "decoder_start"),
-    "prefix": ("decoder_start",),
-    "paired": ("decoder_start",),
+    "spans": ("share", "mean_span"),
+    "prefix": (),
+    "pairs": (),
 }
-EVERYWHERE = ("name", "z_loss", "label_smoothing", "balance", "router_z_loss", "token_gradient")
+EVERYWHERE = ("name", "z_loss", "label_smoothing", "load_balancing", "router_z", "token_gradient")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What `objective` is told of rows beside what they are made for."""
+
+    length: int
+    isolated: bool
+    start: int | None
 
 
 class Objective(Section):
     """What a model is asked for in training.
 
     name: `causal` the next token; `masked` hidden tokens (BERT); `blanks` GLM's blank infilling; `spans` T5's span
-    corruption; `prefix` the rest of a text whose beginning sees all of itself; `paired` the second text of a pair.
+    corruption; `prefix` the rest of a text whose beginning sees all of itself; `pairs` the second text of a pair.
     share: of the tokens that is hidden. mean_span: tokens of a hidden stretch on average. whole_words: hide them whole.
     next_sentence: ask too whether B followed A. long: the share of GLM's rows that end in one long [gMASK].
-    decoder_start: the token a decoder's input begins with, if not the padding token.
-    The others are weights of `training.losses.WeightedLoss`; `balance` is 0.01 for a model with experts unless said.
+    The others are weights of `training.losses.WeightedLoss`; `load_balancing` is 0.01 for a model with experts unless
+    said.
     """
 
-    name: Literal["causal", "masked", "blanks", "spans", "prefix", "paired"] = "causal"
+    name: Literal["causal", "masked", "blanks", "spans", "prefix", "pairs"] = "causal"
     share: Share = 0.15
     mean_span: Annotated[float, Field(ge=1, le=1000)] = 3.0
     whole_words: bool = False
     next_sentence: bool = False
     long: Part = 0.5
-    decoder_start: Annotated[int, Field(ge=0)] | None = None
     z_loss: Weight = 0.0
     label_smoothing: Fraction = 0.0
-    balance: Weight | None = None
-    router_z_loss: Weight = 0.0
+    load_balancing: Weight | None = None
+    router_z: Weight = 0.0
     token_gradient: Part = 1.0
 
     @model_validator(mode="after")
@@ -72,32 +81,41 @@ class Objective(Section):
 
 
 def objective(
-    recipe: Objective, tokenizer: Tokenizer, architecture: Architecture, length: int, *, isolated: bool = True
+    recipe: Objective,
+    tokenizer: Tokenizer,
+    architecture: Architecture,
+    length: int,
+    *,
+    isolated: bool = True,
+    start: int | None = None,
 ) -> tuple[Prepare, Loss]:
     """How samples become batches, and what is made small, for rows of `length` tokens (of an encoder's side, if any).
 
     Samples are to have at most `Prepare.takes` tokens. `isolated`: documents of a row do not see each other, where the
     objective keeps them apart (`causal`, `masked`); the others read a row as one text.
+    `start`: what a decoder's input begins with, config.json's decoder_start_token_id; None: `decoder_start`.
     Raises UsageError where the model or its tokenizer cannot do what is asked.
     """
     check_length(architecture, length)
     check_vocabulary(tokenizer, architecture)
-    return PREPARES[recipe.name](recipe, tokenizer, architecture, length, isolated), weighted(recipe, architecture)
+    rows = Rows(length, isolated, start)
+    return PREPARES[recipe.name](recipe, tokenizer, architecture, rows), weighted(recipe, architecture)
 
 
 def weighted(recipe: Objective, architecture: Architecture) -> Loss:
     """The loss of a recipe; the plain token loss where nothing is added to it."""
     experts = any(isinstance(layer.feedforward, Experts) for layer in architecture.layers)
-    if not experts and (recipe.balance or recipe.router_z_loss):
+    if not experts and (recipe.load_balancing or recipe.router_z):
         raise UsageError(
-            f"{architecture.family} has no experts to balance", fix="leave out objective.balance and router_z_loss"
+            f"{architecture.family} has no experts to balance",
+            fix="leave out objective.load_balancing and objective.router_z",
         )
     given = WeightedLoss(
         z=recipe.z_loss,
         smoothing=recipe.label_smoothing,
         next_sentence=float(recipe.next_sentence),
-        balance=(BALANCE if recipe.balance is None else recipe.balance) if experts else 0.0,
-        router_z=recipe.router_z_loss,
+        balance=(BALANCE if recipe.load_balancing is None else recipe.load_balancing) if experts else 0.0,
+        router_z=recipe.router_z,
         token_gradient=recipe.token_gradient,
     )
     return token_loss if given == WeightedLoss() else given
@@ -115,17 +133,17 @@ def check_length(architecture: Architecture, length: int) -> None:
             )
 
 
-def _causal(recipe: Objective, tokenizer: Tokenizer, a: Architecture, length: int, isolated: bool) -> Prepare:
+def _causal(recipe: Objective, tokenizer: Tokenizer, a: Architecture, rows: Rows) -> Prepare:
     _check_decoder(recipe.name, a)
     if isinstance(a.mask, Prefix):
         raise UsageError(
             f"{a.family} reads what stands before its start token as a whole: the next token is no question to it",
             fix="use objective.name: blanks",
         )
-    return Causal(length, _padding(tokenizer), isolated)
+    return Causal(rows.length, _padding(tokenizer), rows.isolated)
 
 
-def _masked(recipe: Objective, tokenizer: Tokenizer, a: Architecture, length: int, isolated: bool) -> Prepare:
+def _masked(recipe: Objective, tokenizer: Tokenizer, a: Architecture, rows: Rows) -> Prepare:
     if a.head is None or not isinstance(a.mask, Full):
         raise UsageError(
             f"masked tokens are asked of an encoder with a head over the vocabulary, and this {a.family} is none",
@@ -138,11 +156,13 @@ def _masked(recipe: Objective, tokenizer: Tokenizer, a: Architecture, length: in
         )
     if recipe.next_sentence and a.embedding.segments < 2:
         raise UsageError(f"the model tells {a.embedding.segments} segments apart", expected="2: type_vocab_size")
-    if length < 8:
-        raise UsageError(f"rows of {length} tokens leave no room for text between the marks", fix="raise data.length")
+    if rows.length < 8:
+        raise UsageError(
+            f"rows of {rows.length} tokens leave no room for text between the marks", fix="raise data.length"
+        )
     first, last, mask = (_role(tokenizer, role, "masked") for role in ("cls", "sep", "mask"))
     return Masked(
-        length,
+        rows.length,
         mask,
         first,
         last,
@@ -152,12 +172,12 @@ def _masked(recipe: Objective, tokenizer: Tokenizer, a: Architecture, length: in
         recipe.share,
         recipe.whole_words,
         recipe.next_sentence,
-        isolated,
+        rows.isolated,
         _marks(tokenizer),
     )
 
 
-def _blanks(recipe: Objective, tokenizer: Tokenizer, a: Architecture, length: int, isolated: bool) -> Prepare:
+def _blanks(recipe: Objective, tokenizer: Tokenizer, a: Architecture, rows: Rows) -> Prepare:
     if not isinstance(a.mask, Prefix) or len(a.mask.mask_tokens) < 2:
         raise UsageError(
             f"blanks need positions in two parts and a text that sees all of itself, and {a.family} has neither",
@@ -172,10 +192,10 @@ def _blanks(recipe: Objective, tokenizer: Tokenizer, a: Architecture, length: in
                 expected="the ids of [gMASK], [MASK] and <sop>",
                 fix="train the tokenizer with these as special tokens, and write their ids into model",
             )
-    if length < 8:
-        raise UsageError(f"rows of {length} tokens leave no room for blanks", fix="raise data.length")
+    if rows.length < 8:
+        raise UsageError(f"rows of {rows.length} tokens leave no room for blanks", fix="raise data.length")
     return Blanks(
-        length,
+        rows.length,
         mask,
         long_mask,
         a.mask.start_token,
@@ -188,15 +208,15 @@ def _blanks(recipe: Objective, tokenizer: Tokenizer, a: Architecture, length: in
     )
 
 
-def _spans(recipe: Objective, tokenizer: Tokenizer, a: Architecture, length: int, isolated: bool) -> Prepare:
+def _spans(recipe: Objective, tokenizer: Tokenizer, a: Architecture, rows: Rows) -> Prepare:
     _check_encoder_decoder(recipe.name, a)
-    if length < 4:
-        raise UsageError(f"rows of {length} tokens leave no room for holes", fix="raise data.length")
+    if rows.length < 4:
+        raise UsageError(f"rows of {rows.length} tokens leave no room for holes", fix="raise data.length")
     found = sentinels(tokenizer)
     made = Spans(
-        length,
+        rows.length,
         found,
-        _start(recipe, tokenizer, a),
+        _start(rows, tokenizer, a),
         _end(tokenizer, recipe.name),
         _padding(tokenizer),
         recipe.share,
@@ -205,7 +225,7 @@ def _spans(recipe: Objective, tokenizer: Tokenizer, a: Architecture, length: int
     )
     if made.holes > len(found):
         raise UsageError(
-            f"a row of {length} tokens has {made.holes} holes, and the tokenizer has {len(found)} sentinels for them",
+            f"a row of {rows.length} tokens has {made.holes} holes, and the tokenizer {len(found)} sentinels for them",
             expected=f"<extra_id_0> to <extra_id_{made.holes - 1}>",
             fix="train the tokenizer with them as special tokens, or make data.length or objective.share smaller",
         )
@@ -213,32 +233,30 @@ def _spans(recipe: Objective, tokenizer: Tokenizer, a: Architecture, length: int
     return made
 
 
-def _prefix(recipe: Objective, tokenizer: Tokenizer, a: Architecture, length: int, isolated: bool) -> Prepare:
+def _prefix(recipe: Objective, tokenizer: Tokenizer, a: Architecture, rows: Rows) -> Prepare:
     if a.encoder is not None:
-        start, end = _start(recipe, tokenizer, a), _end(tokenizer, recipe.name)
-        return PrefixedPairs(length, start, end, _padding(tokenizer), _marks(tokenizer))
+        start, end = _start(rows, tokenizer, a), _end(tokenizer, recipe.name)
+        return PrefixedPairs(rows.length, start, end, _padding(tokenizer), _marks(tokenizer))
     _check_decoder(recipe.name, a)
     if not isinstance(a.mask, CausalMask):
         raise UsageError(f"{a.family} marks the end of its prefix by a token", fix="use objective.name: blanks")
-    if recipe.decoder_start is not None:
-        raise UsageError(f"objective.decoder_start is for encoder-decoders, and {a.family} is none")
-    return Prefixed(length, _padding(tokenizer))
+    return Prefixed(rows.length, _padding(tokenizer))
 
 
-def _paired(recipe: Objective, tokenizer: Tokenizer, a: Architecture, length: int, isolated: bool) -> Prepare:
+def _pairs(recipe: Objective, tokenizer: Tokenizer, a: Architecture, rows: Rows) -> Prepare:
     _check_encoder_decoder(recipe.name, a)
-    start, end = _start(recipe, tokenizer, a), _end(tokenizer, recipe.name)
-    return Paired(length, start, end, _padding(tokenizer), marks=_marks(tokenizer))
+    start, end = _start(rows, tokenizer, a), _end(tokenizer, recipe.name)
+    return Paired(rows.length, start, end, _padding(tokenizer), marks=_marks(tokenizer))
 
 
-Maker = Callable[[Objective, Tokenizer, Architecture, int, bool], Prepare]
+Maker = Callable[[Objective, Tokenizer, Architecture, Rows], Prepare]
 PREPARES: dict[str, Maker] = {
     "causal": _causal,
     "masked": _masked,
     "blanks": _blanks,
     "spans": _spans,
     "prefix": _prefix,
-    "paired": _paired,
+    "pairs": _pairs,
 }
 
 
@@ -292,7 +310,7 @@ def _pieces(tokenizer: Tokenizer) -> list[str | None]:
 def _check_decoder(name: str, a: Architecture) -> None:
     if a.encoder is not None or not a.generates:
         kind = "an encoder-decoder" if a.encoder is not None else "an encoder"
-        other = "spans, prefix or paired" if a.encoder is not None else "masked"
+        other = "spans, prefix or pairs" if a.encoder is not None else "masked"
         raise UsageError(
             f"objective {name!r} is for a decoder, and {a.family} is {kind}", fix=f"use objective.name: {other}"
         )
@@ -334,17 +352,20 @@ def _end(tokenizer: Tokenizer, name: str) -> int:
     )
 
 
-def _start(recipe: Objective, tokenizer: Tokenizer, a: Architecture) -> int:
-    """A decoder's first token: the recipe's, else the padding token as T5's and Marian's, else BOS."""
-    for id in (recipe.decoder_start, tokenizer.pad_id, tokenizer.bos_id):
-        if id is not None and id < a.vocabulary:
-            return id
-        if id is not None and id == recipe.decoder_start:
-            raise UsageError(f"objective.decoder_start is {id}", expected=f"an id below {a.vocabulary}")
-    raise UsageError(
-        f"a decoder's input begins with some token, and {tokenizer!r} has no pad and no bos token",
-        fix="set objective.decoder_start",
-    )
+def decoder_start(tokenizer: Tokenizer) -> int | None:
+    """A decoder's first token where a configuration does not say: the padding token, as T5's and Marian's; else BOS."""
+    return tokenizer.pad_id if tokenizer.pad_id is not None else tokenizer.bos_id
+
+
+def _start(rows: Rows, tokenizer: Tokenizer, a: Architecture) -> int:
+    found = decoder_start(tokenizer) if rows.start is None else rows.start
+    if found is None or not 0 <= found < a.vocabulary:
+        raise UsageError(
+            f"a decoder's input begins with the token {found}, which the model does not have",
+            expected=f"an id below {a.vocabulary}",
+            fix="set model.decoder_start_token_id, or train the tokenizer with a pad or a bos token",
+        )
+    return found
 
 
 def _marks(tokenizer: Tokenizer) -> tuple[int, ...]:
