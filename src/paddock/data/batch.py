@@ -73,6 +73,10 @@ class Batch:
         for start in range(0, self.rows, rows):
             yield self._map(lambda tensor, at=start: tensor[at : at + rows])
 
+    def take(self, rows: Tensor) -> Batch:
+        """The rows of those numbers (count,)."""
+        return self._map(lambda tensor: tensor[rows])
+
     def to(self, device: torch.device | str) -> Batch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from paddock.data.batch import Batch
 from paddock.errors import DataError
 from paddock.model.transformer import Transformer
-from paddock.training import compiling, optimizers, policies, precision, schedules
+from paddock.training import compiling, optimizers, policies, precision, scale, schedules
 from paddock.training.losses import Loss, Sums
 from paddock.training.parallel import Alone
 from paddock.training.policies import Event, Watch
@@ -35,8 +35,8 @@ class StepReport:
 
     step: steps done with this one. loss: nats per target, over all ranks. parts: what else the loss told of, per
     target. targets, tokens: of all ranks (tokens: those of the encoder too). norm: of the gradient, before clipping.
-    batch: its number in the stream. digest: of the rows this process read. seconds: of the whole step. updated: whether
-    the weights moved; if not, events say why.
+    flops: what the tokens of all ranks need by `scale.flops_per_token`. batch: its number in the stream. digest: of the
+    rows this process read. seconds: of the whole step. updated: whether the weights moved; if not, events say why.
     """
 
     step: int
@@ -45,6 +45,7 @@ class StepReport:
     norm: float
     learning_rate: float
     tokens: int = 0
+    flops: float = 0.0
     seconds: float = 0.0
     batch: int = 0
     digest: str = ""
@@ -55,7 +56,7 @@ class StepReport:
 
 @dataclass(frozen=True)
 class Gradient:
-    """What the micro-batches of a step came to: sums over all ranks, and the samples to name should something be wrong."""
+    """What the micro-batches of a step came to, over all ranks, and the samples to name if that is wrong."""
 
     loss: float
     parts: dict[str, float]
@@ -107,8 +108,8 @@ class Trainer:
         """After a rollback: the batches from here up to number `batch` are left out."""
         self.watch.pass_over(self.step, batch)
 
-    def sums(self, piece: Batch, *, train: bool = True) -> Sums:
-        """The loss of some rows as the recipe computes it; without dropout where it is not for training."""
+    def sums(self, piece: Batch, *, train: bool = True, loss: Loss | None = None) -> Sums:
+        """The loss of some rows (the run's own, if not said) as the recipe computes it; dropout is for training."""
         recipe, piece = self.recipe, piece.to(self.parallel.device)
         step = piece.step(
             self.model.architecture,
@@ -116,14 +117,14 @@ class Trainer:
             recompute=recipe.recompute and train,
         )
         with self.precision.autocast(self.parallel.device):
-            return self.loss(self.model, piece, step)
+            return (loss or self.loss)(self.model, piece, step)
 
     def _advance(self) -> StepReport:
         started, recipe, rank = time.perf_counter(), self.recipe, self.parallel.data_rank
         number = self.watch.batch(self.step)
         batch = self.batches.at(number, rank, self.parallel.data_ranks)
-        read = batch.ids.numel() + (0 if batch.source is None else batch.source.numel())
-        targets, tokens = (int(total) for total in self.parallel.totals([batch.supervised, read]))
+        counts = [batch.supervised, *self._size(batch)]
+        targets, tokens, flops = (int(total) for total in self.parallel.totals(counts))
         if not targets:
             raise DataError(f"batch {number} (step {self.step + 1}) asks for nothing: no row of it has a target")
         torch.manual_seed(_seed(recipe.seed, self.step, rank))
@@ -144,6 +145,7 @@ class Trainer:
             norm,
             rate,
             tokens=tokens,
+            flops=flops,
             seconds=time.perf_counter() - started,
             batch=number,
             digest=batch.digest(),
@@ -151,6 +153,12 @@ class Trainer:
             updated=verdict.update,
             events=verdict.events,
         )
+
+    def _size(self, batch: Batch) -> tuple[int, float]:
+        """Tokens that are read, and the operations they need."""
+        source = None if batch.source is None else batch.source.shape[1]
+        each = scale.flops_per_token(self.model.architecture, batch.ids.shape[1], source)
+        return batch.ids.numel() + batch.rows * (source or 0), each * batch.ids.numel()
 
     def _accumulate(self, batch: Batch, targets: int) -> Gradient:
         """Gradients of the whole step: sums over targets, divided by the targets of all micro-batches and ranks."""
