@@ -30,6 +30,10 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
         Listed("template", "template", "chat templates: list, render, check", "paddock template ls"),
     ),
     "Prepare": (Listed("data", "data", "documents: inspect, convert", "paddock data inspect corpus.jsonl.zst"),),
+    "Train": (
+        Listed("pretrain", "pretrain", "from raw text to a model", "paddock pretrain tiny-shakespeare"),
+        Listed("recipe", "recipe", "recipes: list, copy, validate", "paddock recipe ls"),
+    ),
     "Change": (
         Listed("convert", "convert", "from one format into another", "paddock convert model.gguf folder/"),
         Listed("quantize", "quantize", "smaller weights, and what they cost", "paddock quantize my-model --to q4_k"),

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from paddock.data.reading import documents
-from paddock.data.shards import Tokens
 from paddock.errors import DataError, UsageError
 from paddock.pretrain.recipe import Data, Source
-from paddock.tokenizer.tokenizer import Tokenizer
 
 ROOT = "PADDOCK_DATA"  # environment: a folder in which recipes look for their texts
 FEW = 20  # documents below which the end of each is kept back, as there are not enough to keep some back whole
 
 Text = tuple[str, ...]  # a document; of pairs, both sides
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -109,30 +104,3 @@ def _drawn(text: Text) -> float:
     """A number from 0 to 1 that a text's content decides."""
     digest = hashlib.sha256("\0".join(text).encode("utf-8")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
-
-
-def tokens(texts: Sequence[Text], tokenizer: Tokenizer, side: int = 0) -> Tokens:
-    """One side of texts as ids, each ended with the tokenizer's end of text where it has one."""
-    end = tokenizer.eos_ids[:1]
-    ids = [np.asarray((*_encoded(tokenizer, text[side]), *end), dtype=np.uint32) for text in texts]
-    ends = np.cumsum([len(document) for document in ids], dtype=np.int64)
-    return Tokens(np.concatenate(ids) if ids else np.zeros(0, np.uint32), ends)
-
-
-def _encoded(tokenizer: Tokenizer, text: str) -> list[int]:
-    ids = tokenizer.encode(text)
-    return ids[:-1] if ids and ids[-1] in tokenizer.eos_ids else ids
-
-
-def fingerprint(tables: Iterable[Tokens]) -> str:
-    """SHA-256 (hex) over the ids and ends of tables: what a resume compares."""
-    seen = hashlib.sha256()
-    for table in tables:
-        seen.update(np.ascontiguousarray(table.ids).tobytes())
-        seen.update(np.ascontiguousarray(table.ends).tobytes())
-    return seen.hexdigest()
-
-
-def byte_lengths(tokenizer: Tokenizer) -> np.ndarray:
-    """How many bytes of text each id stands for, (vocabulary,) int64; control tokens stand for none."""
-    return np.array([len(spelt) for spelt in tokenizer.all_bytes()], dtype=np.int64)

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from paddock.errors import UsageError, did_you_mean
+from paddock.training import recipe_files
 from paddock.training.objectives import Objective
 from paddock.training.recipe import Section, Training
 
@@ -82,3 +84,13 @@ class Pretraining(Section):
     objective: Objective = Objective()
     training: Training
     prompts: list[str] = Field(default_factory=list)
+
+    def of_size(self, name: str) -> Pretraining:
+        """The recipe of one size of the suite. Raises UsageError for a size that is not there."""
+        if name not in self.sizes:
+            hint = did_you_mean(name, self.sizes) or f"one of {', '.join(self.sizes) or 'none: this is no suite'}"
+            raise UsageError(f"the recipe has no size {name!r}", fix=hint)
+        changes = dict(self.sizes[name])
+        training = {**self.training.model_dump(), **changes.pop("training", {})}
+        values = {**self.model_dump(), "sizes": {}, "model": {**self.model, **changes}, "training": training}
+        return recipe_files.validated(Pretraining, values, f"size {name}")

@@ -1,0 +1,110 @@
+"""Texts as tables of samples, as an objective and a packing want them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from paddock.data.packing import Fit, Single, Stream
+from paddock.data.preparing.paired import Paired
+from paddock.data.samples import Prepare, Table
+from paddock.data.tokens import Tokens
+from paddock.pretrain.corpus import Text
+from paddock.tokenizer.tokenizer import Tokenizer
+
+PACKINGS: dict[str, type[Fit | Single | Stream]] = {"fit": Fit, "stream": Stream, "single": Single}
+NEXT = "causal"  # the objective whose last token of a row is a target only
+
+
+class Pairs:
+    """Texts that answer one another: sample i is the i-th of both. Pairs that rows cannot hold are left out, `left_out`
+    of them."""
+
+    def __init__(self, sources: Tokens, targets: Tokens, prepare: Paired) -> None:
+        self.sources, self.targets = sources, targets
+        both = [(sources.document(i), targets.document(i)) for i in range(len(sources))]
+        self._fitting = [i for i, (source, target) in enumerate(both) if prepare.fits(source, target)]
+        self.left_out = len(both) - len(self._fitting)
+
+    def __len__(self) -> int:
+        return len(self._fitting)
+
+    def texts(self, number: int) -> tuple[np.ndarray, ...]:
+        at = self._fitting[number]
+        return self.sources.document(at), self.targets.document(at)
+
+
+class Joined:
+    """Tables one after another."""
+
+    def __init__(self, parts: Sequence[Table]) -> None:
+        self.parts = parts
+        self._after = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self._after[-1])
+
+    def texts(self, number: int) -> tuple[np.ndarray, ...]:
+        part = int(np.searchsorted(self._after, number, "right"))
+        return self.parts[part].texts(number - (int(self._after[part - 1]) if part else 0))
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How texts become rows: by which tokenizer, packing and objective."""
+
+    tokenizer: Tokenizer
+    packing: str
+    objective: str
+    prepare: Prepare
+
+    def table(self, texts: Sequence[Text]) -> Table | None:
+        """The samples of some texts; None where there are none. Raises DataError where they are too short for a row."""
+        if not texts:
+            return None
+        if isinstance(self.prepare, Paired):
+            sides = [encoded([text[side] for text in texts], self.tokenizer, end=False) for side in (0, 1)]
+            return Pairs(sides[0], sides[1], self.prepare)
+        overlap = int(self.objective == NEXT)
+        tokens = encoded([text[0] for text in texts], self.tokenizer)
+        return PACKINGS[self.packing](tokens, self.prepare.takes - overlap, overlap)
+
+
+def encoded(texts: Iterable[str], tokenizer: Tokenizer, end: bool = True) -> Tokens:
+    """Texts as ids, without what a tokenizer puts around a text; `end`: each with its end of text, if it has one."""
+    last = tokenizer.eos_ids[:1] if end else ()
+    ids = [np.asarray((*tokenizer.encode(text, add_special=False), *last), dtype=np.uint32) for text in texts]
+    ends = np.cumsum([len(document) for document in ids], dtype=np.int64)
+    return Tokens(np.concatenate(ids) if ids else np.zeros(0, np.uint32), ends, name="the recipe's documents")
+
+
+def mixed(parts: Sequence[tuple[Table | None, float]]) -> Table | None:
+    """Tables mixed by weights; sources that have no documents are left out."""
+    held = [(part, weight) for part, weight in parts if part is not None]
+    if len(held) < 2:
+        return held[0][0] if held else None
+    from paddock.data.mixing import Mixture
+
+    return Mixture([part for part, _ in held], [weight for _, weight in held])
+
+
+def joined(parts: Sequence[Table | None]) -> Table | None:
+    """Tables one after another."""
+    held = [part for part in parts if part is not None]
+    if len(held) < 2:
+        return held[0] if held else None
+    return Joined(held)
+
+
+def fingerprint(parts: Iterable[Table]) -> str:
+    """SHA-256 (hex) over every sample of some tables, in their order: what a resume compares."""
+    seen = hashlib.sha256()
+    for part in parts:
+        for number in range(len(part)):
+            for text in part.texts(number):
+                seen.update(len(text).to_bytes(8, "little"))
+                seen.update(np.ascontiguousarray(text, dtype="<u4").tobytes())
+    return seen.hexdigest()

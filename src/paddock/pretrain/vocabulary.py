@@ -1,0 +1,35 @@
+"""A recipe's tokenizer: opened, or trained on the texts to be learned (never on those kept back)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from paddock.errors import UsageError
+from paddock.pretrain.characters import write_characters
+from paddock.pretrain.corpus import Corpus
+from paddock.pretrain.recipe import Vocabulary
+from paddock.tokenizer.load import load
+from paddock.tokenizer.tokenizer import Tokenizer
+
+
+def make(recipe: Vocabulary, sources: Sequence[Corpus], folder: Path, beside: Path) -> Tokenizer:
+    """The tokenizer; one that is trained is written into `folder`, where a later call finds it again.
+
+    `beside`: the folder that a relative path of the recipe begins from, if it is not there from here.
+    """
+    if recipe.path is not None:
+        path = Path(recipe.path).expanduser()
+        return load(path if path.exists() else beside / path)
+    if not (folder / "tokenizer.json").exists():
+        texts = [text for source in sources for document in source.train for text in document]
+        if not texts:
+            raise UsageError("there are no texts to train a tokenizer on", fix="make data.validation smaller")
+        _train(recipe, texts, folder)
+    return load(folder)
+
+
+def _train(recipe: Vocabulary, texts: Sequence[str], folder: Path) -> None:
+    if recipe.train == "characters":
+        write_characters(texts, folder)
+        return
