@@ -32,7 +32,7 @@ def held(path: Path) -> Iterator[None]:
         holder = _read(handle)
         if holder is not None and _lives(holder):
             raise _refusal(path, holder)
-        _write(handle, json.dumps(_ourselves()) + "\n")
+        _write(handle, json.dumps(ourselves()) + "\n")
         try:
             yield
         finally:
@@ -58,7 +58,8 @@ def _read(handle: int) -> dict[str, Any] | None:
     return holder if known else None
 
 
-def _ourselves() -> dict[str, Any]:
+def ourselves() -> dict[str, Any]:
+    """What a lock says of the process that holds it."""
     pid = os.getpid()
     return {"pid": pid, "started": _started(pid) or 0, "boot": _boot(), "host": socket.gethostname()}
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from paddock.checkpoint.jsonfile import read as read_json
-from paddock.errors import CheckpointError
+from paddock.errors import CheckpointError, PaddockError
 
 NAME = "manifest.json"
 FORMAT = 1
@@ -26,8 +26,12 @@ _FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}(/[A-Za-z0-9_-][A-Za-z0-9
 def seal(folder: Path, name: str) -> None:
     """Brings everything in `folder` to the disk, and then a manifest of it, for the folder's name-to-be.
 
-    Raises OSError as the file system gives it.
+    Raises OSError as the file system gives it, PaddockError for a name that a manifest cannot hold.
     """
+    for path in folder.rglob("*"):
+        inside = path.relative_to(folder).as_posix()
+        if not path.is_dir() and (path.is_symlink() or not _FILE.fullmatch(inside)):
+            raise PaddockError(f"{path} cannot be part of a saved folder", expected="plain names, no links")
     files = [{"name": file, "bytes": size, "sha256": digest} for file, size, digest in _settled(folder)]
     path = folder / NAME
     path.write_bytes(_text({"format": FORMAT, "folder": name, "files": files}))

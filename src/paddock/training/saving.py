@@ -124,7 +124,7 @@ def restore(folder: Path, model: Transformer, optimizer: torch.optim.Optimizer, 
     path = folder / FOLDER / TENSORS
     stored = safetensors.read(path)
     if parallel.main:
-        weights = dict(open_checkpoint(folder).model("float32").named_parameters())
+        weights = read_weights(folder)
         moments = {name: dict(scalars) for name, scalars in state.scalars.items()}
         for full, tensor in stored.items():
             name, _, key = full.rpartition("/")
@@ -134,6 +134,11 @@ def restore(folder: Path, model: Transformer, optimizer: torch.optim.Optimizer, 
     parallel.restore(model, optimizer, weights, moments)
     _restore_random(stored, path)
     return state
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights of a published folder by the names of parameters, every float32 bit as it was saved."""
+    return dict(open_checkpoint(folder).model("float32").named_parameters())
 
 
 def _restore_random(stored: Mapping[str, Stored], path: Path) -> None:
