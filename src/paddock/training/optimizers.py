@@ -47,15 +47,16 @@ def groups(model: nn.Module, weight_decay: float, recipe: Optimizer) -> list[dic
     what is computed, and a row of a table decays at each step but is corrected only at those where its token comes.
     """
     looked_up = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
-    found: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    found: dict[tuple[bool, bool, Any], list[nn.Parameter]] = {}
     for name, parameter in named(model):
         matrix = parameter.dim() >= 2 and id(parameter) not in looked_up
         orthogonal = recipe.name == "muon" and matrix and not name.startswith("head.")
-        found.setdefault((matrix or recipe.decay == "all", orthogonal), []).append(parameter)
+        mesh = getattr(parameter, "device_mesh", None)  # fused kernels take no list of which some lie in shards
+        found.setdefault((matrix or recipe.decay == "all", orthogonal, mesh), []).append(parameter)
     return [
         {"params": parameters, "weight_decay": weight_decay if decays else 0.0}
         | ({"orthogonal": orthogonal} if recipe.name == "muon" else {})
-        for (decays, orthogonal), parameters in found.items()
+        for (decays, orthogonal, _), parameters in found.items()
     ]
 
 
