@@ -10,14 +10,15 @@ from paddock.model.spec import Architecture, Attention, Block, FeedForward, Head
 MODEL_TYPES = ("llama",)
 
 
-def architecture(config: Config) -> Architecture:
+def architecture(config: Config, eps: float = 1e-6, theta: float = 10000.0) -> Architecture:
+    """`eps` and `theta`: what a configuration that says nothing of its norms' or its rotary base means."""
     config.insist("use_mrope", False, "positions in three parts belong to Qwen2-VL, which Paddock does not run")
     width = config.integer("hidden_size")
     heads = config.integer("num_attention_heads")
     head_dim = config.integer("head_dim", default=width // heads)
     bias, mlp_bias = config.flag("attention_bias", default=False), config.flag("mlp_bias", default=False)
-    norm = RMSNorm(config.number("rms_norm_eps", default=1e-6))
-    position = rope(config, head_dim)
+    norm = RMSNorm(config.number("rms_norm_eps", default=eps))
+    position = rope(config, head_dim, theta=theta)
     attention = Attention(
         heads,
         config.integer("num_key_value_heads", default=heads),

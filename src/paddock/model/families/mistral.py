@@ -12,9 +12,9 @@ MODEL_TYPES = ("mistral",)
 RULES = llama.RULES
 
 
-def architecture(config: Config) -> Architecture:
+def architecture(config: Config, eps: float = 1e-6, theta: float = 10000.0) -> Architecture:
     """`sliding_window` counts the query itself: key j is seen by query i where i - window < j <= i. Null means none."""
-    base = llama.architecture(config)
+    base = llama.architecture(config, eps, theta)
     window = config.integer("sliding_window", default=None)
     assert isinstance(base.block, Block)
     attention = replace(base.block.attention, window=window)

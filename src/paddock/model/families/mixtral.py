@@ -10,13 +10,14 @@ from paddock.model.rules import Rename, Rule
 from paddock.model.spec import Architecture, Block, Experts, FeedForward
 
 MODEL_TYPES = ("mixtral",)
+UNSAID = {"eps": 1e-5, "theta": 1e6}  # as transformers reads a config.json without these keys
 STALE_WINDOW = 4096  # in the first day's config.json and all copies of it; the released model sees its whole context
 
 
 def architecture(config: Config) -> Architecture:
     config.ignore("output_router_logits", "router_aux_loss_coef", "router_jitter_noise")
     stale = config.get("sliding_window", default=None) == STALE_WINDOW
-    base = llama.architecture(config) if stale else mistral.architecture(config)
+    base = (llama if stale else mistral).architecture(config, **UNSAID)
     assert isinstance(base.block, Block) and isinstance(base.block.feedforward, FeedForward)
     experts = Experts(
         count=config.integer("num_local_experts", default=8, high=4096),
