@@ -28,13 +28,17 @@ class Progress:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
 
-    def at(self, done: int, total: int, detail: str = "") -> None:
-        """`done` of `total` equal parts are behind us."""
+    def at(self, done: int, total: int | None, detail: str = "") -> None:
+        """`done` of `total` equal parts are behind us; None: nobody knows of how many."""
         now = time.monotonic()
         if now - self._told < (LIVE if self._live else PLAIN):
             return
         self._told, self._shown = now, True
-        left = (now - self._started) / done * (total - done) if done else 0.0
-        line = ", ".join(filter(None, (f"{self.what} {done}/{total}", detail, f"{left:.0f} s left")))
+        if total is None:
+            parts = (f"{self.what} {done:,}", detail, f"{now - self._started:.0f} s")
+        else:
+            left = (now - self._started) / done * (total - done) if done else 0.0
+            parts = (f"{self.what} {done}/{total}", detail, f"{left:.0f} s left")
+        line = ", ".join(filter(None, parts))
         sys.stderr.write(f"\r\x1b[K{printable(line)}" if self._live else f"{printable(line)}\n")
         sys.stderr.flush()

@@ -1,0 +1,72 @@
+"""`paddock data clean`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from paddock.cli import data_options as d
+from paddock.cli.options import Json
+from paddock.cli.verb import Verb, new_app
+
+app = new_app()
+
+
+@app.command(
+    cls=Verb,
+    epilog="""paddock data clean "crawl/*.jsonl.zst" --recipe clean.yaml --output cleaned
+    paddock data clean corpus.jsonl --recipe clean.yaml --output cleaned --dry-run 1000
+    paddock data clean corpus.jsonl --recipe clean.yaml --output cleaned --show-removed "near duplicate\"""",
+)
+def clean(
+    files: d.Files,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe", "-r", metavar="FILE", help="The stages, in YAML: see docs/data-cleaning.md.", show_default=False
+        ),
+    ],
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Where shards and manifest go.", show_default=False),
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Changes the recipe: --set read.split=lines.", show_default=False
+        ),
+    ] = None,
+    dry_run: Annotated[
+        int | None,
+        typer.Option(
+            "--dry-run",
+            metavar="N",
+            min=1,
+            help="Clean the first N documents only, and write nothing.",
+            show_default=False,
+        ),
+    ] = None,
+    show_removed: Annotated[
+        str | None,
+        typer.Option(
+            "--show-removed",
+            metavar="REASON",
+            help='Show examples of what was removed for this reason, or was "changed"; "all" for every reason.',
+            show_default=False,
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Start over where the folder holds a run.", show_default=False),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Cleans documents by a recipe: duplicates, quality, language, licences, private data; says why each one went.
+
+    Writes shards, manifest.json, examples of what was removed (removed.jsonl) and a plot (funnel.png) into a folder. A
+    run that was interrupted goes on when started again, to the same bytes.
+    """
+    from paddock.cli import data_cleaning
+
+    data_cleaning.clean(data_cleaning.Asked(files, recipe, output, settings or [], dry_run, show_removed, force, json))
