@@ -1,0 +1,1 @@
+"""Vocabularies learnt from texts, and old ones extended. Start with `training.py`."""
