@@ -24,7 +24,8 @@ def make(model: nn.Module, recipe: Optimizer) -> torch.optim.Optimizer:
     rate: dict[str, Any] = {"lr": recipe.learning_rate}
     match recipe.name:
         case "sgd":
-            return torch.optim.SGD(own, **rate, **settings, fused=True)
+            whole = not any(hasattr(p, "placements") for p in model.parameters())  # its kernel does not know shards
+            return torch.optim.SGD(own, **rate, **settings, fused=whole)
         case "rmsprop":
             return torch.optim.RMSprop(own, **rate, alpha=settings.pop("smoothing"), **settings)
         case "adam":
