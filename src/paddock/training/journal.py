@@ -41,7 +41,9 @@ class Journal:
         Raises DataError for a line before that which is no record.
         """
         self._waiting = b""
-        os.ftruncate(self._handle, _length(self.path, step))
+        kept = _length(self.path, step)
+        if kept < os.fstat(self._handle).st_size:
+            os.ftruncate(self._handle, kept)
 
     def close(self) -> None:
         os.close(self._handle)
