@@ -50,6 +50,8 @@ class Found:
 
 def publish(chunks: Chunks, found: Found, output: Path, told: Callable[[int], None]) -> dict[str, Any]:
     """Writes everything into `output`, the manifest last, and returns it."""
+    for path in output.glob(".*.partial"):  # what a killed run was writing
+        path.unlink()
     samples = found.samples.in_order()
     wanted = {sample["like"] for sample in samples if sample["like"] is not None}
     seen: dict[int, dict[str, Any]] = {}
