@@ -263,12 +263,13 @@ def test_equal_gradients_in_transformers(case: Case, tmp_path: Path) -> None:
         for parameter in model.parameters():
             parameter.copy_(parameter.grad)  # published() then names, joins and turns gradients as it does weights
     theirs = {"embed_out.weight": other.get_output_embeddings().weight, **dict(other.named_parameters())}
+    fixed = dict(other.named_buffers())  # Marian's bias of the logits is trained here, and no parameter there
     for tensor in published(model, family(case.config).RULES):
-        expected = theirs[tensor.name].grad
-        apart = (tensor.tensor() - expected.view(tensor.shape)).norm() / expected.norm().clamp(
-            min=1e-6
-        )  # some are 0: biases of keys
-        assert apart < case.gradients, f"{tensor.name}: {apart:.2e}"
+        if tensor.name not in fixed:
+            expected = theirs[tensor.name].grad
+            small = expected.norm().clamp(min=1e-6)  # gradients of keys' biases are 0
+            apart = (tensor.tensor() - expected.view(tensor.shape)).norm() / small
+            assert apart < case.gradients, f"{tensor.name}: {apart:.2e}"
 
 
 def in_float64(case: Case, model: Any, batch: Batch) -> torch.Tensor:
