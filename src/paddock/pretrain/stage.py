@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from paddock.checkpoint.writing import write_text
 from paddock.data.stream import BatchStream
-from paddock.errors import DataError
+from paddock.errors import DataError, UsageError
 from paddock.model.transformer import Transformer
 from paddock.pretrain import corpus, tables, vocabulary
-from paddock.pretrain.corpus import Places
+from paddock.pretrain.corpus import Corpus, Places
 from paddock.pretrain.recipe import Pretraining
 from paddock.pretrain.starting import Start, start
 from paddock.tokenizer.tokenizer import Tokenizer
@@ -20,9 +22,10 @@ from paddock.training.loop import Trainer
 from paddock.training.losses import Loss
 from paddock.training.objectives import objective
 from paddock.training.parallel import Alone
-from paddock.training.run import RunFolder
+from paddock.training.run import RECIPE, RunFolder
 
 BY_ITSELF = Wishes()
+SOURCE = "source.json"  # where a run's recipe and tokenizer came from, for who opens it again
 TOKENIZER = "tokenizer"  # where in a run's folder its vocabulary lies
 
 Tell = Callable[[str], None]
@@ -43,6 +46,11 @@ class Prepared:
     validation: BatchStream | None
     loss: Loss
     data: str
+    places: Places
+
+    def documents(self) -> list[Corpus]:
+        """The texts of every source, read again."""
+        return corpus.read(self.recipe.data, self.places)
 
     def publish(self, folder: Path, model: Transformer) -> None:
         """Writes `model` as a Hugging Face folder."""
@@ -56,7 +64,8 @@ def prepare(recipe: Pretraining, beside: Path, run: Path, tell: Tell = lambda te
     Raises UsageError, DataError, TokenizerError and CheckpointError.
     """
     data = recipe.data
-    sources = corpus.read(data, Places.of(data, beside))
+    places = Places.of(data, beside)
+    sources = corpus.read(data, places)
     tokenizer = vocabulary.make(recipe.tokenizer, sources, run / TOKENIZER, beside)
     begun = start(recipe.model, tokenizer, recipe.training.seed)
     architecture = begun.model.architecture
@@ -77,7 +86,21 @@ def prepare(recipe: Pretraining, beside: Path, run: Path, tell: Tell = lambda te
         BatchStream(kept, made, rows, seed, shuffle=False) if kept else None,
         loss,
         tables.fingerprint([part for part in (train, kept) if part is not None]),
+        places,
     )
+
+
+def reopen(run: Path, tell: Tell = lambda text: None) -> Prepared:
+    """What a run in a folder was made of, read again. Raises UsageError where it is no run of this stage."""
+    if not (run / RECIPE).is_file() or not (run / SOURCE).is_file():
+        raise UsageError(f"{run} is no run of `paddock pretrain`", expected=f"a folder with {RECIPE} and {SOURCE}")
+    recipe = recipe_files.validated(Pretraining, recipe_files.read(run / RECIPE), str(run / RECIPE))
+    try:
+        source = json.loads((run / SOURCE).read_text(encoding="utf-8"))
+        beside, shared = Path(source["beside"]), Path(source["shared"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{run / SOURCE} cannot be read: {error}") from None
+    return prepare(recipe, beside, shared if (shared / TOKENIZER).exists() else run, tell)
 
 
 def pretrain(
@@ -98,6 +121,10 @@ def pretrain(
     and show. Raises what `prepare` and `conduct` raise.
     """
     prepared = prepare(recipe, beside, shared or out, tell)
+    if parallel.main:
+        write_text(
+            out / SOURCE, json.dumps({"beside": str(beside.resolve()), "shared": str((shared or out).resolve())})
+        )
     trainer = Trainer(prepared.start.model, prepared.train, prepared.loss, recipe.training, parallel)
     run = RunFolder(out)
     origin = Origin(recipe_files.write(recipe.model_dump(mode="json")), prepared.data)
