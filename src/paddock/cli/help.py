@@ -29,11 +29,9 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
         Listed("tokens", "inspect", "how text becomes ids", 'paddock tokens "naïve café" -m my-model'),
         Listed("template", "template", "chat templates: list, render, check", "paddock template ls"),
     ),
-    "Prepare": (
+    "Train": (
         Listed("data", "data", "documents: inspect, convert", "paddock data inspect corpus.jsonl.zst"),
         Listed("tokenizer", "tokenizer", "vocabularies: train, show, compare", "paddock tokenizer show my-model"),
-    ),
-    "Train": (
         Listed("pretrain", "pretrain", "from raw text to a model", "paddock pretrain tiny-shakespeare"),
         Listed("recipe", "recipe", "recipes: list, copy, validate", "paddock recipe ls"),
     ),

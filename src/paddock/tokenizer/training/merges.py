@@ -20,7 +20,7 @@ class Merge(NamedTuple):
     left: int
     right: int
     piece: int
-    count: int
+    times: int
 
 
 def learn(
