@@ -1,7 +1,7 @@
 """Every operation a model is made of. Each runs at once in PyTorch, runs natively on packed matrices, or is recorded.
 
 x is            the matrix is     what happens
-a Tensor        a Tensor          reference.py
+a Tensor        a Tensor          reference.py; for a gradient gradients.py and gradients_products.py, if they can
 a Tensor        Packed            the native kernel, at once
 Recorded        either            noted in the recording's program
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from paddock.kernels import reference
+from paddock.kernels import gradients, gradients_products, reference
 from paddock.kernels.packed import Packed
 from paddock.kernels.record import Ids, Recorded, Zeros
 
@@ -32,29 +32,44 @@ def linear(x: Tensor, weight: Tensor | Packed, bias: Tensor | None) -> Tensor:
     return weight.linear(x, bias) if isinstance(weight, Packed) else reference.linear(x, weight, bias)
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """RMSNorm over the last axis."""
+def linears(x: Tensor, weights: Sequence[Tensor | Packed], biases: Sequence[Tensor | None]) -> Sequence[Tensor]:
+    """`linear` of one x and several matrices; in training one product."""
+    if not isinstance(x, Recorded) and gradients_products.multiplies(x, weights, biases):
+        return gradients_products.linears(x, weights, biases)  # type: ignore[arg-type]
+    return [linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, narrow: bool = False) -> Tensor:
+    """RMSNorm over the last axis. `narrow`: only matrix products read it, so what those compute in is wide enough."""
     if isinstance(x, Recorded):
         return x.tape.norm(x, weight, None, eps, rms=True)
+    if gradients.norms(x, weight, None):
+        return gradients.norm(x, weight, None, eps, rms=True, narrow=narrow)
     return reference.rms_norm(x, weight, eps)
 
 
-def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
-    """LayerNorm over the last axis; weight and bias are of its length."""
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, narrow: bool = False) -> Tensor:
+    """LayerNorm over the last axis; weight and bias are of its length. `narrow` as of `rms_norm`."""
     if isinstance(x, Recorded):
         return x.tape.norm(x, weight, bias, eps, rms=False)
+    if gradients.norms(x, weight, bias):
+        return gradients.norm(x, weight, bias, eps, rms=False, narrow=narrow)
     return reference.layer_norm(x, weight, bias, eps)
 
 
 def activate(kind: str, x: Tensor) -> Tensor:
     """One of ACTIVATIONS, number by number."""
-    return x.tape.activate(kind, x) if isinstance(x, Recorded) else reference.ACTIVATIONS[kind](x)
+    if isinstance(x, Recorded):
+        return x.tape.activate(kind, x)
+    return gradients.gate(kind, x, None) if gradients.gates(kind, x, None) else reference.ACTIVATIONS[kind](x)
 
 
 def gate(kind: str, gate: Tensor, up: Tensor) -> Tensor:
     """activation(gate) * up."""
     if isinstance(gate, Recorded):
         return gate.tape.gate(kind, gate, up)
+    if gradients.gates(kind, gate, up):
+        return gradients.gate(kind, gate, up)
     return reference.ACTIVATIONS[kind](gate) * up
 
 
@@ -62,6 +77,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
     """Turns pairs of features by the angles of each token; shapes in `reference.rotate`."""
     if isinstance(x, Recorded):
         return x.tape.rotate(x, cos, interleaved)
+    if gradients.rotates(x, cos, sin):
+        return gradients.rotate(x, cos, sin, interleaved)
     return reference.rotate(x, cos, sin, interleaved)
 
 
@@ -71,6 +88,8 @@ def attend(
     """Softmax attention; shapes and what `bias` may be in `reference.attend`."""
     if isinstance(q, Recorded):
         return q.tape.attend(q, k, bias, scale)
+    if gradients.attends(q, k, v, bias, causal, starts):
+        return gradients.attend(q, k, v, causal, scale, starts)
     return reference.attend(q, k, v, bias, causal, scale, starts)
 
 
@@ -84,4 +103,6 @@ def mixture(x: Tensor, scores: Tensor, active: int, experts: Sequence[Callable[[
 def cross_entropy(x: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
     """What the vocabulary's logits of x say about targets, without the logits ever being whole in memory; shapes and
     results in `reference.cross_entropy`."""
+    if gradients_products.enters(x, weight, bias, targets):
+        return gradients_products.cross_entropy(x, weight, bias, targets)
     return reference.cross_entropy(x, weight, bias, targets)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from paddock import kernels
 from paddock.model import spec
-from paddock.model.linear import Linear
+from paddock.model.linear import Linear, together
 from paddock.model.position import rotation
 from paddock.model.step import Step
 from paddock.model.visibility import memory_visibility, self_visibility
@@ -32,11 +32,7 @@ class SelfAttention(nn.Module):
         self.out = Linear(part.heads * part.head_dim, width, bias=part.out_bias)
 
     def forward(self, x: Tensor, step: Step) -> Tensor:
-        q, k, v = (
-            split_heads(self.q(x), self.part),
-            split_heads(self.k(x), self.part),
-            split_heads(self.v(x), self.part),
-        )
+        q, k, v = (split_heads(each, self.part) for each in together(x, (self.q, self.k, self.v)))
         if self.part.clip is not None:
             q, k, v = (t.clamp(-self.part.clip, self.part.clip) for t in (q, k, v))
         q, k = rotate(self.part, q, k, step)

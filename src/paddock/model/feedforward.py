@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from paddock import kernels
 from paddock.model import spec
-from paddock.model.linear import Linear
+from paddock.model.linear import Linear, together
 from paddock.model.step import Step
 
 
@@ -23,7 +23,8 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor, step: Step | None = None) -> Tensor:
         if self.gate is None:
             return self.down(kernels.activate(self.activation, self.up(x)))
-        return self.down(kernels.gate(self.activation, self.gate(x), self.up(x)))
+        gate, up = together(x, (self.gate, self.up))
+        return self.down(kernels.gate(self.activation, gate, up))
 
 
 class Experts(nn.Module):

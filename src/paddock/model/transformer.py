@@ -32,18 +32,18 @@ from paddock.model.wiring import WIRINGS
 
 
 class Norm(nn.Module):
-    """RMSNorm or LayerNorm over the last axis."""
+    """RMSNorm or LayerNorm over the last axis. `inward`: only matrices read the result, never a residual."""
 
-    def __init__(self, part: spec.Norm, width: int) -> None:
+    def __init__(self, part: spec.Norm, width: int, inward: bool = False) -> None:
         super().__init__()
-        self.part = part
+        self.part, self.inward = part, inward
         self.weight = nn.Parameter(torch.ones(width))
         self.bias = nn.Parameter(torch.zeros(width)) if isinstance(part, spec.LayerNorm) and part.bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(self.part, spec.RMSNorm):
-            return kernels.rms_norm(x, self.weight, self.part.eps)
-        return kernels.layer_norm(x, self.weight, self.bias, self.part.eps)
+            return kernels.rms_norm(x, self.weight, self.part.eps, self.inward)
+        return kernels.layer_norm(x, self.weight, self.bias, self.part.eps, self.inward)
 
 
 class Embedding(nn.Module):
@@ -85,14 +85,15 @@ class Block(nn.Module):
         super().__init__()
         width = architecture.width
         self.part = part
-        self.attention_norm = Norm(part.norm, width)
+        inward = part.wiring in ("pre", "parallel")
+        self.attention_norm = Norm(part.norm, width, inward)
         self.attention = SelfAttention(part.attention, width, architecture.mask, layer)
         if part.cross is not None:
             assert architecture.encoder is not None, "cross-attention needs an encoder"
-            self.cross_norm = Norm(part.norm, width)
+            self.cross_norm = Norm(part.norm, width, inward)
             self.cross = CrossAttention(part.cross, width, architecture.encoder.width, layer)
         if not part.shared_norm:
-            self.feedforward_norm = Norm(part.norm, width)
+            self.feedforward_norm = Norm(part.norm, width, inward)
         self.feedforward = feedforward(part.feedforward, width)
 
     def forward(self, x: Tensor, step: Step) -> Tensor:

@@ -7,4 +7,5 @@ void bind_weight(nanobind::module_& module);
 void bind_ops(nanobind::module_& module);
 void bind_cache(nanobind::module_& module);
 void bind_measure(nanobind::module_& module);
+void bind_training(nanobind::module_& module);
 }  // namespace paddock

@@ -13,7 +13,7 @@
 
 namespace paddock {
 
-#define VARIANT(name) namespace name { extern const Kernels table; extern const Peaks peaks; }
+#define VARIANT(name) namespace name { extern const Kernels table; extern const Peaks peaks; extern const Training training; }
 VARIANT(portable)
 #ifdef PADDOCK_HAS_avx2
 VARIANT(avx2)
@@ -84,23 +84,24 @@ const Processor& processor() {
 struct Built {
     const Kernels* kernels;
     const Peaks* peaks;
+    const Training* training;
     bool runs;
 };
 
 const std::vector<Built>& built() {
     static const std::vector<Built> all = {
-        {&portable::table, &portable::peaks, true},
+        {&portable::table, &portable::peaks, &portable::training, true},
 #ifdef PADDOCK_HAS_neon
-        {&neon::table, &neon::peaks, processor().dotprod},
+        {&neon::table, &neon::peaks, &neon::training, processor().dotprod},
 #endif
 #ifdef PADDOCK_HAS_avx2
-        {&avx2::table, &avx2::peaks, processor().avx2},
+        {&avx2::table, &avx2::peaks, &avx2::training, processor().avx2},
 #endif
 #ifdef PADDOCK_HAS_avx512
-        {&avx512::table, &avx512::peaks, processor().avx512},
+        {&avx512::table, &avx512::peaks, &avx512::training, processor().avx512},
 #endif
 #ifdef PADDOCK_HAS_avx512bf16
-        {&avx512bf16::table, &avx512bf16::peaks, processor().avx512bf16},
+        {&avx512bf16::table, &avx512bf16::peaks, &avx512bf16::training, processor().avx512bf16},
 #endif
     };
     return all;
@@ -154,6 +155,7 @@ std::vector<const Kernels*> usable_variants() {
 
 const Kernels& kernels() { return *in_use().kernels; }
 const Peaks& peaks() { return *in_use().peaks; }
+const Training& training() { return *in_use().training; }
 
 bool use_variant(const std::string& name) {
     const Built* found = named(name);

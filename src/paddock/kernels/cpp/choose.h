@@ -5,6 +5,7 @@
 
 #include "kernels.h"
 #include "peaks.h"
+#include "training.h"
 
 namespace paddock {
 
@@ -12,6 +13,7 @@ std::vector<std::string> built_variants();           // in this build, whether o
 std::vector<const Kernels*> usable_variants();       // those it can run, best last
 const Kernels& kernels();                            // the one in use; at first the best
 const Peaks& peaks();                                // of the one in use
+const Training& training();                          // of the one in use
 bool use_variant(const std::string& name);           // false where the machine or the build has none of that name
 
 }  // namespace paddock

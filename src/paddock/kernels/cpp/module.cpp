@@ -53,6 +53,7 @@ NB_MODULE(_native, module) {
     bind_ops(module);
     bind_cache(module);
     bind_measure(module);
+    bind_training(module);
 #if __has_include("bind_program.h")
     bind_program(module);
 #endif

@@ -1,0 +1,75 @@
+// What one instruction-set variant offers for training: operations forward and backward, as plain functions over plain
+// pointers. bind_training.cpp cuts the work into parts that depend on shapes only, never on the number of threads, and
+// adds partial sums in order, so a step gives the same bits however many threads take part.
+#pragma once
+#include <cstdint>
+
+#include "kernels.h"
+
+namespace paddock {
+
+// A number type as memory holds it. What is computed, and weights, cosines, sums and statistics, are float32 for F32 and
+// BF16, and float64 for F64, which is there so that gradients can be checked against differences.
+enum class Number : int32_t { F32, BF16, F64 };
+
+// (batch, heads, tokens, head_dim): strides in numbers; head_dim is contiguous.
+struct Heads {
+    void* data;
+    int64_t batch, head, token;
+};
+
+// Softmax attention. Each key-value head is shared by heads / kv_heads query heads.
+struct Attention {
+    Heads q, k, v, out;
+    void* log_sums;                  // (batch, heads, queries), contiguous: log of the sum of a row's exponentials
+    Heads out_grad, q_grad, k_grad, v_grad;  // backward only
+    const int64_t* starts;           // (batch, queries), contiguous: no key before this one is seen; null for none
+    int64_t heads, kv_heads, queries, keys, head_dim;
+    bool causal;                     // query i sees keys up to i
+    double scale;                    // multiplies q . k
+};
+
+// Norms of rows (rows, width), contiguous. `mean` is null for RMSNorm; `bias` may be null.
+struct Normed {
+    const void *x, *weight, *bias;
+    void *y, *mean, *factor;         // mean, factor (rows,): what takes x to its normal form
+    const void* y_grad;              // backward only, as are these: weight_grad and bias_grad are added to
+    void *x_grad, *weight_grad, *bias_grad;
+    int64_t width;
+    double eps;
+};
+
+// Turns pairs of features of x (heads of one token, `head` numbers apart) by cos, sin (width / 2 each).
+struct Turned {
+    const void* x;
+    void* y;
+    int64_t heads, x_head, y_head, head_dim, width;
+    const void *cos, *sin;
+    bool interleaved, back;          // back: by the opposite angles
+};
+
+struct TrainingOf {
+    // Whole heads of one text that share a key-value head. `scratch`: attention_scratch(...) bytes, aligned to 64.
+    int64_t (*attention_scratch)(const Attention& task, bool backward);
+    void (*attend)(const Attention& task, int64_t batch, int64_t kv_head, void* scratch);
+    void (*attend_back)(const Attention& task, int64_t batch, int64_t kv_head, void* scratch);
+    // Rows [first, last).
+    void (*norm)(const Normed& task, int64_t first, int64_t last);
+    void (*norm_back)(const Normed& task, int64_t first, int64_t last);
+    void (*rotate)(const Turned& token);
+    // y = act(x) * up; up may be null. Backward: x_grad and, unless null, up_grad.
+    void (*gate)(Activation kind, const void* x, const void* up, int64_t count, void* y);
+    void (*gate_back)(Activation kind, const void* x, const void* up, const void* y_grad, int64_t count, void* x_grad, void* up_grad);
+    // One row of logits: its loss -log softmax[target] and the log of its sum. Where `grad`, the row becomes
+    // softmax - onehot(target), times `loss_scale`, plus softmax times `sum_scale`.
+    void (*entropy)(void* logits, int64_t count, int64_t target, bool grad, double loss_scale, double sum_scale, void* loss, void* log_sum);
+};
+
+struct Training {
+    TrainingOf f32, bf16, f64;
+    // x, x_grad float32; y, y_grad bfloat16.
+    void (*norm_narrow)(const Normed& task, int64_t first, int64_t last);
+    void (*norm_narrow_back)(const Normed& task, int64_t first, int64_t last);
+};
+
+}  // namespace paddock

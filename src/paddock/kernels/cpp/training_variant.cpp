@@ -1,0 +1,19 @@
+// One instruction set's operations for training; compiled beside variant.cpp, once per variant.
+#include "training.h"
+#include "training_attention.h"
+#include "training_rows.h"
+
+namespace paddock {
+namespace PADDOCK_VARIANT {
+
+template <class N>
+static constexpr TrainingOf training_of() {
+    return {attention_scratch<N>, attend<N>, attend_back<N>, norm<N, N>, norm_back<N, N>, rotate<N>, gate<N>, gate_back<N>, entropy<N>};
+}
+
+extern const Training training;
+const Training training = {training_of<InFloats>(), training_of<InBfloats>(), training_of<InDoubles>(),
+                           norm<InFloats, InBfloats>, norm_back<InFloats, InBfloats>};
+
+}  // namespace PADDOCK_VARIANT
+}  // namespace paddock
