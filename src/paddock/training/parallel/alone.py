@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from paddock.model.transformer import Transformer
 from paddock.training.parallel import state
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Alone:
     """One process. `Together` has the same attributes and methods; those marked * every process must call.
 
@@ -71,7 +72,7 @@ class Alone:
         """* The model with all its weights, to be written by the main process; None on the others."""
         return model
 
-    def moments(self, model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
+    def moments(self, model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any]]:
         """* The optimizer's whole state by the names of parameters, as one process has it; {} where not main."""
         return {name: dict(optimizer.state[p]) for name, p in model.named_parameters() if p in optimizer.state}
 
@@ -80,7 +81,7 @@ class Alone:
         model: Transformer,
         optimizer: torch.optim.Optimizer | None,
         weights: Mapping[str, Tensor],
-        moments: Mapping[str, Mapping[str, Tensor]],
+        moments: Mapping[str, Mapping[str, Any]],
     ) -> None:
         """* Puts back what `whole` (its named parameters) and `moments` gave, at whatever number of processes they did.
 

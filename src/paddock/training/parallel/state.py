@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from paddock.errors import CheckpointError
 
 
-def check(model: nn.Module, weights: Mapping[str, Tensor], moments: Mapping[str, Mapping[str, Tensor]]) -> None:
+def check(model: nn.Module, weights: Mapping[str, Tensor], moments: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuses weights and moments that are not of this model, before anything is changed."""
     own = dict(model.named_parameters())
     for kind, given in (("weights", weights), ("optimizer's state", moments)):
@@ -31,14 +30,19 @@ def check(model: nn.Module, weights: Mapping[str, Tensor], moments: Mapping[str,
             )
 
 
+def sharded(tensor: Tensor) -> bool:
+    """Whether it is a DTensor; asked without importing those, which takes a second that one process need not wait."""
+    return hasattr(tensor, "placements")
+
+
 def local(tensor: Tensor) -> Tensor:
     """The part of a tensor that this process holds, on the same memory."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def gathered(tensor: Tensor) -> Tensor:
     """The whole of a tensor; every process that holds a part must ask for it."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
 @torch.no_grad()
@@ -66,7 +70,10 @@ def kept(value: Any, parameter: Tensor, group: Mapping[str, Any]) -> Any:
 def like(whole: Tensor, parameter: Tensor) -> Tensor:
     """`whole` on the device of `parameter`, cut as it is."""
     whole = whole.to(local(parameter).device)
-    if isinstance(parameter, DTensor):
+    if sharded(parameter):
+        from torch.distributed.tensor import distribute_tensor
+
         # Every process has the whole tensor and takes its own part of it: nothing is sent.
-        return distribute_tensor(whole, parameter.device_mesh, parameter.placements, src_data_rank=None)
+        mesh, placements = parameter.device_mesh, parameter.placements  # type: ignore[attr-defined]
+        return distribute_tensor(whole, mesh, placements, src_data_rank=None)
     return whole.clone()

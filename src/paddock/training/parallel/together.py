@@ -1,0 +1,273 @@
+"""One of several processes: the same methods as one alone, and what makes their results equal to its."""
+
+from __future__ import annotations
+
+import atexit
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+
+from paddock.checkpoint.weights import sketch
+from paddock.errors import Interrupted, PaddockError, UsageError
+from paddock.model.transformer import Transformer
+from paddock.training.parallel import cutting, state
+from paddock.training.parallel.alone import Alone
+from paddock.training.parallel.reduction import summed
+from paddock.training.parallel.section import Parallel
+from paddock.training.parallel.watch import Watch, leave, lost
+
+DATA, TENSOR = "data", "tensor"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Who computes what: rank r has the rows of share r // tensor, and of each matrix the part r % tensor.
+
+    mesh: the processes on the axes `data` and `tensor`, those of them that are longer than one. patient: a group on
+    which others may be waited for as long as they live.
+    """
+
+    rank: int
+    world: int
+    tensor: int
+    mesh: DeviceMesh
+    patient: dist.ProcessGroup
+
+    def axis(self, name: str) -> DeviceMesh | None:
+        """The mesh of the processes that differ from this one in `name` only; None where there is but one."""
+        return self.mesh[name] if name in (self.mesh.mesh_dim_names or ()) else None
+
+    def group(self, name: str) -> dist.ProcessGroup | None:
+        mesh = self.axis(name)
+        return None if mesh is None else mesh.get_group()
+
+
+class Together(Alone):
+    """What `Alone` says, over the processes of `places`. Ends with them: see `__exit__`."""
+
+    def __init__(self, section: Parallel, device: torch.device, places: Places, watch: Watch, holds: bool) -> None:
+        super().__init__(device, places.rank // places.tensor, places.world // places.tensor, main=places.rank == 0)
+        self.section, self.places, self.watch, self.holds = section, places, watch, holds
+        self.data, self.tensor = places.group(DATA), places.group(TENSOR)
+
+    def __enter__(self) -> Together:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ends all processes alike: with the first failure's exit code, whichever of them it came to."""
+        if error is None or isinstance(error, Interrupted):  # all are interrupted at the same step
+            self.barrier()
+            self.watch.close(self.holds)
+            dist.destroy_process_group()
+            return
+        code = _code(error)
+        if lost(error):
+            failure = self.watch.failure or self.watch.tell(code, f"it lost contact with another ({_line(error)})")
+        else:
+            failure = self.watch.tell(code, _line(error))
+        # Threads that wait in a collective would keep the process from ending.
+        atexit.register(leave, failure.code)
+        if failure.rank != self.places.rank or lost(error):
+            raise failure.error(self.places.world) from error
+
+    # Rows
+
+    def check(self, rows: int) -> None:
+        if rows % self.data_ranks:
+            raise UsageError(
+                f"{rows} rows a step cannot be shared by {self.data_ranks} processes evenly",
+                fix=f"set training.batch to a multiple of {self.data_ranks}",
+            )
+
+    # A model in parts
+
+    def spread(self, model: Transformer) -> Transformer:
+        """The main process's weights count; those of the others may be none (the meta device)."""
+        weights = {name: p.detach() for name, p in model.named_parameters()} if self.main else {}
+        absent = any(p.is_meta for p in model.parameters())
+        tensor, data = self.places.axis(TENSOR), self.places.axis(DATA)
+        if tensor is not None:
+            cutting.by_role(model, tensor)
+        if data is not None and self.section.mode == "fsdp":
+            cutting.by_block(model, data, torch.bfloat16 if self.section.gather == "bfloat16" else None)
+        model = model.to_empty(device=self.device) if absent else model.to(self.device)
+        self._share(model, weights)
+        return model
+
+    def _share(self, model: Transformer, weights: Mapping[str, Tensor]) -> None:
+        for name, parameter in model.named_parameters():
+            whole = self._from_main(weights.get(name), parameter.shape, parameter.dtype)
+            state.fill(parameter, whole)
+
+    def _from_main(self, tensor: Tensor | None, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """The main process's tensor on all of them, on the device."""
+        if self.main:
+            assert tensor is not None
+            whole = tensor.to(self.device, dtype).contiguous()
+        else:
+            whole = torch.empty(tuple(shape), dtype=dtype, device=self.device)
+        dist.broadcast(whole, 0)
+        return whole
+
+    # A step
+
+    @contextmanager
+    def accumulating(self, model: Transformer, last: bool) -> Iterator[None]:
+        if self.data is None:
+            yield
+        elif self.section.mode == "fsdp":
+            assert isinstance(model, FSDPModule)
+            model.set_requires_gradient_sync(last)
+            model.set_is_last_backward(last)
+            yield
+        elif last:
+            with summed(model.parameters(), self.data):
+                yield
+        else:
+            yield
+
+    def totals(self, values: Sequence[float]) -> list[float]:
+        if self.data is None:
+            return list(values)
+        sums = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(sums, group=self.data)
+        return sums.tolist()
+
+    def agreed(self, flag: bool) -> bool:
+        return self._most(int(flag)) > 0
+
+    def barrier(self) -> None:
+        self._most(0)
+
+    def _most(self, number: int) -> int:
+        # Others may be at something long (the main process at a save): their beat says that they live.
+        value = torch.tensor(number)
+        dist.all_reduce(value, dist.ReduceOp.MAX, group=self.places.patient)
+        return int(value)
+
+    def gradient_norm(self, parameters: Sequence[Tensor]) -> Tensor:
+        # Squares by whether a gradient lies in parts over data (the row) and over tensor (the column).
+        squares = torch.zeros(2, 2, dtype=torch.float64, device=self.device)
+        for parameter in parameters:
+            if parameter.grad is not None:
+                norm = torch.linalg.vector_norm(state.local(parameter.grad), dtype=torch.float32)
+                cut = _cut_over(parameter.grad)
+                squares[int(DATA in cut), int(TENSOR in cut)] += norm.double().square()
+        for group, part in ((self.tensor, squares[:, 1]), (self.data, squares[1])):
+            if group is not None:
+                sums = part.clone()
+                dist.all_reduce(sums, group=group)
+                part.copy_(sums)
+        return squares.sum().sqrt().float()
+
+    def scale_gradients(self, parameters: Sequence[Tensor], factor: Tensor) -> None:
+        torch._foreach_mul_([state.local(p.grad) for p in parameters if p.grad is not None], factor)
+
+    # At rest
+
+    def whole(self, model: Transformer) -> Transformer | None:
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()  # after an evaluation the outermost weights may still be whole
+        weights = {}
+        for name, parameter in model.named_parameters():
+            weight = state.gathered(parameter.detach())
+            if self.main:
+                weights[name] = weight.cpu()
+        return _plain(model, weights) if self.main else None
+
+    def moments(self, model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        for name, parameter in model.named_parameters():
+            for key, value in optimizer.state[parameter].items() if parameter in optimizer.state else ():
+                if isinstance(value, Tensor):
+                    value = state.gathered(value).cpu()
+                if self.main:
+                    found.setdefault(name, {})[key] = value
+        return found
+
+    def restore(
+        self,
+        model: Transformer,
+        optimizer: torch.optim.Optimizer | None,
+        weights: Mapping[str, Tensor],
+        moments: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        if self.main:
+            state.check(model, weights, moments)
+        self._share(model, weights)
+        if optimizer is None:
+            return
+        own, groups = dict(model.named_parameters()), state.groups_of(optimizer)
+        for name, items in self._told(_described(moments) if self.main else None).items():
+            parameter = own[name]
+            optimizer.state[parameter] = {
+                key: state.kept(self._value(item, moments.get(name, {}).get(key)), parameter, groups[id(parameter)])
+                for key, item in items.items()
+            }
+
+    def _value(self, item: Any, given: Any) -> Any:
+        """A number as it is told, or the main process's tensor of the type and shape that are told."""
+        if not isinstance(item, list):
+            return item
+        return self._from_main(given, item[1:], getattr(torch, item[0]))
+
+    def _told(self, value: Any) -> Any:
+        """The main process's value, of JSON's types, on all of them."""
+        data = torch.tensor(list(json.dumps(value).encode()) if self.main else [], dtype=torch.uint8)
+        size = self._from_main(torch.tensor([len(data)]), [1], torch.int64)
+        return json.loads(bytes(self._from_main(data, [int(size)], torch.uint8).tolist()))
+
+
+def _described(moments: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Tensors as [type, *shape], so that others can make room for them."""
+    return {
+        name: {
+            key: [str(value.dtype).removeprefix("torch."), *value.shape] if isinstance(value, Tensor) else value
+            for key, value in items.items()
+        }
+        for name, items in moments.items()
+    }
+
+
+def _plain(model: Transformer, weights: Mapping[str, Tensor]) -> Transformer:
+    """A model like `model` with these weights, as one process has it."""
+    plain = sketch(model.architecture)
+    for name, weight in weights.items():
+        path, _, leaf = name.rpartition(".")
+        setattr(plain.get_submodule(path), leaf, nn.Parameter(weight, requires_grad=False))
+    return plain.eval()
+
+
+def _cut_over(tensor: Tensor) -> tuple[str, ...]:
+    """The axes over which a tensor lies in parts."""
+    if not isinstance(tensor, DTensor):
+        return ()
+    names = tensor.device_mesh.mesh_dim_names or ()
+    return tuple(name for name, placement in zip(names, tensor.placements, strict=True) if not placement.is_replicate())
+
+
+def _code(error: BaseException) -> int:
+    """The exit code that the command line gives an error."""
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    code = getattr(error, "exit_code", getattr(error, "code", 1))
+    return code if isinstance(code, int) and code else 1
+
+
+def _line(error: BaseException) -> str:
+    """An error in one line."""
+    text = error.what if isinstance(error, PaddockError) else str(error) or type(error).__name__
+    return text.splitlines()[0][:500]
