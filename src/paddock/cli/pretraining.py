@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +20,10 @@ from paddock.pretrain.stage import pretrain as run_stage
 from paddock.training import journal, plots
 from paddock.training.conduct import Wishes
 from paddock.training.loop import Trainer
-from paddock.training.metrics import Metrics
+from paddock.training.metrics import Metrics, Sink
 from paddock.training.parallel import Alone
 from paddock.training.run import RunFolder
+from paddock.training.tensorboard import TensorBoard
 from paddock.training.validation import byte_lengths
 
 RUNS = Path("out")
@@ -85,15 +87,19 @@ def pretrain(asked: Asked) -> None:
 def _trained(
     recipe: Pretraining, beside: Path, folder: Path, shared: Path, parallel: Alone, wishes: Wishes
 ) -> dict[str, Any]:
-    say = output.note if parallel.main else lambda text: None
-    with TrainingProgress(recipe.training.steps) as progress:
+    with TrainingProgress(recipe.training.steps) as progress, contextlib.ExitStack() as stack:
+        say = progress.note if parallel.main else lambda text: None
+        sinks: list[Sink] = [progress] if parallel.main else []
+        if recipe.training.tensorboard and parallel.main:
+            sinks.append(stack.enter_context(contextlib.closing(TensorBoard(folder / "tensorboard"))))
 
         def watching(prepared: Prepared, trainer: Trainer) -> list[Metrics]:
+            say(f"precision: {trainer.precision}")
             asked = sampler(prepared.start, prepared.tokenizer, recipe.prompts) if recipe.prompts else None
             return [
                 Metrics(
                     trainer,
-                    [progress] if parallel.main else [],
+                    sinks,
                     held_out=prepared.validation,
                     lengths=byte_lengths(prepared.tokenizer),
                     sampler=asked,

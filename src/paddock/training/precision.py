@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +53,8 @@ def _unit(device: torch.device) -> str | None:
         return "tensor cores" if torch.cuda.is_bf16_supported(including_emulation=False) else None
     if device.type != "cpu":
         return None
-    able = getattr(torch.cpu, "get_capabilities", dict)()  # a PyTorch that cannot tell has no say: float32
+    able: Mapping[str, object] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # a PyTorch that cannot tell has no say: float32
     names = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}
     return next((name for flag, name in names.items() if able.get(flag)), None)
