@@ -128,8 +128,9 @@ class Head(nn.Module):
     def mean_logits(self, x: Tensor, embedding: Tensor) -> Tensor:
         """The mean of the logits over the vocabulary, (rows,) float32, from hidden states (rows, width)."""
         weight = embedding if self.weight is None else self.weight
-        mean = self.prepare(x).float() @ weight.float().mean(0)
-        return mean if self.bias is None else mean + self.bias.float().mean()
+        wide = torch.promote_types(x.dtype, torch.float32)
+        mean = (self.prepare(x).to(wide) * weight.to(wide).mean(0)).sum(-1)  # a product that autocast leaves alone
+        return mean if self.bias is None else mean + self.bias.to(wide).mean()
 
     def prepare(self, x: Tensor) -> Tensor:
         """What the vocabulary's matrix is applied to."""
