@@ -99,4 +99,12 @@ def clock(seconds: float) -> str:
 
 def fitted(line: str) -> str:
     """As much of a line as the terminal's width holds: a longer one would wrap, and its first half would stay."""
-    return printable(line)[: os.get_terminal_size(sys.stderr.fileno()).columns - 1]
+    return printable(line)[: columns() - 1]
+
+
+def columns() -> int:
+    """Of the terminal that standard error is; 80 where it does not say."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except OSError:
+        return 80

@@ -123,7 +123,8 @@ class Watch:
         if len(self.losses) < HISTORY:
             return None
         mean = statistics.fmean(self.losses)
-        most = mean + max(SIGMAS * statistics.pstdev(self.losses, mean), LEAST_RISE * abs(mean))
+        deviation = math.sqrt(statistics.fmean((loss - mean) ** 2 for loss in self.losses))
+        most = mean + max(SIGMAS * deviation, LEAST_RISE * abs(mean))
         if step.loss > most:
             return f"loss {step.loss:.6g} at {_where(step)}, above {most:.6g} (mean of {HISTORY} steps and 6 sigma)"
         median = statistics.median(self.norms)
