@@ -71,9 +71,8 @@ def memorization(
     ]
     header = ("step", "sequences seen", "memorised", "mean score", "precision", "recall", "false positives")
     output.result(output.table(table, header, right=range(7)))
-    output.result(
-        f"{target.path}/final memorised {int((later == 1).sum())} of {len(sequences)} (k = {k}, l = {following})"
-    )
+    known = int((later == 1).sum())
+    output.result(f"{target.path}/final memorised {known} of {len(sequences)} (k = {k}, l = {following})")
 
 
 def order(run: str, k: int, following: int, count: int, windows: int, plot: str | None, as_json: bool) -> None:

@@ -44,12 +44,15 @@ class Data(Section):
 
 
 class Vocabulary(Section):
-    """Where token ids come from: a tokenizer's path, or one trained on the recipe's own documents, or characters."""
+    """Where token ids come from: a tokenizer's path, or one trained on the recipe's own documents, or characters.
+
+    special: control tokens besides those that such tokenizers have, as TEXT or ROLE=TEXT (`paddock tokenizer train`).
+    """
 
     path: str | None = None
     train: Literal["bpe", "sentencepiece-bpe", "unigram", "wordpiece", "characters"] | None = None
     size: Annotated[int, Field(ge=2, le=10**6)] | None = None
-    specials: dict[str, str] = Field(default_factory=dict)
+    special: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def one_way(self) -> Vocabulary:

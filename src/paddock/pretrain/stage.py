@@ -70,7 +70,7 @@ def prepare(recipe: Pretraining, beside: Path, run: Path, tell: Tell = lambda te
     begun = start(recipe.model, tokenizer, recipe.training.seed)
     architecture = begun.model.architecture
     made, loss = objective(recipe.objective, tokenizer, architecture, data.length, isolated=data.isolated)
-    cut = tables.Cutting(tokenizer, data.packing, recipe.objective.name, made)
+    cut = tables.Cutting(tokenizer, data.packing, recipe.objective.name, made, recipe.training.seed)
     train = tables.mixed([(cut.table(source.train), source.weight) for source in sources])
     kept = tables.joined([cut.table(source.validation) for source in sources])
     if train is None:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from paddock.data.neighbours import Neighbours
 from paddock.data.packing import Fit, Single, Stream
+from paddock.data.preparing.masked import Masked
 from paddock.data.preparing.paired import Paired
 from paddock.data.samples import Prepare, Table
 from paddock.data.tokens import Tokens
@@ -54,12 +56,13 @@ class Joined:
 
 @dataclass(frozen=True)
 class Cutting:
-    """How texts become rows: by which tokenizer, packing and objective."""
+    """How texts become rows: by which tokenizer, packing and objective. seed: chooses among sentences, for BERT."""
 
     tokenizer: Tokenizer
     packing: str
     objective: str
     prepare: Prepare
+    seed: int
 
     def table(self, texts: Sequence[Text]) -> Table | None:
         """The samples of some texts; None where there are none. Raises DataError where they are too short for a row."""
@@ -68,8 +71,10 @@ class Cutting:
         if isinstance(self.prepare, Paired):
             sides = [encoded([text[side] for text in texts], self.tokenizer, end=False) for side in (0, 1)]
             return Pairs(sides[0], sides[1], self.prepare)
-        overlap = int(self.objective == NEXT)
         tokens = encoded([text[0] for text in texts], self.tokenizer)
+        if isinstance(self.prepare, Masked) and self.prepare.next_sentence:
+            return Neighbours(tokens, self.prepare.takes, self.seed)
+        overlap = int(self.objective == NEXT)
         return PACKINGS[self.packing](tokens, self.prepare.takes - overlap, overlap)
 
 

@@ -11,6 +11,8 @@ from paddock.pretrain.corpus import Corpus
 from paddock.pretrain.recipe import Vocabulary
 from paddock.tokenizer.load import load
 from paddock.tokenizer.tokenizer import Tokenizer
+from paddock.tokenizer.training.plan import Plan
+from paddock.tokenizer.training.training import train
 
 
 def make(recipe: Vocabulary, sources: Sequence[Corpus], folder: Path, beside: Path) -> Tokenizer:
@@ -32,4 +34,6 @@ def make(recipe: Vocabulary, sources: Sequence[Corpus], folder: Path, beside: Pa
 def _train(recipe: Vocabulary, texts: Sequence[str], folder: Path) -> None:
     if recipe.train == "characters":
         write_characters(texts, folder)
-        return
+    else:
+        assert recipe.train is not None and recipe.size is not None, "the recipe was checked"
+        train(texts, Plan(recipe.train, recipe.size, recipe.special)).save(folder)
