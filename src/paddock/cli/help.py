@@ -31,7 +31,7 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
     ),
     "Train": (
         Listed("data", "data", "documents: inspect, convert", "paddock data inspect corpus.jsonl.zst"),
-        Listed("tokenizer", "tokenizer", "vocabularies: train, show, compare", "paddock tokenizer show my-model"),
+        Listed("tokenizer", "tokenizer", "vocabularies: train, compare, extend", "paddock tokenizer show my-model"),
         Listed("pretrain", "pretrain", "from raw text to a model", "paddock pretrain tiny-shakespeare"),
         Listed("recipe", "recipe", "recipes: list, copy, validate", "paddock recipe ls"),
     ),

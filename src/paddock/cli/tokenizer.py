@@ -147,3 +147,58 @@ def compare(
     from paddock.cli import tokenizer_showing
 
     tokenizer_showing.compare(paths, text, d.reading(ctx.params), characters, plot, json)
+
+
+@app.command(
+    cls=Verb,
+    epilog="""paddock tokenizer extend my-model --train-on "zh/*.txt" --vocab-size 40000 --output my-model-zh
+    paddock tokenizer extend my-model --add terms.txt --special "<sop>" --output my-model-terms""",
+)
+def extend(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=WHICH, show_default=False)],
+    output: Output,
+    add: Annotated[
+        str | None,
+        typer.Option("--add", metavar="FILE", help="Whole pieces to add, one a line.", show_default=False),
+    ] = None,
+    special: Annotated[
+        list[str] | None,
+        typer.Option("--special", metavar="TOKEN", help="A control token to add; again for each.", show_default=False),
+    ] = None,
+    train_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--train-on",
+            metavar="FILE",
+            help="Documents to learn more pieces from; again for each.",
+            show_default=False,
+        ),
+    ] = None,
+    vocab_size: Annotated[
+        int | None,
+        typer.Option("--vocab-size", metavar="N", help="Pieces in all, with --train-on.", show_default=False),
+    ] = None,
+    coverage: Annotated[
+        float, typer.Option("--coverage", metavar="SHARE", help="Share of the text whose characters become pieces.")
+    ] = 0.9995,
+    least: Annotated[int, typer.Option("--least", metavar="N", help="How often a pair must occur.")] = 2,
+    force: Force = False,
+    format: d.Format = "auto",
+    text_field: d.TextField = "text",
+    split: d.Split = "auto",
+    separator: d.Separator = None,
+    encoding: d.Encoding = "utf-8",
+    errors: d.Errors = "strict",
+    on_error: d.OnError = "stop",
+    limit: d.Limit = None,
+    json: Json = False,
+) -> None:
+    """Gives a model more tokens, and writes it as a folder. Old ids stay, and so do the logits of old tokens.
+
+    The row of a new token is the mean of the rows of the old tokens that spelt it. The model has to be trained on.
+    """
+    from paddock.cli import tokenizer_extending
+
+    wanted = tokenizer_extending.Wanted(add, tuple(special or ()), tuple(train_on or ()), vocab_size, coverage, least)
+    tokenizer_extending.extend(model, wanted, d.reading(ctx.params), output, force, json)
