@@ -11,7 +11,7 @@ from paddock.data.cleaning.run import clean
 from paddock.data.cleaning.stage import Item, Outcome, Stage
 from paddock.data.document import Document
 
-SYLLABLES = "ba be bi bo da de di do ka ke ki ko la le li lo ma me mi mo na ne ni no ra re ri ro sa se si so".split()
+SYLLABLES = [consonant + vowel for consonant in "bdklmnrst" for vowel in "aeiou"]
 
 
 def words(count: int, seed: int) -> list[str]:
@@ -44,12 +44,16 @@ def recipe(*stages: str | dict[str, Any], **more: Any) -> Any:
     return parse_recipe({"stages": asked, "format": "jsonl", **more})
 
 
-def cleaned(texts: list[Any], output: Path, *stages: str | dict[str, Any], **more: Any) -> tuple[list[str], dict[str, Any]]:
+def cleaned(
+    texts: list[Any], output: Path, *stages: str | dict[str, Any], **more: Any
+) -> tuple[list[str], dict[str, Any]]:
     """The texts that stay, and the manifest."""
     import json
 
     manifest = clean(documents(texts), recipe(*stages, **more), output)
-    kept = [json.loads(line)["text"] for path in sorted(output.glob("shard-*")) for line in path.read_text().splitlines()]
+    kept = [
+        json.loads(line)["text"] for path in sorted(output.glob("shard-*")) for line in path.read_text().splitlines()
+    ]
     return kept, manifest
 
 

@@ -40,7 +40,9 @@ def test_word_hashes_are_these_everywhere() -> None:
 
 
 def jaccard(one: str, other: str, size: int) -> float:
-    sets = [{tuple(parts[i : i + size]) for i in range(len(parts) - size + 1)} for parts in (one.split(), other.split())]
+    sets = [
+        {tuple(parts[i : i + size]) for i in range(len(parts) - size + 1)} for parts in (one.split(), other.split())
+    ]
     return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
 
 

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from paddock.checkpoint import jsonfile, safetensors
+from paddock.checkpoint import jsonfile
 from paddock.data.cleaning.words import shingles, word_hashes, words
 from paddock.errors import CheckpointError, DataError, UsageError
 
@@ -79,6 +78,10 @@ class Linear:
 
     def save(self, path: Path) -> None:
         """A safetensors file: the weights, and what they mean as JSON in bytes. Reading it runs nothing."""
+        import torch  # takes seconds, and most recipes have no classifier
+
+        from paddock.checkpoint import safetensors
+
         said = {"format": FORMAT, "labels": list(self.labels), "features": asdict(self.features)}
         text = json.dumps(said, ensure_ascii=False, sort_keys=True).encode()
         arrays = {"weights": self.weights, "bias": self.bias, "description": np.frombuffer(text, np.uint8)}
@@ -87,6 +90,10 @@ class Linear:
 
 def load(path: Path) -> Linear:
     """A classifier that `save` wrote. Raises DataError for anything else."""
+    import torch
+
+    from paddock.checkpoint import safetensors
+
     try:
         stored = safetensors.read(path)
         if stored.keys() != {"weights", "bias", "description"} or stored["description"].shape > (1 << 16,):

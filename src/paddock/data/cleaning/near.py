@@ -65,7 +65,8 @@ def decide(
         count = len(data) // row
         inside = slice(at, at + count)
         numbers[inside] = np.frombuffer(data, "<i8", count)
-        signatures[inside] = np.frombuffer(data, "<u4", count * asked.permutations, 8 * count).reshape(count, -1)
+        flat = np.frombuffer(data, "<u4", count * asked.permutations, 8 * count)
+        signatures[inside] = flat.reshape(count, asked.permutations)
         start = count * (8 + 4 * asked.permutations)
         keys[:, inside] = np.frombuffer(data, "<u8", offset=start).reshape(asked.bands, count)
         at += count

@@ -41,9 +41,9 @@ def _all(match: str) -> int:
 
 
 def luhn(match: str) -> int:
-    """A card number: 13 to 19 digits whose check digit is right, of an issuer's range, not one digit all over."""
+    """A card number: 13 to 16 or 19 digits, the check digit right, of an issuer's range, not one digit all over."""
     digits = [int(c) for c in match if c.isdigit()]
-    if not 13 <= len(digits) <= 19 or digits[0] not in (2, 3, 4, 5, 6) or len(set(digits)) < 2:
+    if len(digits) not in (13, 14, 15, 16, 19) or digits[0] not in (2, 3, 4, 5, 6) or len(set(digits)) < 2:
         return 0
     doubled = (2 * d - 9 * (d > 4) if i % 2 else d for i, d in enumerate(reversed(digits)))
     return len(match) if sum(doubled) % 10 == 0 else 0
@@ -181,7 +181,10 @@ class Private(Stage):
         self.placeholders = {kind: placeholder.replace("{kind}", kind.upper()) for kind in kinds}
 
     def apply(self, item: Item) -> Outcome:
-        text, counts = scrub(item.document.text, self.placeholders)
+        text, counts = self.scrub(item.document.text)
         if not counts:
             return Outcome(item.document)
         return Outcome(replace(item.document, text=text), changes=counts)
+
+    def scrub(self, text: str) -> tuple[str, dict[str, int]]:
+        return scrub(text, self.placeholders)

@@ -25,6 +25,7 @@ import zstandard
 from paddock.checkpoint import jsonfile
 from paddock.checkpoint.writing import atomic_write, write_text
 from paddock.data.cleaning.chunks import Chunks, Line
+from paddock.data.cleaning.private import Private
 from paddock.data.cleaning.recipe import CleaningRecipe
 from paddock.data.cleaning.tally import EXCERPT, Samples, Tally
 from paddock.data.cleaning.words import digest, whole
@@ -115,11 +116,17 @@ def _shards(lines: Iterator[Line], name: str, recipe: CleaningRecipe, output: Pa
 def _write_removed(
     output: Path, samples: list[dict[str, Any]], seen: dict[int, dict[str, Any]], recipe: CleaningRecipe
 ) -> None:
+    """Where the recipe takes private data out, it is in no example either, at whatever stage that went."""
     names = ["read", *(stage.stage for stage in recipe.stages)]
+    scrubs = [Private(stage.kinds, stage.placeholder) for stage in recipe.stages if stage.stage == "pii"]
     rows = []
     for sample in samples:
-        like = sample["like"]
-        row = {**sample, "name": names[sample["stage"]], "like": seen.get(like, like and {"number": like})}
+        for scrub in scrubs:
+            sample["text"] = scrub.scrub(sample["text"])[0]
+        like = None if sample["like"] is None else seen.get(sample["like"], {"number": sample["like"]})
+        # In this order, whether an example comes from memory or from a chunk of an earlier run.
+        row = {name: sample[name] for name in ("stage", "reason", "number", "place", "detail", "text")}
+        row = {**row, "name": names[sample["stage"]], "like": like}
         rows.append(json.dumps(row, ensure_ascii=False) + "\n")
     write_text(output / REMOVED, "".join(rows))
 

@@ -75,4 +75,5 @@ class Scripts(Stage):
         if kept >= self.share:
             return Outcome(item.document)
         most = max(found, key=lambda name: (found[name], name))
-        return removed(f"script {most}", f"{kept:.1%} {' or '.join(self.keep)}, least {self.share:.1%}")
+        reason = "scripts mixed" if most in self.keep else f"script {most}"
+        return removed(reason, f"{kept:.1%} {' or '.join(self.keep)}, least {self.share:.1%}")
