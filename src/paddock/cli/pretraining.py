@@ -22,6 +22,7 @@ from paddock.training.conduct import Wishes
 from paddock.training.loop import Trainer
 from paddock.training.metrics import Metrics, Sink
 from paddock.training.parallel import Alone
+from paddock.training.parallel.environment import from_environment
 from paddock.training.run import RunFolder
 from paddock.training.tensorboard import TensorBoard
 from paddock.training.validation import byte_lengths
@@ -72,7 +73,7 @@ def pretrain(asked: Asked) -> None:
         raise UsageError(f"{asked.name} is a recipe for {recipe.stage}", fix=f"paddock {recipe.stage} {asked.name}")
     sizes = [asked.size] if asked.size else list(recipe.sizes)
     runs = {size: recipe.of_size(size) for size in sizes} if sizes else {None: recipe}
-    with Alone(chosen_device(asked.device)) as parallel:
+    with from_environment(recipe.parallel, chosen_device(asked.device)) as parallel:
         done = []
         for size, one in runs.items():
             folder = asked.folder / size if size else asked.folder

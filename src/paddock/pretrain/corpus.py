@@ -54,7 +54,7 @@ class Corpus:
 
     train: list[Text]
     validation: list[Text]
-    weight: float
+    weight: float | None
 
 
 def read(data: Data, places: Places) -> list[Corpus]:
@@ -78,7 +78,7 @@ def _texts(source: Source, places: Places) -> Iterator[Text]:
     yield from zip(left, right, strict=True)
 
 
-def _split(texts: list[Text], share: float, weight: float) -> Corpus:
+def _split(texts: list[Text], share: float, weight: float | None) -> Corpus:
     """What is kept back is chosen by a document's content, so that a document given twice is on one side only."""
     if not share:
         return Corpus(texts, [], weight)

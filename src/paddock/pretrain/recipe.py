@@ -9,19 +9,21 @@ from pydantic import Field, model_validator
 from paddock.errors import UsageError, did_you_mean
 from paddock.training import recipe_files
 from paddock.training.objectives import Objective
+from paddock.training.parallel import Parallel
 from paddock.training.recipe import Section, Training
 
 
 class Source(Section):
     """Documents of one kind. Files (or patterns) are looked for in `data.root`, in PADDOCK_DATA, beside the recipe.
 
+    weight: this source's part of every batch, beside the others' weights; without weights each has as much as it holds.
     separator: what stands between documents of a text file ("" : a file is one document; "\\n": each line is one).
     second: for pairs, the files that answer `files` line by line (translation).
     """
 
     files: Annotated[list[str], Field(min_length=1)]
     second: list[str] = Field(default_factory=list)
-    weight: Annotated[float, Field(gt=0)] = 1.0
+    weight: Annotated[float, Field(gt=0)] | None = None
     separator: str = ""
     text_field: str = "text"
 
@@ -41,6 +43,12 @@ class Data(Section):
     isolated: bool = True
     shuffle: bool = True
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.05
+
+    @model_validator(mode="after")
+    def weighted(self) -> Data:
+        if len({source.weight is None for source in self.sources}) > 1:
+            raise ValueError("a weight for each source, or for none")
+        return self
 
 
 class Vocabulary(Section):
@@ -86,6 +94,7 @@ class Pretraining(Section):
     data: Data
     objective: Objective = Objective()
     training: Training
+    parallel: Parallel = Parallel()
     prompts: list[str] = Field(default_factory=list)
 
     def of_size(self, name: str) -> Pretraining:

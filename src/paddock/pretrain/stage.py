@@ -17,7 +17,7 @@ from paddock.pretrain.recipe import Pretraining
 from paddock.pretrain.starting import Start, start
 from paddock.tokenizer.tokenizer import Tokenizer
 from paddock.training import recipe_files
-from paddock.training.conduct import Hook, Origin, Wishes, conduct
+from paddock.training.conduct import Hook, Origin, Wishes, conduct, together
 from paddock.training.loop import Trainer
 from paddock.training.losses import Loss
 from paddock.training.objectives import objective
@@ -120,11 +120,15 @@ def pretrain(
     shared: a folder whose tokenizer several runs share; `out` if None. watching: gives the hooks that measure, sample
     and show. Raises what `prepare` and `conduct` raise.
     """
-    prepared = prepare(recipe, beside, shared or out, tell)
-    if parallel.main:
-        write_text(
-            out / SOURCE, json.dumps({"beside": str(beside.resolve()), "shared": str((shared or out).resolve())})
-        )
+    vocabulary_in = shared or out
+
+    def first() -> Prepared:
+        source = {"beside": str(beside.resolve()), "shared": str(vocabulary_in.resolve())}
+        write_text(out / SOURCE, json.dumps(source, indent=2) + "\n")
+        return prepare(recipe, beside, vocabulary_in, tell)
+
+    # The main process trains the tokenizer; the others find it.
+    prepared = together(parallel, first) or prepare(recipe, beside, vocabulary_in)
     trainer = Trainer(prepared.start.model, prepared.train, prepared.loss, recipe.training, parallel)
     run = RunFolder(out)
     origin = Origin(recipe_files.write(recipe.model_dump(mode="json")), prepared.data)

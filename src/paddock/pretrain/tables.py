@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from paddock.data.mixing import Mixture
 from paddock.data.neighbours import Neighbours
 from paddock.data.packing import Fit, Single, Stream
 from paddock.data.preparing.masked import Masked
@@ -86,14 +87,13 @@ def encoded(texts: Iterable[str], tokenizer: Tokenizer, end: bool = True) -> Tok
     return Tokens(np.concatenate(ids) if ids else np.zeros(0, np.uint32), ends, name="the recipe's documents")
 
 
-def mixed(parts: Sequence[tuple[Table | None, float]]) -> Table | None:
-    """Tables mixed by weights; sources that have no documents are left out."""
+def mixed(parts: Sequence[tuple[Table | None, float | None]]) -> Table | None:
+    """Tables mixed by weights, or as they are where there are none; sources that have no documents are left out."""
     held = [(part, weight) for part, weight in parts if part is not None]
-    if len(held) < 2:
-        return held[0][0] if held else None
-    from paddock.data.mixing import Mixture
-
-    return Mixture([part for part, _ in held], [weight for _, weight in held])
+    weights = [weight for _, weight in held if weight is not None]
+    if len(held) < 2 or not weights:
+        return joined([part for part, _ in held])
+    return Mixture([part for part, _ in held], weights)
 
 
 def joined(parts: Sequence[Table | None]) -> Table | None:
