@@ -81,6 +81,7 @@ void run_attention(int64_t number, const Shape& shape, const Attention& task, bo
     for (int64_t i = 0; task.starts && i < shape.batch * shape.queries; ++i) {
         if (task.starts[i] < 0 || task.starts[i] > i % shape.queries) refuse("a document starts after its token");
     }
+    if (!(task.scale > 0)) refuse("the scale of attention must be above 0");
     if (task.causal && shape.queries != shape.keys) refuse("causal attention is over the same tokens");
     if (task.starts && !task.causal) refuse("documents' starts go with causal attention");
     const TrainingOf& native = of(number);

@@ -26,7 +26,7 @@ struct Attention {
     const int64_t* starts;           // (batch, queries), contiguous: no key before this one is seen; null for none
     int64_t heads, kv_heads, queries, keys, head_dim;
     bool causal;                     // query i sees keys up to i
-    double scale;                    // multiplies q . k
+    double scale;                    // multiplies q . k; above 0
 };
 
 // Norms of rows (rows, width), contiguous. `mean` is null for RMSNorm; `bias` may be null.
