@@ -33,6 +33,7 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
         Listed("data", "data", "documents: inspect, convert", "paddock data inspect corpus.jsonl.zst"),
         Listed("tokenizer", "tokenizer", "vocabularies: train, compare, extend", "paddock tokenizer show my-model"),
         Listed("pretrain", "pretrain", "from raw text to a model", "paddock pretrain tiny-shakespeare"),
+        Listed("rerun", "rerun", "whether a run comes out the same again", "paddock rerun out/tiny-shakespeare"),
         Listed("recipe", "recipe", "recipes: list, copy, validate", "paddock recipe ls"),
     ),
     "Change": (

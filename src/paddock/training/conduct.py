@@ -10,11 +10,13 @@ import contextlib
 import dataclasses
 import difflib
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from paddock.checkpoint.writing import write_text
 from paddock.errors import CheckpointError, Interrupted, PaddockError, ResourceError, UsageError
 from paddock.training import save_schedule, saving, signals
 from paddock.training.journal import Journal
@@ -126,13 +128,18 @@ class _Conductor:
         step = together(self.parallel, self._newest)
         step = told(self.parallel, -1 if step is None else step)
         if step < 0:
-            self._on_main(lambda: self.run.note_recipe(self.origin.recipe))
+            self._on_main(self._note_origin)
             self._on_main(lambda: self._journal().cut(-1))
             return
         self._on_main(lambda: self._check_same(step))
         self._go_to(step)
         self._on_main(lambda: self._journal().cut(step))
         self.tell(f"going on from step {step} of {self.recipe.steps}")
+
+    def _note_origin(self) -> None:
+        noted = {"recipe": self.origin.digest, "data": self.origin.data, "ranks": self.parallel.data_ranks}
+        self.run.note_recipe(self.origin.recipe)
+        write_text(self.run.origin, json.dumps(noted | {"versions": saving.versions()}, indent=1) + "\n")
 
     def _newest(self) -> int | None:
         """The step to go on from; what is damaged after it is put out of the way."""

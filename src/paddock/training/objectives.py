@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from paddock.data.preparing.blanks import Blanks
 from paddock.data.preparing.causal import Causal
@@ -75,9 +75,14 @@ class Objective(Section):
 
     @model_validator(mode="after")
     def known(self) -> Objective:
-        for key in self.model_fields_set - {*EVERYWHERE, *OWN[self.name]}:
+        for key in sorted(self.model_fields_set - {*EVERYWHERE, *OWN[self.name]}):
             raise ValueError(f"{key} is not a setting of the objective {self.name!r}")
         return self
+
+    @model_serializer(mode="wrap")
+    def resolved(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Only what is a setting of this objective, so that a resolved recipe can be read again."""
+        return {key: value for key, value in write(self).items() if key in {*EVERYWHERE, *OWN[self.name]}}
 
 
 def objective(

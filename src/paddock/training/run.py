@@ -1,6 +1,7 @@
 """A run as a folder: its recipe, its log, its saved steps, its result.
 
     recipe.yaml     what was asked, resolved
+    origin.json     digests of recipe and data, versions and machine as the run began
     metrics.jsonl   a record for each step (`journal.py`)
     step-000500/    a model as a Hugging Face folder, with what is needed to go on from there under training/
     final/          the model after the last step
@@ -24,7 +25,8 @@ from paddock.errors import CheckpointError, PaddockError, ResourceError
 from paddock.training import lock, manifest
 from paddock.training.journal import Journal
 
-RECIPE, METRICS, FINAL, PLOTS, LOCK = "recipe.yaml", "metrics.jsonl", "final", "plots", "lock"
+RECIPE, ORIGIN, METRICS = "recipe.yaml", "origin.json", "metrics.jsonl"
+FINAL, PLOTS, LOCK = "final", "plots", "lock"
 TEMPORARY, BROKEN = ".tmp", ".broken"
 _STEP = re.compile(r"step-([0-9]{6,12})")
 Tell = Callable[[str], None]
@@ -39,7 +41,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.recipe, self.metrics = self.path / RECIPE, self.path / METRICS
+        self.recipe, self.origin, self.metrics = self.path / RECIPE, self.path / ORIGIN, self.path / METRICS
         self.final, self.plots = self.path / FINAL, self.path / PLOTS
 
     @contextlib.contextmanager
