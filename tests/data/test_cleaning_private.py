@@ -74,8 +74,8 @@ def test_only_the_kinds_asked_for_and_all_are_counted() -> None:
 
 SIZE = 60_000
 HOSTILE = (
-    "a", "a@", "a.a@", "a@a.", "a@b.c ", "1", "1 ", "1-1 ", "1.1.", "999.1.1.1 ", "+1 ", "(2", "AA11", "AA11 ", "AA11A ",
-    ":", "1:", "1:1:1:1:1 ", "eyJ", "eyJaaaaaaaaaaaaa.", "sk-", "sk-aaaaaaaaaaaaaaaaaaaaaa", "-----BEGIN ",
+    "a", "a@", "a.a@", "a@a.", "a@b.c ", "1", "1 ", "1-1 ", "1.1.", "999.1.1.1 ", "+1 ", "(2", "AA11", "AA11 ",
+    "AA11A ", ":", "1:", "1:1:1:1:1 ", "eyJ", "eyJaaaaaaaaaaaaa.", "sk-", "sk-aaaaaaaaaaaaaaaaaaaaaa", "-----BEGIN ",
     "-----BEGIN PRIVATE KEY-----", "-----BEGIN PRIVATE KEY-----A", "-", "4111 1111 1111 1112 ", "\n", "é@", "字1",
 )  # fmt: skip
 
