@@ -94,13 +94,14 @@ def test_z_and_smoothing_by_the_whole_logits(config: dict[str, Any]) -> None:
 
 def test_a_row_s_next_sentence_counts_as_its_masks_do() -> None:
     model = model_of(BERT)
-    batch = replace(some_batch(), follows=torch.tensor([True, False, False, True]))
+    follows = torch.tensor([True, False, False, True])
+    batch = replace(some_batch(), follows=follows)
     sums, found = computed(model, batch, WeightedLoss(next_sentence=0.7))
     tokens = token_loss(model, batch, batch.step(model.architecture)).total
     assert model.pooler is not None and model.pooler.next_sentence is not None
     scores = model.pooler.next_sentence(model.pool(batch.ids, batch.step(model.architecture))).log_softmax(-1)
     masks = (batch.targets != IGNORED).sum(1)
-    told = -sum(scores[row, 0 if batch.follows[row] else 1] * masks[row] for row in range(4))
+    told = -sum(scores[row, 0 if follows[row] else 1] * masks[row] for row in range(4))
     torch.testing.assert_close(sums.total, tokens + 0.7 * told, rtol=1e-10, atol=1e-10)
     assert_alike(found, gradient(model, tokens + 0.7 * told))
 
@@ -132,17 +133,20 @@ def test_balance_is_transformers_where_it_counts_one_text() -> None:
 def test_experts_are_balanced_by_what_the_routers_said() -> None:
     model, batch = model_of(MIXTRAL), some_batch()
     sums, found = computed(model, batch, WeightedLoss(balance=0.5, router_z=0.1))
-    asked, heard = batch.targets != IGNORED, []
+    asked = batch.targets != IGNORED
+    heard: list[Tensor] = []
     hooks = [
-        block.feedforward.router.register_forward_hook(lambda _, inputs, scores: heard.append(scores))
-        for block in model.blocks
+        model.get_submodule(f"blocks.{layer}.feedforward.router").register_forward_hook(
+            lambda _, inputs, scores: heard.append(scores)
+        )
+        for layer in (0, 1)
     ]
     tokens = token_loss(model, batch, batch.step(model.architecture)).total
     for hook in hooks:
         hook.remove()
     number = document_numbers(batch)[asked]
-    even = sum(balance(scores[asked], 2, number) for scores in heard) / 2
-    z = sum(scores[asked].logsumexp(-1).square().sum() for scores in heard) / 2
+    even = torch.stack([balance(scores[asked], 2, number) for scores in heard]).mean()
+    z = torch.stack([scores[asked].logsumexp(-1).square().sum() for scores in heard]).mean()
     assert len(heard) == 2
     torch.testing.assert_close(sums.total, tokens + 0.5 * even + 0.1 * z, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(sums.parts["balance"], even.detach(), rtol=1e-10, atol=1e-10)

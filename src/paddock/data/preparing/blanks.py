@@ -81,9 +81,8 @@ class Blanks:
         room = (self.length - count) // 2
         while len(lengths) > min(room, count - sum(lengths) + 1):
             lengths.pop()
-        gaps = np.sort(random.permutation(count - sum(lengths) + 1)[: len(lengths)])
-        before = np.cumsum([0, *lengths[:-1]])
-        return gaps + before, gaps + before + lengths
+        spans = rows.placed(np.array(lengths), count, random)
+        return spans[:, 0], spans[:, 1]
 
     def _written(
         self, text: np.ndarray, starts: np.ndarray, stops: np.ndarray, mask: int, random: np.random.Generator

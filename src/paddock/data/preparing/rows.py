@@ -60,3 +60,13 @@ def composition(total: int, parts: int, random: np.random.Generator) -> np.ndarr
     """`total` cut into `parts` lengths of at least 1, each way as likely as any other. (parts,)"""
     cuts = np.sort(random.permutation(total - 1)[: parts - 1]) + 1
     return np.diff(np.concatenate(([0], cuts, [total])))
+
+
+def placed(lengths: np.ndarray, total: int, random: np.random.Generator) -> np.ndarray:
+    """Spans of these lengths in a text of `total` tokens: (spans, 2), where each starts and stops, in order.
+
+    Between two lies at least one token; every way to place them is as likely as any other.
+    """
+    before = np.cumsum(lengths) - lengths
+    starts = before + np.sort(random.permutation(total - int(lengths.sum()) + 1)[: len(lengths)])
+    return np.stack((starts, starts + lengths), 1)

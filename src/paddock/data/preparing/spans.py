@@ -22,9 +22,9 @@ class Spans:
         Thank you for inviting me to your party last week
         source  Thank you <0> me to your party <1> week </s>      target  <0> for inviting <1> last </s>
 
-    `share` of the tokens are taken out, in holes of `mean` tokens on average; their number is fixed by the text's
-    length, where they lie is drawn. A text begins with a token that stays, and ends with a hole, as in
-    T5's own preparation.
+    `share` of the tokens are taken out, in holes of `mean` tokens on average. As T5's, their number is fixed by the
+    text's length; their lengths and places are drawn, every way as likely as any other (T5's own code begins with a
+    token that stays and ends with a hole, which leaves nothing to draw in a short text). Holes do not touch.
     """
 
     length: int
@@ -71,13 +71,12 @@ class Spans:
         taken, holes = self._holes(len(text))
         if not holes:
             return np.append(text, self.end), np.zeros(0, np.int64)
-        gone = rows.composition(taken, holes, sample.random)
-        stays = rows.composition(len(text) - taken, holes, sample.random)
+        lengths = rows.composition(taken, holes, sample.random)
         source: list[int] = []
         target: list[int] = []
         at = 0
-        for number, (kept, hole) in enumerate(zip(stays, gone, strict=True)):
-            source += [*text[at : at + kept], self.sentinels[number]]
-            target += [self.sentinels[number], *text[at + kept : at + kept + hole]]
-            at += kept + hole
-        return np.array([*source, self.end]), np.array([*target, self.end])
+        for number, (start, stop) in enumerate(rows.placed(lengths, len(text), sample.random)):
+            source += [*text[at:start], self.sentinels[number]]
+            target += [self.sentinels[number], *text[start:stop]]
+            at = stop
+        return np.array([*source, *text[at:], self.end]), np.array([*target, self.end])
