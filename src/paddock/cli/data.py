@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from paddock.cli import data_clean, data_read
+from paddock.cli import data_clean, data_pack, data_read
 from paddock.cli.verb import new_app
 
 HELP = "Documents: look at them, convert, clean, pack and mix them."
-PARTS: tuple[ModuleType, ...] = (data_read, data_clean)  # their commands become subcommands, in this order
+PARTS: tuple[ModuleType, ...] = (data_read, data_clean, data_pack)  # their commands become subcommands, in this order
 
 app = new_app(no_args_is_help=True, help=HELP)
 

@@ -70,11 +70,15 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
             for output in (self._shard, self._ends):
                 if output is not None:
                     output.abandon()
-            return
+
+    def _finish(self) -> None:
         self._end_shard()
         words = self.vocabulary
         self.index = Index(
@@ -86,8 +90,7 @@ class ShardWriter:
             ends=self._ends.close(),
             sources={name: Source(documents=d, tokens=t) for name, (d, t) in self._sources.items()},
         )
-        data = self.index.model_dump_json(indent=2).encode() + b"\n"
-        _write(self.folder / INDEX, data)
+        _write(self.folder / INDEX, self.index.model_dump_json(indent=2).encode() + b"\n")
 
     def add(self, ids: Sequence[int] | np.ndarray, source: str = "documents") -> None:
         """One document. Raises DataError for an id that the vocabulary does not have."""
@@ -136,6 +139,7 @@ class _Output:
         return File(name=self.path.name, sha256=self._hash.hexdigest(), probe=probe(self.path), **counts)
 
     def abandon(self) -> None:
+        """Closes it, if it is open, whatever the disk says."""
         with contextlib.suppress(OSError):  # what is still in the buffer may not fit the disk; the file goes anyway
             self._file.close()
 

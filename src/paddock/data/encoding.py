@@ -1,0 +1,116 @@
+"""Documents to token shards: encoded, begun and ended, divided into what is trained on and what is kept back."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from paddock.data.document import Document
+from paddock.data.reading import Options, Report, read_documents
+from paddock.data.shard_writing import SHARD_TOKENS, ShardWriter, whole_folder, write_tokenizer
+from paddock.data.shards import Index, fingerprint
+from paddock.data.tokens import Vocabulary
+from paddock.errors import DataError, TokenizerError, UsageError
+from paddock.tokenizer.tokenizer import Tokenizer
+
+TRAIN, VALIDATION = "train", "validation"
+EVERY = 64  # documents between two words about progress
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How documents become ids. validation: the share of documents that is kept back, by their content."""
+
+    tokenizer: Tokenizer
+    vocabulary: Vocabulary
+    validation: float = 0.0
+    shard_tokens: int = SHARD_TOKENS
+
+    def encode(self, document: Document) -> list[int]:
+        """A document's ids, with what begins and ends it. Raises DataError for a text the vocabulary cannot spell."""
+        try:
+            ids = self.tokenizer.encode(document.text, add_special=False)
+        except TokenizerError as error:
+            raise DataError(f"{document.place}: {error.what}", expected=error.expected, fix=error.fix) from None
+        begin, end = self.vocabulary.begin, self.vocabulary.end
+        return [*(() if begin is None else (begin,)), *ids, *(() if end is None else (end,))]
+
+
+def vocabulary_of(tokenizer: Tokenizer, end: bool = True, begin: bool | None = None) -> Vocabulary:
+    """What a tokenizer's ids are, and what is put around every document.
+
+    end: after each the tokenizer's own end of text, where it has one. begin: before each its beginning of text; None:
+    where the tokenizer puts one before prompts too, so that the model has learned what a prompt begins with.
+    Raises UsageError for a beginning that the tokenizer does not have.
+    """
+    if begin and tokenizer.bos_id is None:
+        raise UsageError(f"{tokenizer.source} has no id that begins a text", fix="leave --begin out")
+    ends = tokenizer.eos_ids[:1] if end else ()
+    begins = tokenizer.bos_id if (tokenizer.adds_bos if begin is None else begin) else None
+    return Vocabulary(len(tokenizer), fingerprint(tokenizer), ends[0] if ends else None, begins)
+
+
+def kept_back(text: str, share: float) -> bool:
+    """Whether a document is among the `share` that is not trained on.
+
+    Its words alone decide (white space does not count), so copies of one document are on the same side, whatever else
+    there is and in whatever order. About `share` of many documents.
+    """
+    if not share:
+        return False
+    digest = hashlib.blake2b(" ".join(text.split()).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") < share * 2**64
+
+
+def pack_files(
+    paths: Sequence[str],
+    folder: str | Path,
+    plan: Plan,
+    reading: Options,
+    *,
+    replace: bool = False,
+    report: Report | None = None,
+    told: Callable[[int, int], None] = lambda documents, tokens: None,
+) -> dict[str, Index]:
+    """Writes the documents of files as shards into `folder`, which appears whole or not at all; gives the indexes.
+
+    Without validation the folder itself holds the shards (the index is under ""); with it `folder/train` and
+    `folder/validation` do. Each named file, folder or pattern is a source. `told` hears of documents and tokens so far.
+    Raises DataError for broken documents, and where a side would have none.
+    """
+    with whole_folder(folder, replace) as partial, contextlib.ExitStack() as open_writers:
+        sides = (TRAIN, VALIDATION) if plan.validation else ("",)
+        writers = [
+            open_writers.enter_context(ShardWriter(partial / side, plan.vocabulary, plan.shard_tokens))
+            for side in sides
+        ]
+        done = tokens = 0
+        for source, document in _sourced(paths, reading, report):
+            ids = plan.encode(document)
+            writers[kept_back(document.text, plan.validation)].add(ids, source)
+            done, tokens = done + 1, tokens + len(ids)
+            if done % EVERY == 0:
+                told(done, tokens)
+        _check_sides(writers, plan, done)
+        open_writers.close()
+        for side in sides:
+            write_tokenizer(partial / side, plan.tokenizer.files())
+        return {side: writer.index for side, writer in zip(sides, writers, strict=True)}
+
+
+def _sourced(paths: Sequence[str], reading: Options, report: Report | None) -> Iterator[tuple[str, Document]]:
+    for path in paths:
+        for document in read_documents(path, reading, report):
+            yield str(path), document
+
+
+def _check_sides(writers: Sequence[ShardWriter], plan: Plan, documents: int) -> None:
+    if not documents:
+        raise DataError("there are no documents in what was named", expected="at least one that is not empty")
+    for writer, side in zip(writers, ("to train on", "to keep back"), strict=False):
+        if plan.validation and not writer.documents:
+            what = f"of {documents} documents none is left {side}"
+            raise DataError(what, fix="give more documents (--split lines or paragraphs), or another share")
