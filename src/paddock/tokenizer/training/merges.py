@@ -78,22 +78,25 @@ def _apply(
     grown: set[tuple[int, int]] = set()
     for index in where.pop(pair):
         word, count = words[index], counts[index]
-        at = _find(word, pair, 0)
+        new: list[int] = []
+        start, at = 0, _find(word, pair, 0)
         while at >= 0:  # one after another, so that a neighbour may be a piece that was just made
-            if at and word[at - 1] != BARRIER:
-                before = word[at - 1]
+            new += word[start:at]
+            start = at + 2
+            if new and (before := new[-1]) != BARRIER:
                 pairs[before, left] -= count
                 pairs[before, piece] += count
                 where[before, piece].add(index)
                 grown.add((before, piece))
-            if at + 2 < len(word) and word[at + 2] != BARRIER:
-                after = word[at + 2]
+            if start < len(word) and (after := word[start]) != BARRIER:
                 pairs[right, after] -= count
                 pairs[piece, after] += count
                 where[piece, after].add(index)
                 grown.add((piece, after))
-            word[at : at + 2] = [piece]
-            at = _find(word, pair, at + 1)
+            new.append(piece)
+            at = _find(word, pair, start)
+        if start:
+            words[index] = new + word[start:]
     return grown
 
 

@@ -18,7 +18,7 @@ from paddock.tokenizer.specials import Added, Wrapping
 from paddock.tokenizer.training.plan import Plan
 from paddock.tokenizer.trees import Tree, scored_tree, tree
 
-LONGEST = 2**16  # bytes of a line: the library passes over longer ones without a word, so that they are cut
+LONGEST = 2**14  # characters of a line: the library passes over long ones without a word, so that they are cut
 THREADS = 2  # of Unigram's counting; a fixed number, as sums depend on it
 
 
@@ -38,7 +38,9 @@ def sentencepiece_tree(texts: Iterable[str], plan: Plan) -> dict[str, Any]:
     vocab = {text: id for id, text in enumerate(pieces)}
     joinable = [piece.text for piece in model.pieces if piece.type == NORMAL]
     scores = [piece.score for piece in model.pieces]
-    return scored_tree(vocab, scores, joinable, added, wrapping, True, plan.byte_fallback, plan.roles["unk"])
+    made = scored_tree(vocab, scores, joinable, added, wrapping, True, plan.byte_fallback, plan.roles["unk"])
+    made["model"]["fuse_unk"] = True  # as the library does: a run of unknown characters is one token
+    return made
 
 
 def _train(texts: Iterable[str], plan: Plan) -> bytes:
