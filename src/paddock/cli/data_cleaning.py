@@ -107,10 +107,9 @@ def _table(manifest: dict[str, Any]) -> str:
             rows.append([f"    {reason}", "", "", f"{count:,}", "", ""])
         for what, count in sorted(stage["changes"].items()):
             rows.append([f"    {what}", "", "", "", f"{count:,} x", ""])
-        if said := _classifier(stage):
-            rows.append([f"    {said}", "", "", "", "", ""])
     header = ("stage", "in", "out", "removed", "changed", "characters kept")
-    return output.table(rows, header, right=(1, 2, 3, 4, 5))
+    notes = [said for stage in manifest["stages"] if (said := _classifier(stage))]
+    return "\n".join([output.table(rows, header, right=(1, 2, 3, 4, 5)), *notes])
 
 
 def _characters(stage: dict[str, Any]) -> str:
@@ -126,7 +125,7 @@ def _classifier(stage: dict[str, Any]) -> str:
     texts = ", ".join(f"{count} {label}" for label, count in found["texts"].items())
     held = found["held_out"]
     right = f"{found['right']:.1%} right of {held} held out" if held else "too few to hold any out"
-    return f"trained on {texts}: {right}"
+    return f"stage {stage['number']} {stage['stage']} learned from {texts} texts: {right}"
 
 
 def _written(manifest: dict[str, Any], folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def draw(manifest: dict[str, Any], path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right", fontsize=8, frameon=False)
     FigureCanvasAgg(figure)
-    with atomic_write(path) as part, part.open("wb") as file:
+    with atomic_write(path) as part, part.open("wb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a language's name may have characters that the font lacks
         figure.savefig(file, format="png", metadata={"Software": None})
 
 
