@@ -51,10 +51,14 @@ def by_role(model: Transformer, mesh: DeviceMesh) -> None:
         if isinstance(module, SelfAttention | CrossAttention | FeedForward):
             plan: dict[str, Any] = {}
             for role, part in module.named_children():
-                if isinstance(part, nn.Linear):
-                    plan[role] = RowwiseParallel() if role in ROWS else ColwiseParallel()
-            assert plan.keys() <= {*COLUMNS, *ROWS}, "a matrix of a role that has no place in tensor parallelism"
-            parallelize_module(module, mesh, plan)
+                if not isinstance(part, nn.Linear) or role not in (*COLUMNS, *ROWS):
+                    raise UsageError(
+                        f"tensor parallelism does not take {type(part).__name__} as {role!r}",
+                        fix="set parallel.mode to ddp or fsdp, and parallel.tensor to 1",
+                    )
+                plan[role] = RowwiseParallel() if role in ROWS else ColwiseParallel()
+            # Each process cuts what it has itself: the numbers come from the main process afterwards.
+            parallelize_module(module, mesh, plan, src_data_rank=None)
         if isinstance(module, SelfAttention):
             module.of_heads = _OfHeads(module.part.heads, mesh)
 

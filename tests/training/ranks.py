@@ -1,0 +1,244 @@
+"""The processes of test_parallel.py: `python ranks.py PLAN`, where PLAN is a JSON file with a list of groups.
+
+Not a test. Starting a process with PyTorch costs seconds, so this one starts once and forks each group's processes.
+What process 0 of a group saw goes to NAME.json and NAME.safetensors beside the plan; to codes.json goes of each process
+its exit code, when it ended, and the processor time that it took.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch._dynamo
+from torch import Tensor
+
+from paddock.checkpoint import safetensors
+from paddock.checkpoint.weights import sketch
+from paddock.data.batch import IGNORED, Batch
+from paddock.data.packing import Stream
+from paddock.data.preparing.causal import Causal
+from paddock.data.shards import Tokens
+from paddock.data.stream import BatchStream
+from paddock.errors import DataError, PaddockError
+from paddock.model.families import describe
+from paddock.model.initialise import blank, initialise
+from paddock.model.step import Step
+from paddock.model.transformer import Transformer
+from paddock.training.loop import StepReport, Trainer
+from paddock.training.losses import Loss, Sums, token_loss
+from paddock.training.parallel import Alone, Parallel, from_environment
+from paddock.training.parallel import meeting as _  # noqa: F401 - like Dynamo, imported here once rather than in each
+from paddock.training.parallel.watch import leave
+from paddock.training.recipe import Training
+
+GPT2 = {"model_type": "gpt2", "vocab_size": 61, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+LLAMA = {
+    "model_type": "llama", "vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
+}  # fmt: skip
+T5 = {
+    "model_type": "t5", "vocab_size": 61, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4,
+    "decoder_start_token_id": 0, "relative_attention_num_buckets": 8, "feed_forward_proj": "gated-gelu",
+}  # fmt: skip
+MODELS: dict[str, dict[str, Any]] = {
+    "llama": LLAMA,
+    "tied": {**LLAMA, "tie_word_embeddings": True},
+    "mixtral": {**LLAMA, "model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2},
+    "rare": {**LLAMA, "model_type": "mixtral", "num_local_experts": 64, "num_experts_per_tok": 1},
+    "gpt2": GPT2,
+    "bloom": {"model_type": "bloom", "vocab_size": 61, "hidden_size": 32, "n_layer": 2, "n_head": 4},
+    "t5": T5,
+}
+SGD = {"name": "sgd", "learning_rate": 3e-2, "momentum": 0.9}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Processes that do one thing together. sharing, recipe: keys of Parallel and Training."""
+
+    name: str
+    scene: str = "train"
+    processes: int = 2
+    model: str = "llama"
+    sharing: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    start: str = ""  # the group whose end is gone on from
+    until: int = 0  # the step to stop after
+    fail: str = ""  # what goes wrong at the third step, in the last process: read, forward, save, kill, stop
+    limit: float = 90
+
+    @property
+    def training(self) -> Training:
+        given = {"steps": 20, "optimizer": SGD, "precision": "float32", "seed": 7, **self.recipe}
+        return Training.model_validate(given)
+
+
+class Rows:
+    """Packed documents; the rows of a batch have targets of very different number, so that ranks' shares differ."""
+
+    def __init__(self, group: Group) -> None:
+        tokens = Tokens.of([(start + i) % 61 for i in range(5 + start % 30)] for start in range(200))
+        self.stream = BatchStream(Stream(tokens, 32), Causal(32), group.training.batch, seed=1)
+        self.group, self.paired = group, group.model == "t5"
+
+    def at(self, step: int, rank: int = 0, ranks: int = 1) -> Batch:
+        if step == 2:
+            fail_here(self.group, "read")
+        batch = self.stream.at(step, rank, ranks)
+        targets = batch.targets.clone()
+        for row in range(batch.rows):
+            targets[row, 4 + 9 * ((rank + row * ranks) % 4) :] = IGNORED
+        batch = replace(batch, targets=targets)
+        return replace(batch, source=batch.ids[:, :7], documents=None, positions=None) if self.paired else batch
+
+
+@dataclass
+class Seen:
+    """What a group leaves behind."""
+
+    said: dict[str, Any] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+
+def model_of(name: str) -> Transformer:
+    return initialise(blank(sketch(describe(MODELS[name]))), 0)
+
+
+def train(group: Group, parallel: Alone, folder: Path) -> Seen:
+    """Losses, norms, final weights and moments."""
+    heard: list[StepReport] = []
+    model = model_of(group.model) if parallel.main else sketch(describe(MODELS[group.model]))
+    trainer = Trainer(model, Rows(group), failing(group), group.training, parallel)
+    if group.start:
+        trainer.step = _restore(trainer, parallel, folder / f"{group.start}.safetensors")
+
+    def hear(report: StepReport) -> None:
+        heard.append(report)
+        if group.fail == "save" and report.step == 2:
+            parallel.whole(trainer.model)
+            fail_here(group, "save")
+            parallel.barrier()
+        if report.step == group.until:
+            raise StopIteration
+
+    with contextlib.suppress(StopIteration):
+        trainer.run(hear)
+    said = {"losses": [r.loss for r in heard], "norms": [r.norm for r in heard], "targets": [r.targets for r in heard]}
+    whole, moments = parallel.whole(trainer.model), parallel.moments(trainer.model, trainer.optimizer)
+    if whole is None:
+        assert not moments
+        return Seen()
+    tensors = {name: p.detach() for name, p in whole.named_parameters()}
+    tensors |= {f"{name}/{key}": value for name, items in moments.items() for key, value in items.items()}
+    return Seen(said | {"step": trainer.step}, tensors | {"step": torch.tensor([float(trainer.step)])})
+
+
+def failing(group: Group) -> Loss:
+    """The token loss, which in one process goes wrong at the third step where that is wanted."""
+    calls = itertools.count()
+
+    def loss(model: Transformer, batch: Batch, step: Step) -> Sums:
+        if next(calls) == 2:
+            fail_here(group, "forward")
+        return token_loss(model, batch, step)
+
+    return loss
+
+
+def fail_here(group: Group, place: str) -> None:
+    if int(os.environ["RANK"]) != group.processes - 1:
+        return
+    if group.fail == place:
+        raise DataError(f"a fault planted in {place}")
+    if place == "forward" and group.fail in ("kill", "stop"):
+        os.kill(os.getpid(), signal.SIGKILL if group.fail == "kill" else signal.SIGSTOP)
+
+
+def _restore(trainer: Trainer, parallel: Alone, path: Path) -> int:
+    stored = {name: tensor.load().clone() for name, tensor in safetensors.read(path).items()}
+    step = int(stored.pop("step"))
+    weights = {name: tensor for name, tensor in stored.items() if "/" not in name}
+    moments: dict[str, dict[str, Tensor]] = {}
+    for name in stored.keys() - weights.keys():
+        moments.setdefault(name.rpartition("/")[0], {})[name.rpartition("/")[2]] = stored[name]
+    # Only what the main process has counts.
+    parallel.restore(trainer.model, trainer.optimizer, *((weights, moments) if parallel.main else ({}, {})))
+    return step
+
+
+SCENES: dict[str, Callable[[Group, Alone, Path], Seen]] = {"train": train}
+
+
+def run(group: Group, folder: Path) -> int:
+    """One process of a group, to its exit code, as the command line gives it."""
+    try:
+        with from_environment(Parallel.model_validate({"timeout": 20, **group.sharing})) as parallel:
+            seen = SCENES[group.scene](group, parallel, folder)
+            if parallel.main:
+                (folder / f"{group.name}.json").write_text(json.dumps(seen.said))
+                safetensors.save(folder / f"{group.name}.safetensors", seen.tensors)
+    except PaddockError as error:
+        sys.stderr.write(f"{os.environ.get('RANK')}: {error}\n")
+        return error.exit_code
+    return 0
+
+
+def main(plan: Path) -> int:
+    groups = [Group(**each) for each in json.loads(plan.read_text())]
+    codes: dict[str, Any] = {}
+    for group in groups:
+        port, pids, started = free_port(), [], time.monotonic()
+        for rank in range(group.processes):
+            pid = os.fork()
+            if pid == 0:
+                os.environ.update(
+                    RANK=str(rank), WORLD_SIZE=str(group.processes), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+                )
+                torch.set_num_threads(1)
+                code = run(group, plan.parent)
+                atexit._run_exitfuncs()
+                leave(code)  # Python's own end, a second of taking modules apart, is spared
+            pids.append(pid)
+        codes[group.name] = gathered(pids, started + group.limit)
+        plan.with_name("codes.json").write_text(json.dumps(codes))
+    return 0
+
+
+def gathered(pids: list[int], deadline: float) -> list[tuple[int, float, float]]:
+    """The exit code of each process, when it came, and its processor time; -9 for one that had to be ended."""
+    ended: dict[int, tuple[int, float, float]] = {}
+    began = time.monotonic()
+    while len(ended) < len(pids):
+        for pid in pids:
+            if pid not in ended:
+                done, status, used = os.wait4(pid, os.WNOHANG)
+                if done:
+                    code = os.waitstatus_to_exitcode(status)
+                    ended[pid] = (code, time.monotonic() - began, used.ru_utime + used.ru_stime)
+                elif time.monotonic() > deadline:
+                    os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+    return [ended[pid] for pid in pids]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
