@@ -128,15 +128,13 @@ def check_tokenizer(tokens: Tokens, tokenizer: Tokenizer) -> None:
     stated = tokens.vocabulary
     if stated is None or not stated.fingerprint:
         return
-    if stated.size != len(tokenizer) and stated.fingerprint:
-        what = (
-            f"{tokens.name} was written with a vocabulary of {stated.size} tokens, this tokenizer has {len(tokenizer)}"
-        )
-        raise DataError(what, fix="train with the tokenizer of the shards, or pack the documents again")
-    if stated.fingerprint and stated.fingerprint != fingerprint(tokenizer):
+    fix = "train with the tokenizer of the shards, or pack the documents again"
+    if stated.size != len(tokenizer):
+        what = f"{tokens.name} was written with a vocabulary of {stated.size} tokens"
+        raise DataError(what, expected=f"{len(tokenizer)}, this tokenizer's", fix=fix)
+    if stated.fingerprint != (own := fingerprint(tokenizer)):
         what = f"{tokens.name} was written with another tokenizer: its fingerprint begins {stated.fingerprint[:12]}"
-        fix = "train with the tokenizer of the shards, or pack the documents again"
-        raise DataError(what, expected=f"{fingerprint(tokenizer)[:12]}, this tokenizer's", fix=fix)
+        raise DataError(what, expected=f"{own[:12]}, this tokenizer's", fix=fix)
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:
@@ -144,8 +142,15 @@ def fingerprint(tokenizer: Tokenizer) -> str:
     try:
         return tokenizer.fingerprint()
     except TokenizerError:
-        pieces = [tokenizer.decode([id], skip_special=False) for id in range(len(tokenizer))]
-        return hashlib.sha256("\0".join(pieces).encode("utf-8", "surrogatepass")).hexdigest()
+        pieces = "\0".join(_piece(tokenizer, id) for id in range(len(tokenizer)))
+        return hashlib.sha256(pieces.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _piece(tokenizer: Tokenizer, id: int) -> str:
+    try:
+        return tokenizer.piece(id)
+    except TokenizerError:  # a number that no piece has
+        return ""
 
 
 def probe(path: Path) -> str:
