@@ -40,6 +40,9 @@ ENVIRONMENTS = {
         ("torch", "transformers>=5", "safetensors", "openvino>=2026.0", "nncf>=3", "ctranslate2>=4.8"),
         "import torch, transformers, openvino, nncf, ctranslate2",
     ),
+    # Training: apart from each other, for they want different versions of huggingface_hub.
+    "transformers": Environment(("torch", "transformers>=5", "safetensors"), "import torch, transformers, safetensors"),
+    "litgpt": Environment(("torch", "litgpt", "safetensors"), "import torch, safetensors.torch, litgpt.model"),
 }
 
 

@@ -72,6 +72,7 @@ class Shape:
 SHAPES = {
     "1.1b": Shape("1.1b", layers=22, width=2048, heads=32, kv_heads=4, hidden=5632),
     "110m": Shape("110m", layers=12, width=768, heads=12, kv_heads=12, hidden=2048, context=2048),
+    "30m": Shape("30m", layers=8, width=512, heads=8, kv_heads=8, hidden=1408, vocabulary=8192, context=512),
     "tiny": Shape("tiny", layers=2, width=256, heads=4, kv_heads=2, hidden=512, vocabulary=1000, context=1024),
 }
 
