@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +13,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers as hf
+from safetensors.torch import load_file
 
 from paddock.checkpoint import folder
 from paddock.checkpoint.weights import published, sketch
 from paddock.data.batch import IGNORED, Batch
+from paddock.data.preparing.blanks import Blanks
 from paddock.data.preparing.causal import Causal
 from paddock.data.preparing.masked import Masked
 from paddock.data.preparing.paired import Paired
@@ -29,6 +32,9 @@ from paddock.training.loop import Trainer
 from paddock.training.losses import Loss, WeightedLoss, token_loss
 from paddock.training.parallel import Alone
 from paddock.training.recipe import Training
+
+sys.path.append(str(Path(__file__).parent.parent / "model"))
+import oracles
 
 WORDS, LENGTH, ROWS = 97, 24, 6
 FIRST, LAST, MASK, PAD, END = 1, 2, 3, 0, 4
@@ -286,3 +292,70 @@ def in_float64(case: Case, model: Any, batch: Batch) -> torch.Tensor:
     else:
         found = model(batch.ids)
     return F.cross_entropy(found.logits[asked], batch.targets[asked])
+
+
+def stored(case: Case, model: Transformer, path: Path) -> dict[str, torch.Tensor]:
+    folder.write(path, model, case.config)
+    return {name: tensor.double() for name, tensor in load_file(path / "model.safetensors").items()}
+
+
+GLM = {
+    "model_type": "chatglm",
+    "vocab_size": WORDS,
+    "hidden_size": 32,
+    "inner_hidden_size": 64,
+    "num_layers": 2,
+    "num_attention_heads": 4,
+    "layernorm_epsilon": 1e-5,
+    "position_encoding_2d": True,
+    "tie_word_embeddings": False,
+    "gmask_token_id": FIRST,
+    "mask_token_id": MASK,
+    "bos_token_id": LAST,
+}
+
+
+def test_equal_loss_of_chatglm_as_published(tmp_path: Path) -> None:
+    """Rows of one long blank, which the published code could read: it knows of one blank in a text."""
+    blanks = Blanks(LENGTH, MASK, FIRST, LAST, END, PAD, long=1.0)
+    case = Case("chatglm", None, GLM, blanks, Texts(blanks.takes), loss=WeightedLoss(token_gradient=0.1))
+    model, batch = trained(case)
+    weights, read = stored(case, model, tmp_path), oracles.chatglm
+    theirs = torch.tensor(0.0, dtype=torch.float64)
+    for ids, targets in zip(batch.ids, batch.targets, strict=True):
+        theirs += F.cross_entropy(read(GLM, weights, ids), targets, reduction="sum", ignore_index=IGNORED)
+    with torch.no_grad():
+        assert float(our_loss(case, model, batch)) == pytest.approx(float(theirs) / batch.supervised, rel=1e-6)
+
+
+OPENNMT = {
+    "model_type": "transformer",
+    "vocab_size": WORDS,
+    "source_vocab_size": WORDS,
+    "d_model": 32,
+    "d_ff": 48,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "num_heads": 4,
+    "layer_norm_epsilon": 1e-5,
+    "positions_interleaved": False,
+    "positions_inclusive": True,
+    "positions_start": 0,
+}
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["pre-norm", "post-norm"])
+def test_equal_loss_of_the_first_transformer(first: bool, tmp_path: Path) -> None:
+    config = {**OPENNMT, "norm_first": first}
+    pairs, texts = Paired(LENGTH, FIRST, END, PAD), Texts(LENGTH - 1, LENGTH - 1)
+    case = Case("transformer", None, config, pairs, texts, loss=WeightedLoss(smoothing=0.1))
+    model, batch = trained(case)
+    weights, read = stored(case, model, tmp_path), oracles.transformer
+    assert batch.source is not None and batch.source_padding is not None
+    theirs = torch.tensor(0.0, dtype=torch.float64)
+    for row in range(ROWS):
+        asked = batch.targets[row] != IGNORED
+        logits = read(config, weights, batch.source[row][batch.source_padding[row]], batch.ids[row][asked])
+        theirs += F.cross_entropy(logits, batch.targets[row][asked], reduction="sum")
+    with torch.no_grad():
+        assert float(our_loss(case, model, batch)) == pytest.approx(float(theirs) / batch.supervised, rel=1e-6)
