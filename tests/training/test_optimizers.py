@@ -13,6 +13,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from paddock.errors import UsageError
 from paddock.training import optimizers
 from paddock.training.recipe import RULES, Optimizer
 
@@ -216,6 +217,13 @@ def test_the_head_is_adamws_under_muon() -> None:
     groups = optimizers.make(model, Optimizer(name="muon")).param_groups
     assert [[tuple(p.shape) for p in g["params"]] for g in groups if g["orthogonal"]] == [[(4, 4)]]
     assert all(g["weight_decay"] == 0.1 for g in groups)
+
+
+def test_adafactor_refuses_shards() -> None:
+    model = Small()
+    model.wide.weight.placements = ("shard",)  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match="each process has shards"):
+        optimizers.make(model, Optimizer(name="adafactor"))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from paddock.errors import UsageError
 from paddock.training.lion import Lion
 from paddock.training.muon import Muon
 from paddock.training.recipe import Optimizer
@@ -22,10 +23,10 @@ def make(model: nn.Module, recipe: Optimizer) -> torch.optim.Optimizer:
     settings = recipe.settings()
     own = groups(model, settings.pop("weight_decay"), recipe)
     rate: dict[str, Any] = {"lr": recipe.learning_rate}
+    sharded = any(hasattr(parameter, "placements") for parameter in model.parameters())
     match recipe.name:
         case "sgd":
-            whole = not any(hasattr(p, "placements") for p in model.parameters())  # its kernel does not know shards
-            return torch.optim.SGD(own, **rate, **settings, fused=whole)
+            return torch.optim.SGD(own, **rate, **settings, fused=not sharded)  # its kernel does not know shards
         case "rmsprop":
             return torch.optim.RMSprop(own, **rate, alpha=settings.pop("smoothing"), **settings)
         case "adam":
@@ -33,6 +34,11 @@ def make(model: nn.Module, recipe: Optimizer) -> torch.optim.Optimizer:
         case "adamw":
             return torch.optim.AdamW(own, **rate, **settings, fused=True)
         case "adafactor":
+            if sharded:
+                raise UsageError(
+                    "adafactor keeps sums over rows and columns of whole matrices, and here each process has shards",
+                    fix="parallel.mode=ddp, or another optimizer (muon and adamw take shards)",
+                )
             return torch.optim.Adafactor(own, **rate, eps=(SMALLEST, 1e-3))
         case "lion":
             return Lion(own, **rate, **settings)
