@@ -432,6 +432,7 @@ def test_compiling_is_refused_without_a_compiler(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch.compile trips over warnings of its own where they are errors
 @pytest.mark.parametrize("recompute", [False, True])
 def test_compiled_blocks_give_the_same_losses(recompute: bool) -> None:
     recipe = Training(steps=4, precision="float32", optimizer=Optimizer(learning_rate=1e-2))
