@@ -30,11 +30,13 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
         Listed("template", "template", "chat templates: list, render, check", "paddock template ls"),
     ),
     "Train": (
-        Listed("data", "data", "documents: inspect, convert", "paddock data inspect corpus.jsonl.zst"),
+        Listed("data", "data", "documents: inspect, clean, pack, mix", "paddock data inspect corpus.jsonl.zst"),
         Listed("tokenizer", "tokenizer", "vocabularies: train, compare, extend", "paddock tokenizer show my-model"),
         Listed("pretrain", "pretrain", "from raw text to a model", "paddock pretrain tiny-shakespeare"),
         Listed("rerun", "rerun", "whether a run comes out the same again", "paddock rerun out/tiny-shakespeare"),
         Listed("recipe", "recipe", "recipes: list, copy, validate", "paddock recipe ls"),
+        Listed("batches", "batches", "exactly what a run read at a step", "paddock batches show RUN --step 17"),
+        Listed("study", "study", "what checkpoints memorise, and when", "paddock study memorization RUN"),
     ),
     "Change": (
         Listed("convert", "convert", "from one format into another", "paddock convert model.gguf folder/"),

@@ -30,7 +30,7 @@ def check(path: Path) -> Path:
 def memorised(rows: Sequence[Checkpointed], path: Path) -> None:
     """Sequences known by heart, and how well they foretell the last model's, by step."""
     figure, (left, right) = _figure(2)
-    steps = [max(row.step, 1) for row in rows]
+    steps = [row.step for row in rows]
     left.plot(steps, [row.agreement.memorised for row in rows], color=BLUE, marker="o")
     left.set_ylabel("sequences memorised")
     for name, colour in (("precision", BLUE), ("recall", ORANGE)):
@@ -41,7 +41,8 @@ def memorised(rows: Sequence[Checkpointed], path: Path) -> None:
     right.set_ylim(-0.05, 1.05)
     right.legend()
     for axis in (left, right):
-        axis.set_xscale("log", base=2)
+        axis.set_xscale("symlog", base=2, linthresh=1)  # linear from 0 to 1, as step 0 is one of them
+        axis.set_xlim(-0.5, 1.2 * max(steps[-1], 1))
         axis.set_xlabel("step")
     _save(figure, path)
 
