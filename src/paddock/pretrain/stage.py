@@ -69,7 +69,8 @@ def prepare(recipe: Pretraining, beside: Path, run: Path, tell: Tell = lambda te
     tokenizer = vocabulary.make(recipe.tokenizer, sources, run / TOKENIZER, beside)
     begun = start(recipe.model, tokenizer, recipe.training.seed)
     architecture = begun.model.architecture
-    made, loss = objective(recipe.objective, tokenizer, architecture, data.length, isolated=data.isolated)
+    first = begun.config.get("decoder_start_token_id")
+    made, loss = objective(recipe.objective, tokenizer, architecture, data.length, isolated=data.isolated, start=first)
     cut = tables.Cutting(tokenizer, data.packing, recipe.objective.name, made, recipe.training.seed)
     train = tables.mixed([(cut.table(source.train), source.weight) for source in sources])
     kept = tables.joined([cut.table(source.validation) for source in sources])
