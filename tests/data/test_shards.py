@@ -281,7 +281,12 @@ def test_more_files_than_may_be_open(folder: Path, monkeypatch: pytest.MonkeyPat
     opened: list[str] = []
     real = TokenFile.open
     monkeypatch.setattr(tokens, "MAPS", 2)
-    monkeypatch.setattr(TokenFile, "open", lambda self: (opened.append(self.path.name), real(self))[1])
+
+    def counted(self: TokenFile) -> Any:
+        opened.append(self.path.name)
+        return real(self)
+
+    monkeypatch.setattr(TokenFile, "open", counted)
     held = open_tokens(folder)
     assert [held.document(n).tolist() for n in range(len(held))] == DOCUMENTS
     assert isinstance(held.ids, FileIds) and held.ids._open.cache_info().currsize == 2
@@ -295,7 +300,7 @@ def put(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     def change(record: dict[str, Any]) -> None:
         *parents, last = path.split(".")
         for key in parents:
-            record = record[int(key) if key.isdigit() else key]  # type: ignore[call-overload]
+            record = record[int(key)] if key.isdigit() else record[key]  # type: ignore[index]
         record[last] = value
 
     return change
@@ -389,7 +394,7 @@ def test_a_large_set_is_packed_in_little_memory(tmp_path: Path) -> None:
     """Documents are taken one at a time, and never held together."""
     alive = most = 0
 
-    class Counted(list):  # type: ignore[type-arg]
+    class Counted(list[int]):
         def __init__(self, *arguments: Any) -> None:
             nonlocal alive, most
             super().__init__(*arguments)

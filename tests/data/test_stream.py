@@ -106,7 +106,7 @@ def test_made_ahead_they_are_the_same() -> None:
 
 def test_what_fails_ahead_is_told_when_it_is_asked_for() -> None:
     class Broken(Causal):
-        def __call__(self, samples: list[Sample]) -> Batch:  # type: ignore[override]
+        def __call__(self, samples: list[Sample]) -> Batch:
             if samples[0].place >= 12:
                 raise DataError("the third batch is broken")
             return super().__call__(samples)
