@@ -69,6 +69,7 @@ class Trainer:
     def __init__(
         self, model: Transformer, batches: Batches, loss: Loss, recipe: Training, parallel: Alone, step: int = 0
     ) -> None:
+        parallel.check(recipe.batch)
         self.precision = precision.choose(recipe.precision, parallel.device, model.architecture)
         for parameter in model.parameters():
             parameter.requires_grad_(True)
