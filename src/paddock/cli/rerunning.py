@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +93,12 @@ def _run(recipe: Any, before: RunFolder, now: RunFolder, last: int, command: str
 
     with Alone(chosen_device(device)) as parallel, TrainingProgress(last) as progress:
 
+        def shown(record: Mapping[str, Any]) -> None:
+            if record["step"] <= last:
+                progress(record)
+
         def watching(prepared: stage.Prepared, trainer: Trainer) -> list[Callable[[StepReport], Any]]:
-            return [Metrics(trainer, [progress]), enough]
+            return [Metrics(trainer, [shown]), enough]
 
         with contextlib.suppress(Enough):
             stage.pretrain(
