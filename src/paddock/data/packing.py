@@ -104,7 +104,7 @@ class Fit:
 
     A document longer than a row is cut into windows that fill one each, and its rest is placed like a document.
     Placing looks at how many documents there are of each length, not at each of them: documents of one length are
-    interchangeable, so the work is O(length^2) and the memory 24 bytes a document, however many there are (histogram
+    interchangeable, so the work is O(length^2) and the memory 16 bytes a document, however many there are (histogram
     packing as in arXiv 2107.02027, with best fit's choice of row).
     """
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import hashlib
 import os
 import secrets
@@ -160,17 +162,44 @@ def whole_folder(goal: str | Path, replace: bool = False) -> Iterator[Path]:
     """
     goal = Path(goal)
     check_goal(goal, replace)
-    partial = goal.with_name(f".{goal.name}.{secrets.token_hex(4)}.partial")
     try:
-        partial.mkdir(parents=True)
-        yield partial
-        _put(partial, goal)
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        _clear_left_over(goal)
+        partial = goal.with_name(f".{goal.name}.{secrets.token_hex(4)}.partial")
+        partial.mkdir()
+        try:
+            with _held(partial):
+                yield partial
+                _put(partial, goal)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         if error.errno in FULL:
             raise ResourceError(f"no space left to write {goal}", fix="free some space, or write elsewhere") from None
         raise PaddockError(f"{goal} cannot be written: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Locks a folder for as long as this process lives; yields whether nobody else holds it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = True
+        except OSError:  # held, or a file system that has no locks
+            free = False
+        yield free
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        os.close(handle)
+
+
+def _clear_left_over(goal: Path) -> None:
+    """Removes what writers of the same folder left that were killed; a writer that lives holds a lock on its own."""
+    for partial in goal.parent.glob(f".{glob.escape(goal.name)}.*.partial"):
+        with contextlib.suppress(OSError), _held(partial) as free:
+            if free:
+                shutil.rmtree(partial, ignore_errors=True)
 
 
 def check_goal(goal: Path, replace: bool) -> None:
