@@ -10,6 +10,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import paddock
+from paddock.data.encoding import vocabulary_of
+from paddock.data.shard_writing import write_shards
+from paddock.engine.locate import bundled
 from paddock.errors import DataError, UsageError
 from paddock.pretrain.recipe import Pretraining
 from paddock.pretrain.stage import prepare, pretrain, reopen
@@ -155,6 +158,24 @@ def test_sources_are_mixed_by_weight(beside: Path, tmp_path: Path) -> None:
     assert sum(any(c.isupper() for c in text) for text in texts) == 250
     with pytest.raises(UsageError, match="a weight for each source, or for none"):
         tiny(data={"sources": [sources[0], {"files": ["other.txt"]}]})
+
+
+def test_token_shards_are_read_as_the_texts_they_were(beside: Path, tmp_path: Path) -> None:
+    first = prepare(tiny(), beside, tmp_path / "run")
+    tokenizer = first.tokenizer
+    documents = ([*tokenizer.encode(text), tokenizer.eos_ids[0]] for text in text().splitlines())
+    words = vocabulary_of(tokenizer)
+    write_shards(documents, beside / "shards", words)
+    sources = {"sources": [{"shards": "shards"}], "validation": 0}
+    path = {"tokenizer": {"path": str(tmp_path / "run/tokenizer"), "train": None}}
+    packed = prepare(tiny(data=sources, **path), beside, tmp_path)
+    whole = prepare(tiny(data={"validation": 0}, **path), beside, tmp_path)
+    assert packed.train.at(3).digest() == whole.train.at(3).digest()
+    assert list(packed.documents()[0].training_texts(tokenizer)) == text().splitlines()
+    with pytest.raises(DataError, match=r"another tokenizer|vocabulary of"):
+        prepare(tiny(data=sources, tokenizer={"path": str(bundled()), "train": None}), beside, tmp_path)
+    with pytest.raises(UsageError, match="cannot be trained on token shards"):
+        prepare(tiny(data=sources), beside, tmp_path / "new")
 
 
 @pytest.mark.parametrize(

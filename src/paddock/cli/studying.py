@@ -100,7 +100,7 @@ def terms(run: str, questions: str, plot: str | None, as_json: bool) -> None:
     folder = RunFolder(run)
     asked = _questions(questions)
     prepared = reopen(folder.path)
-    texts = (text for source in prepared.documents() for document in source.train for text in document)
+    texts = (text for source in prepared.documents() for text in source.training_texts(prepared.tokenizer))
     found = counts(asked, texts)
     right = answered(studies.final(folder), prepared.tokenizer, asked)
     rows, correlation = by_count(found, right)

@@ -8,14 +8,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from paddock.data.encoding import TRAIN, VALIDATION, kept_back
 from paddock.data.reading import documents
+from paddock.data.shards import INDEX, open_tokens
+from paddock.data.tokens import Tokens
 from paddock.errors import DataError, UsageError
 from paddock.pretrain.recipe import Data, Source
+from paddock.tokenizer.tokenizer import Tokenizer
 
 ROOT = "PADDOCK_DATA"  # environment: a folder in which recipes look for their texts
 FEW = 20  # documents below which the end of each is kept back, as there are not enough to keep some back whole
 
 Text = tuple[str, ...]  # a document; of pairs, both sides
+Texts = list[Text] | Tokens
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,17 @@ class Places:
     def find(self, patterns: Iterable[str]) -> list[Path]:
         """The files of names and patterns, each from the first folder that has any. Raises UsageError."""
         return [path for pattern in patterns for path in self._find(pattern)]
+
+    def folder(self, name: str) -> Path:
+        """The folder or Megatron pair of a name. Raises UsageError."""
+        for folder in self.folders:
+            path = folder / Path(name).expanduser()
+            if path.exists() or path.with_name(path.name + ".idx").exists():
+                return path
+        raise UsageError(
+            f"the recipe's shards {name!r} are in none of {', '.join(str(folder) for folder in self.folders)}",
+            fix=f"write them with `paddock data pack`, or say data.root=FOLDER (or set {ROOT})",
+        )
 
     def _find(self, pattern: str) -> list[Path]:
         for folder in self.folders:
@@ -50,16 +68,52 @@ class Places:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Texts of one source, those to train on and those kept back."""
+    """One source's texts (or token shards), those to train on and those kept back."""
 
-    train: list[Text]
-    validation: list[Text]
+    train: Texts
+    validation: Texts
     weight: float | None
+
+    def training_texts(self, tokenizer: Tokenizer) -> Iterator[str]:
+        """Every text to train on."""
+        if isinstance(self.train, Tokens):
+            return (tokenizer.decode(self.train.document(n).tolist()) for n in range(len(self.train)))
+        return (text for document in self.train for text in document)
 
 
 def read(data: Data, places: Places) -> list[Corpus]:
     """Every source's documents, in the order of the recipe. Raises UsageError and DataError."""
-    return [_split(list(_texts(source, places)), data.validation, source.weight) for source in data.sources]
+    return [_read(source, data.validation, places) for source in data.sources]
+
+
+def _read(source: Source, share: float, places: Places) -> Corpus:
+    if source.shards is None:
+        return _split(list(_texts(source, places)), share, source.weight)
+    folder = places.folder(source.shards)
+    if (folder / TRAIN / INDEX).is_file():
+        return Corpus(open_tokens(folder / TRAIN), open_tokens(folder / VALIDATION), source.weight)
+    return Corpus(open_tokens(folder), [], source.weight)
+
+
+def fingerprint(sources: Iterable[Corpus], tokenizer: Tokenizer) -> str:
+    """SHA-256 (hex) over all texts and how they are spelt: what a resume compares. Of shards, over their index."""
+    seen = hashlib.sha256(tokenizer.fingerprint().encode())
+    for source in sources:
+        for texts in (source.train, source.validation):
+            if isinstance(texts, Tokens):
+                seen.update(np.ascontiguousarray(texts.ends, "<i8").tobytes())
+                seen.update(_stated(Path(texts.name)))
+            else:
+                for document in texts:
+                    for text in document:
+                        seen.update(len(text).to_bytes(8, "little") + text.encode("utf-8", "surrogatepass"))
+    return seen.hexdigest()
+
+
+def _stated(path: Path) -> bytes:
+    """The index of shards, which holds the hashes of their files; nothing for a Megatron pair, whose ends must do."""
+    index = path / INDEX
+    return index.read_bytes() if index.is_file() else b""
 
 
 def _texts(source: Source, places: Places) -> Iterator[Text]:
@@ -89,18 +143,12 @@ def _split(texts: list[Text], share: float, weight: float | None) -> Corpus:
             [tuple(tail for _, tail in part) for part in parts],
             weight,
         )
-    kept_back = [_drawn(text) < share for text in texts]
-    train = [text for text, kept in zip(texts, kept_back, strict=True) if not kept]
-    return Corpus(train, [text for text, kept in zip(texts, kept_back, strict=True) if kept], weight)
+    kept = [kept_back("\n".join(text), share) for text in texts]
+    train = [text for text, back in zip(texts, kept, strict=True) if not back]
+    return Corpus(train, [text for text, back in zip(texts, kept, strict=True) if back], weight)
 
 
 def _cut(text: str, share: float) -> tuple[str, str]:
     """The beginning and the last `share` of a text."""
     at = len(text) - int(len(text) * share)
     return text[:at], text[at:]
-
-
-def _drawn(text: Text) -> float:
-    """A number from 0 to 1 that a text's content decides."""
-    digest = hashlib.sha256("\0".join(text).encode("utf-8")).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64

@@ -18,14 +18,24 @@ class Source(Section):
 
     weight: this source's part of every batch, beside the others' weights; without weights each has as much as it holds.
     separator: what stands between documents of a text file ("" : a file is one document; "\\n": each line is one).
+    shards: instead of files, what `paddock data pack` wrote (its validation part is measured on), or a Megatron pair.
     second: for pairs, the files that answer `files` line by line (translation).
     """
 
-    files: Annotated[list[str], Field(min_length=1)]
+    files: list[str] = Field(default_factory=list)
+    shards: str | None = None
     second: list[str] = Field(default_factory=list)
     weight: Annotated[float, Field(gt=0)] | None = None
     separator: str = ""
     text_field: str = "text"
+
+    @model_validator(mode="after")
+    def one_kind(self) -> Source:
+        if bool(self.files) == (self.shards is not None):
+            raise ValueError("one of files and shards")
+        if self.second and not self.files:
+            raise ValueError("second goes with files")
+        return self
 
 
 class Data(Section):

@@ -36,7 +36,7 @@ class Prepared:
     """All that a run is made of, before its first step.
 
     train: the stream of batches; validation: what is measured on, once over, None where nothing was kept back.
-    data: a SHA-256 over all token ids, train and validation.
+    data: a SHA-256 over all texts, train and validation, and how they are spelt.
     """
 
     recipe: Pretraining
@@ -86,7 +86,7 @@ def prepare(recipe: Pretraining, beside: Path, run: Path, tell: Tell = lambda te
         BatchStream(train, made, rows, seed, data.shuffle),
         BatchStream(kept, made, rows, seed, shuffle=False) if kept else None,
         loss,
-        tables.fingerprint([part for part in (train, kept) if part is not None]),
+        corpus.fingerprint(sources, tokenizer),
         places,
     )
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from paddock.data.document import Document
+from paddock.data.encoding import Plan, vocabulary_of
 from paddock.data.mixing import Mixture
 from paddock.data.neighbours import Neighbours
 from paddock.data.packing import Fit, Single, Stream
 from paddock.data.preparing.masked import Masked
 from paddock.data.preparing.paired import Paired
 from paddock.data.samples import Prepare, Table
-from paddock.data.tokens import Tokens
-from paddock.pretrain.corpus import Text
+from paddock.data.shards import check_tokenizer
+from paddock.data.tokens import Tokens, Vocabulary
+from paddock.errors import UsageError
+from paddock.pretrain.corpus import Texts
 from paddock.tokenizer.tokenizer import Tokenizer
 
 PACKINGS: dict[str, type[Fit | Single | Stream]] = {"fit": Fit, "stream": Stream, "single": Single}
@@ -65,26 +68,37 @@ class Cutting:
     prepare: Prepare
     seed: int
 
-    def table(self, texts: Sequence[Text]) -> Table | None:
-        """The samples of some texts; None where there are none. Raises DataError where they are too short for a row."""
-        if not texts:
+    def table(self, texts: Texts) -> Table | None:
+        """The samples of some texts; None where there are none.
+
+        Raises DataError where they are too short for a row, and for shards that another tokenizer wrote.
+        """
+        if not len(texts):
             return None
+        if isinstance(texts, Tokens):
+            check_tokenizer(texts, self.tokenizer)
+            if isinstance(self.prepare, Paired):
+                raise UsageError("token shards hold no pairs", fix="give data.sources.files and second")
+            return self._packed(texts)
         if isinstance(self.prepare, Paired):
-            sides = [encoded([text[side] for text in texts], self.tokenizer, end=False) for side in (0, 1)]
+            sides = [encoded([text[side] for text in texts], self.tokenizer, around=False) for side in (0, 1)]
             return Pairs(sides[0], sides[1], self.prepare)
-        tokens = encoded([text[0] for text in texts], self.tokenizer)
+        return self._packed(encoded([text[0] for text in texts], self.tokenizer))
+
+    def _packed(self, tokens: Tokens) -> Table:
         if isinstance(self.prepare, Masked) and self.prepare.next_sentence:
             return Neighbours(tokens, self.prepare.takes, self.seed)
         overlap = int(self.objective == NEXT)
         return PACKINGS[self.packing](tokens, self.prepare.takes - overlap, overlap)
 
 
-def encoded(texts: Iterable[str], tokenizer: Tokenizer, end: bool = True) -> Tokens:
-    """Texts as ids, without what a tokenizer puts around a text; `end`: each with its end of text, if it has one."""
-    last = tokenizer.eos_ids[:1] if end else ()
-    ids = [np.asarray((*tokenizer.encode(text, add_special=False), *last), dtype=np.uint32) for text in texts]
+def encoded(texts: Iterable[str], tokenizer: Tokenizer, around: bool = True) -> Tokens:
+    """Texts as ids; `around`: with what `paddock data pack` puts around a document, so that both train alike."""
+    words = vocabulary_of(tokenizer) if around else Vocabulary(len(tokenizer))
+    plan = Plan(tokenizer, words)
+    ids = [np.asarray(plan.encode(Document(text, "the recipe's documents")), dtype=np.uint32) for text in texts]
     ends = np.cumsum([len(document) for document in ids], dtype=np.int64)
-    return Tokens(np.concatenate(ids) if ids else np.zeros(0, np.uint32), ends, name="the recipe's documents")
+    return Tokens(np.concatenate(ids) if ids else np.zeros(0, np.uint32), ends, words, "the recipe's documents")
 
 
 def mixed(parts: Sequence[tuple[Table | None, float | None]]) -> Table | None:
@@ -102,14 +116,3 @@ def joined(parts: Sequence[Table | None]) -> Table | None:
     if len(held) < 2:
         return held[0] if held else None
     return Joined(held)
-
-
-def fingerprint(parts: Iterable[Table]) -> str:
-    """SHA-256 (hex) over every sample of some tables, in their order: what a resume compares."""
-    seen = hashlib.sha256()
-    for part in parts:
-        for number in range(len(part)):
-            for text in part.texts(number):
-                seen.update(len(text).to_bytes(8, "little"))
-                seen.update(np.ascontiguousarray(text, dtype="<u4").tobytes())
-    return seen.hexdigest()

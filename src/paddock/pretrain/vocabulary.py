@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from paddock.data.tokens import Tokens
 from paddock.errors import UsageError
 from paddock.pretrain.characters import write_characters
 from paddock.pretrain.corpus import Corpus
@@ -24,11 +25,19 @@ def make(recipe: Vocabulary, sources: Sequence[Corpus], folder: Path, beside: Pa
         path = Path(recipe.path).expanduser()
         return load(path if path.exists() else beside / path)
     if not (folder / "tokenizer.json").exists():
-        texts = [text for source in sources for document in source.train for text in document]
-        if not texts:
-            raise UsageError("there are no texts to train a tokenizer on", fix="make data.validation smaller")
-        _train(recipe, texts, folder)
+        _train(recipe, _texts(sources), folder)
     return load(folder)
+
+
+def _texts(sources: Sequence[Corpus]) -> list[str]:
+    texts: list[str] = []
+    for source in sources:
+        if isinstance(source.train, Tokens):
+            raise UsageError("a tokenizer cannot be trained on token shards", fix="set tokenizer.path to theirs")
+        texts += [text for document in source.train for text in document]
+    if not texts:
+        raise UsageError("there are no texts to train a tokenizer on", fix="make data.validation smaller")
+    return texts
 
 
 def _train(recipe: Vocabulary, texts: Sequence[str], folder: Path) -> None:
