@@ -22,7 +22,7 @@ from paddock.errors import CheckpointError, DivergedError, Interrupted, PaddockE
 from paddock.training import conduct as conducting
 from paddock.training import manifest, policies, saving
 from paddock.training.conduct import Origin, Wishes
-from paddock.training.loop import StepReport
+from paddock.training.loop import StepReport, Trainer
 from paddock.training.run import RunFolder
 
 
@@ -396,9 +396,62 @@ def test_a_spike_goes_back_and_past_its_batch_and_exactly_so_when_killed(tmp_pat
 
 
 @pytest.mark.usefixtures("quick_to_judge")
+def test_after_a_rollback_nothing_of_the_bad_step_is_left(tmp_path: Path) -> None:
+    """The step after it is that of a process that began at the saved step: no gradient of the bad batch adds up."""
+    rolled(tmp_path / "run")
+    one = trainer(recipe(**(ROLLING | {"steps": 21})))
+    one.restore(saving.restore(tmp_path / "run/step-000020", one.model, one.optimizer, one.parallel).trainer)
+    one.pass_over(35)
+    heard: list[StepReport] = []
+    one.run(heard.append)
+    assert [heard[0].loss, heard[0].norm] == [records(tmp_path / "run")[21][name] for name in ("loss", "norm")]
+
+
+@pytest.mark.usefixtures("quick_to_judge")
 def test_a_spike_with_nowhere_to_go_back_to_ends_the_run(tmp_path: Path) -> None:
     one = trainer(recipe(**(ROLLING | {"checkpoints": "every:30"})))
     spiking(one, 35, [])
     with pytest.raises(DivergedError, match="no saved step"):
         conducting.conduct(one, RunFolder(tmp_path / "run"), publish, Origin("x", "data"))
-    assert RunFolder(tmp_path / "run").newest() == 30
+    assert RunFolder(tmp_path / "run").newest() == 35
+
+
+# Numbers that are none
+
+
+def failing_at(one: Trainer, step: int) -> Trainer:
+    """The loss of the step after `step` is not a number."""
+    inner = one.loss
+
+    def loss(model: Any, batch: Any, coordinates: Any) -> Any:
+        sums = inner(model, batch, coordinates)
+        return dataclasses.replace(sums, total=sums.total * (float("nan") if one.step == step else 1.0))
+
+    one.loss = loss
+    return one
+
+
+def test_a_step_that_is_no_number_ends_the_run_and_what_was_good_is_kept(tmp_path: Path) -> None:
+    run, asked = RunFolder(tmp_path / "run"), recipe()
+    for _ in range(2):  # it comes to the same when it goes on
+        with pytest.raises(DivergedError, match="the loss is nan at step 8"):
+            conducting.conduct(failing_at(trainer(asked), 7), run, publish, Origin("x", "data"))
+        assert run.newest() == 7
+    skipping = failing_at(trainer(recipe(on_nonfinite="skip")), 7)
+    conducting.conduct(skipping, run, publish, Origin("y", "data"), Wishes(changed=True))
+    record = records(run.path)[7]
+    assert record["loss"] == "nan" and not record["updated"] and record["events"][0]["kind"] == "nonfinite"
+    assert run.finished() and len(records(run.path)) == 12
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
+    one = trainer(recipe())
+
+    def spoil(report: StepReport) -> None:
+        if report.step == 7:
+            with torch.no_grad():
+                one.model.embedding.tokens.weight[0, 0] = float("nan")
+
+    with pytest.raises(DivergedError):
+        conducting.conduct(one, RunFolder(tmp_path / "run"), publish, Origin("x", "data"), hooks=[spoil])
+    assert RunFolder(tmp_path / "run").newest() == 6

@@ -14,20 +14,19 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from paddock.checkpoint.writing import write_text
-from paddock.errors import CheckpointError, Interrupted, PaddockError, ResourceError, UsageError
+from paddock.errors import CheckpointError, DivergedError, Interrupted, PaddockError, ResourceError, UsageError
 from paddock.training import save_schedule, saving, signals
 from paddock.training.journal import Journal
 from paddock.training.loop import StepReport, Trainer
-from paddock.training.parallel import Alone
+from paddock.training.main_process import Result, together, told
 from paddock.training.policies import Rollback
 from paddock.training.run import RunFolder, Tell, folder_name, refusing
 from paddock.training.saving import Publish, State
 from paddock.training.signals import Stop
 
-Result = TypeVar("Result")
 Hook = Callable[[StepReport], Mapping[str, Any] | None]
 
 
@@ -114,13 +113,20 @@ class _Conductor:
         self._rehearse()
         if self.trainer.step == 0 and self.saved is None and self.schedule.due(0):
             self._save()
+        try:
+            self._train()
+        except DivergedError:
+            self._keep_what_is_good()
+            raise
+        self._finish(trained=self.trainer.step > done)
+
+    def _train(self) -> None:
         while True:
             try:
                 self.trainer.run(self._after)
-                break
+                return
             except Rollback as wanted:
                 self._roll_back(wanted)
-        self._finish(trained=self.trainer.step > done)
 
     # Where to begin
 
@@ -198,6 +204,7 @@ class _Conductor:
         if state.step != step:
             raise CheckpointError(f"{self.run.step(step)} holds step {state.step}")
         self.trainer.restore(state.trainer)
+        self.trainer.optimizer.zero_grad(set_to_none=True)  # a step that was judged and left has its gradients still
         self.saved = step
 
     # Room
@@ -232,8 +239,10 @@ class _Conductor:
         record = {name: value for name, value in dataclasses.asdict(report).items() if value not in ({}, ())}
         for hook in self.hooks:
             record.update(hook(report) or {})
-        self._note(record)
-        step, asked = self.trainer.step, self.parallel.agreed(self.stop.asked is not None)
+        failure = self._logged(record)
+        step, asked = self.trainer.step, self.parallel.agreed(self.stop.asked is not None or failure is not None)
+        if asked and self.parallel.agreed(failure is not None):
+            raise failure or PaddockError("the main process could not go on; its message says why")
         last = step == self.recipe.steps
         if asked or self.schedule.due(step) or (last and self.schedule != save_schedule.SaveSchedule()):
             self._save(must=asked)
@@ -243,10 +252,23 @@ class _Conductor:
                 fix=f"to go on: {self.wishes.command}",
             )
 
-    def _note(self, record: Mapping[str, Any]) -> None:
-        """Adds to the log; a disk that is full is a failed save's case."""
-        with self._failing("the log"):
-            self._on_main(lambda: self._journal().add(record))
+    def _logged(self, record: Mapping[str, Any]) -> PaddockError | None:
+        """Adds to the log of the main process; gives what ends the run, where the disk refuses and the policy is so."""
+        if self.parallel.main:
+            try:
+                with self._failing("the log"), refusing(self.run.metrics):
+                    self._journal().add(record)
+            except PaddockError as failure:
+                return failure
+        return None
+
+    def _keep_what_is_good(self) -> None:
+        """Saves a run that cannot go on, unless a weight of it is no finite number."""
+        model = self.parallel.whole(self.trainer.model)
+        good = model is not None and all(bool(weight.isfinite().all()) for weight in model.parameters())
+        if self.parallel.agreed(good):
+            with contextlib.suppress(PaddockError):  # why it cannot go on is what the user must hear
+                self._save()
 
     def _save(self, must: bool = False) -> None:
         step = self.trainer.step
@@ -307,7 +329,8 @@ class _Conductor:
         self.trainer.watch.jumps = jumps  # a step saved before an earlier rollback knows nothing of it
         self.trainer.pass_over(wanted.batch)
         self._on_main(lambda: self._journal().cut(step))
-        self._note({"step": step, "event": "rollback", "from": wanted.step, "batch": wanted.batch, "why": wanted.what})
+        event = {"step": step, "event": "rollback", "from": wanted.step, "batch": wanted.batch, "why": wanted.what}
+        self._on_main(lambda: self._journal().add(event))
         self.tell(f"{wanted.what}: back to step {step}, and past batch {wanted.batch}")
 
     def _before(self, newest: int) -> int | None:
@@ -338,24 +361,3 @@ class _Conductor:
 
     def _on_main(self, work: Callable[[], Result]) -> Result | None:
         return together(self.parallel, work)
-
-
-def together(parallel: Alone, work: Callable[[], Result]) -> Result | None:
-    """What the main process does while the others wait; where it fails, all fail alike, and none hangs."""
-    failure: PaddockError | None = None
-    result = None
-    try:
-        if parallel.main:
-            with refusing(Path("the run's folder")):
-                result = work()
-    except PaddockError as error:
-        failure = error
-    if parallel.agreed(failure is not None):
-        raise failure or PaddockError("the main process could not go on; its message says why")
-    return result
-
-
-def told(parallel: Alone, number: int) -> int:
-    """The main process's number, on all of them."""
-    shifted = number + 1 if parallel.main else 0
-    return sum(parallel.agreed(bool(shifted >> bit & 1)) << bit for bit in range(40)) - 1
