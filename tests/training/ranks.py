@@ -230,6 +230,8 @@ def gathered(pids: list[int], deadline: float) -> list[tuple[int, float, float]]
                     ended[pid] = (code, time.monotonic() - began, used.ru_utime + used.ru_stime)
                 elif time.monotonic() > deadline:
                     os.kill(pid, signal.SIGKILL)
+                elif ended:
+                    os.kill(pid, signal.SIGCONT)  # one that was stopped finds the others gone
         time.sleep(0.01)
     return [ended[pid] for pid in pids]
 

@@ -57,10 +57,20 @@ def by_role(model: Transformer, mesh: DeviceMesh) -> None:
                         fix="set parallel.mode to ddp or fsdp, and parallel.tensor to 1",
                     )
                 plan[role] = RowwiseParallel() if role in ROWS else ColwiseParallel()
+            module.register_forward_pre_hook(_shared(mesh))
             # Each process cuts what it has itself: the numbers come from the main process afterwards.
             parallelize_module(module, mesh, plan, src_data_rank=None)
         if isinstance(module, SelfAttention):
             module.of_heads = _OfHeads(module.part.heads, mesh)
+
+
+def _shared(mesh: DeviceMesh) -> Any:
+    """Marks what a sublayer reads as the same on all processes, once for all of its matrices: one sum of gradients."""
+
+    def mark(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return DTensor.from_local(inputs[0], mesh, [Replicate()], run_check=False), *inputs[1:]
+
+    return mark
 
 
 class _OfHeads:
