@@ -81,15 +81,17 @@ def test_who_is_kept_back_depends_on_words_alone() -> None:
 def test_what_is_put_around_a_document(llama: Tokenizer, shared_data: Path) -> None:
     words = [vocabulary_of(llama, *how) for how in ((True, None), (False, False), (True, False), (False, True))]
     assert [(each.begin, each.end) for each in words] == [(1, 2), (None, None), (None, 2), (1, None)]
-    plain = Plan(llama, words[1]).encode(Document("a dog", "x"))
-    assert Plan(llama, words[0]).encode(Document("a dog", "x")) == [1, *plain, 2]
+    document = Document("a dog", "x")
+    (plain,) = Plan(llama, words[1]).encode([document])
+    assert plain == llama.encode("a dog", add_special=False)
+    assert Plan(llama, words[0]).encode([document, document]) == [[1, *plain, 2]] * 2
     bert = load(shared_data / "tokenizers/bert/vocab.txt")
     with pytest.raises(UsageError, match="no id that begins"):
         vocabulary_of(bert, begin=True)
 
 
 def test_a_spelling_of_a_control_token_stays_text(llama: Tokenizer) -> None:
-    ids = Plan(llama, vocabulary_of(llama)).encode(Document("an </s> and <s> in a text", "x"))
+    (ids,) = Plan(llama, vocabulary_of(llama)).encode([Document("an </s> and <s> in a text", "x")])
     assert ids.count(2) == ids.count(1) == 1
 
 
@@ -122,8 +124,16 @@ def test_texts_that_make_no_shards(tmp_path: Path, llama: Tokenizer, text: str, 
 
 
 def test_a_text_that_cannot_be_spelt_names_its_place(llama: Tokenizer) -> None:
+    documents = [Document("fine", "file.txt:6"), Document("\ud800", "file.txt:7")]
     with pytest.raises(DataError, match=r"file\.txt:7: the text has a lone surrogate"):
-        Plan(llama, vocabulary_of(llama)).encode(Document("\ud800", "file.txt:7"))
+        Plan(llama, vocabulary_of(llama)).encode(documents)
+
+
+def test_many_at_once_are_as_one_by_one(shared_data: Path) -> None:
+    """A byte-level vocabulary in the library, where control tokens in the texts must stay text there too."""
+    tokenizer = load(shared_data / "tokenizers/bert/vocab.txt")
+    texts = ["a dog", "", "[SEP] and <|endoftext|>", "naïve 红楼梦 " * 700, " \n\t"]
+    assert tokenizer.encode_many(texts) == [tokenizer.encode(text, add_special=False) for text in texts]
 
 
 # Mixtures at rest.

@@ -17,7 +17,7 @@ from paddock.errors import DataError, TokenizerError, UsageError
 from paddock.tokenizer.tokenizer import Tokenizer
 
 TRAIN, VALIDATION = "train", "validation"
-EVERY = 64  # documents between two words about progress
+DOCUMENTS, CHARACTERS = 1000, 2**20  # encoded at once
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,19 @@ class Plan:
     validation: float = 0.0
     shard_tokens: int = SHARD_TOKENS
 
-    def encode(self, document: Document) -> list[int]:
-        """A document's ids, with what begins and ends it. Raises DataError for a text the vocabulary cannot spell."""
+    def encode(self, documents: Sequence[Document]) -> list[list[int]]:
+        """Each document's ids, with what begins and ends it.
+
+        Raises DataError, naming its place, for a text that the vocabulary cannot spell.
+        """
         try:
-            ids = self.tokenizer.encode(document.text, add_special=False)
+            encoded = self.tokenizer.encode_many(document.text for document in documents)
         except TokenizerError as error:
-            raise DataError(f"{document.place}: {error.what}", expected=error.expected, fix=error.fix) from None
-        begin, end = self.vocabulary.begin, self.vocabulary.end
-        return [*(() if begin is None else (begin,)), *ids, *(() if end is None else (end,))]
+            if len(documents) > 1:  # which one?
+                return [self.encode([document])[0] for document in documents]
+            raise DataError(f"{documents[0].place}: {error.what}", expected=error.expected, fix=error.fix) from None
+        begin, end = (() if id is None else (id,) for id in (self.vocabulary.begin, self.vocabulary.end))
+        return [[*begin, *ids, *end] for ids in encoded]
 
 
 def vocabulary_of(tokenizer: Tokenizer, end: bool = True, begin: bool | None = None) -> Vocabulary:
@@ -88,12 +93,11 @@ def pack_files(
             for side in sides
         ]
         done = tokens = 0
-        for source, document in _sourced(paths, reading, report):
-            ids = plan.encode(document)
-            writers[kept_back(document.text, plan.validation)].add(ids, source)
-            done, tokens = done + 1, tokens + len(ids)
-            if done % EVERY == 0:
-                told(done, tokens)
+        for source, some in _sourced(paths, reading, report):
+            for document, ids in zip(some, plan.encode(some), strict=True):
+                writers[kept_back(document.text, plan.validation)].add(ids, source)
+                done, tokens = done + 1, tokens + len(ids)
+            told(done, tokens)
         _check_sides(writers, plan, done)
         open_writers.close()
         for side in sides:
@@ -101,10 +105,19 @@ def pack_files(
         return {side: writer.index for side, writer in zip(sides, writers, strict=True)}
 
 
-def _sourced(paths: Sequence[str], reading: Options, report: Report | None) -> Iterator[tuple[str, Document]]:
+def _sourced(paths: Sequence[str], reading: Options, report: Report | None) -> Iterator[tuple[str, list[Document]]]:
+    """Documents, as many at once as keep every core busy, and the input they are of."""
     for path in paths:
+        some: list[Document] = []
+        characters = 0
         for document in read_documents(path, reading, report):
-            yield str(path), document
+            some.append(document)
+            characters += len(document.text)
+            if len(some) == DOCUMENTS or characters >= CHARACTERS:
+                yield str(path), some
+                some, characters = [], 0
+        if some:
+            yield str(path), some
 
 
 def _check_sides(writers: Sequence[ShardWriter], plan: Plan, documents: int) -> None:

@@ -57,6 +57,10 @@ class Library:
                 return self._library.encode(text, add_special_tokens=False).ids
             return self._library.encode_batch([text], add_special_tokens=False)[0].ids
 
+    def encode_many(self, texts: list[str]) -> list[list[int]]:
+        with guarded(f"{self.name} cannot encode these texts"):
+            return [each.ids for each in self._library.encode_batch(texts, add_special_tokens=False)]
+
     def _join(self, pieces: list[str]) -> str:
         with guarded(f"{self.name} cannot decode these ids"):
             return self._library.decoder.decode(pieces)

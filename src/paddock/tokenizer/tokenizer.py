@@ -8,7 +8,7 @@ import hashlib
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from paddock.checkpoint.writing import write_bytes
 from paddock.errors import TokenizerError, UsageError
@@ -41,6 +41,15 @@ class Backend(Protocol):
 
     def decoding(self) -> Decoding:
         """A fresh state for one text."""
+        ...
+
+
+@runtime_checkable
+class AtOnce(Protocol):
+    """A backend that encodes many texts faster than one after another."""
+
+    def encode_many(self, texts: list[str]) -> list[list[int]]:
+        """`Backend.encode` of each ordinary text."""
         ...
 
 
@@ -134,6 +143,13 @@ class Tokenizer:
             return ids
         wrapping = self._special.wrapping
         return wrapping.around(ids) if specials == "parse" else [*wrapping.before, *ids, *wrapping.after]
+
+    def encode_many(self, texts: Iterable[str]) -> list[list[int]]:
+        """`encode` of each text as ordinary text with nothing around it, on all cores where the library can."""
+        whole = [_well_formed(text) for text in texts]
+        if isinstance(self._backend, AtOnce):
+            return self._backend.encode_many(whole)
+        return [self._backend.encode(text, False) for text in whole]
 
     def encode_rendered(self, text: str, foreign: Spans = ()) -> list[int]:
         """Ids of a prompt that a chat template made: control tokens are parsed, and the prompt is left open.
