@@ -129,4 +129,6 @@ class Training(Section):
         shaped = self.schedule.warmup + self.schedule.decay
         if shaped > self.steps:
             raise ValueError(f"schedule.warmup and schedule.decay take {shaped} steps, and steps is {self.steps}")
+        if self.compile and self.recompute:
+            raise ValueError("compile and recompute: a compiled block chooses by itself what it computes again")
         return self
