@@ -1,10 +1,12 @@
-"""What training costs, in closed form: parameters, operations.
+"""What training costs, in closed form: parameters, operations, memory, messages.
 
 Everything here follows from an `Architecture` and a few sizes, without building a model, so that the same formulas tell
 a running trainer its share of the machine's speed and a reader what a model too large for this machine would need.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from paddock.model.spec import (
     Architecture,
@@ -58,6 +60,127 @@ def flops_per_token(architecture: Architecture, length: int, source: int | None 
             made = 2 * block.cross.kv_heads * block.cross.head_dim * architecture.encoder.width
             total += 6.0 * made * read / length + 12.0 * _features(block.cross) * read
     return total
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How `devices` share a model: each matrix in `tensor` parts, the rest of them each a share of the batch.
+
+    shards: whether weights, gradients and moments lie in parts over those too (FSDP), or whole (DDP).
+    """
+
+    devices: int
+    tensor: int = 1
+    shards: bool = True
+
+    @property
+    def data(self) -> int:
+        return self.devices // self.tensor
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What goes through a model at once: rows of `length` tokens. recompute: only blocks' inputs are kept."""
+
+    rows: int
+    length: int
+    recompute: bool = True
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device. state: weights, gradients and AdamW's two moments, in float32. working: weights as they are
+    multiplied and gradients as they are sent. activations: what the backward pass needs, and one chunk of logits."""
+
+    state: float
+    working: float
+    activations: float
+
+    @property
+    def total(self) -> float:
+        return self.state + self.working + self.activations
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes that one device sends for each step, to those of other rows (data) and of the same ones (tensor)."""
+
+    data: float
+    tensor: float
+
+
+STATE, FLOAT32, BFLOAT16 = 16, 4, 2  # bytes; STATE: weight, gradient, two moments
+LOGITS = 3 * FLOAT32 * 2**22  # bytes of one chunk of the loss: logits, their softmax, its gradient
+
+
+def memory(architecture: Architecture, sharing: Sharing, piece: Piece) -> Memory:
+    """What one device holds at the peak of a step in bfloat16 with float32 weights, of a model without an encoder."""
+    here, block, root = _held(architecture, sharing)
+    if sharing.shards and sharing.data > 1:
+        # Two blocks (the next one is on its way), what is outside of blocks, and the gradients of one, to be sent.
+        working = BFLOAT16 * (2 * block + root) + FLOAT32 * max(block, root)
+        state = STATE * here / sharing.data
+    else:
+        # A copy to multiply with; the messages of all gradients.
+        working = BFLOAT16 * here + (FLOAT32 * here if sharing.data > 1 else 0)
+        state = STATE * here
+    tokens, width = piece.rows * piece.length, architecture.width
+    each = [BFLOAT16 * tokens * _kept(layer, width, sharing.tensor) for layer in architecture.layers]
+    inputs = BFLOAT16 * tokens * width * architecture.blocks
+    return Memory(state, working, LOGITS + (inputs + max(each) if piece.recompute else sum(each)))
+
+
+def traffic(architecture: Architecture, sharing: Sharing, piece: Piece, pieces: int) -> Traffic:
+    """What one device sends in a step of `pieces` micro-batches, by rings: (n - 1) / n of a message of n parts.
+
+    DDP sums float32 gradients once a step. FSDP gathers each block in bfloat16 for both passes of each micro-batch, the
+    rest once, and scatters the sums of the last. Tensor parallelism sums each sublayer's output and its input's
+    gradient, and outputs once more where they are recomputed.
+    """
+    here, _, root = _held(architecture, sharing)
+    ring = (sharing.data - 1) / sharing.data
+    if sharing.shards:
+        data = ring * (pieces * BFLOAT16 * (2 * (here - root) + root) + FLOAT32 * here)
+    else:
+        data = 2 * ring * FLOAT32 * here
+    sums = 2 * architecture.blocks * (3 if piece.recompute else 2)
+    message = BFLOAT16 * piece.rows * piece.length * architecture.width
+    return Traffic(data, pieces * sums * 2 * (sharing.tensor - 1) / sharing.tensor * message)
+
+
+def seconds(architecture: Architecture, length: int, tokens: float, devices: int, flops: float, share: float) -> float:
+    """How long `devices` of `flops` operations a second need for `tokens`, at a `share` of it that training uses."""
+    return flops_per_token(architecture, length) * tokens / (devices * flops * share)
+
+
+def _held(architecture: Architecture, sharing: Sharing) -> tuple[float, float, float]:
+    """Parameters of one device before they are sharded: all, of the largest block, and outside of blocks."""
+    blocks = [
+        _block(layer, architecture) - _cut(layer, architecture.width) * (1 - 1 / sharing.tensor)
+        for layer in architecture.layers
+    ]
+    root = parameters(architecture) - sum(_block(layer, architecture) for layer in architecture.layers)
+    return root + sum(blocks), max(blocks), root
+
+
+def _cut(block: Block, width: int) -> int:
+    """The numbers of a block that tensor parallelism divides: its matrices, without the router."""
+    part, attention = block.feedforward, block.attention
+    if isinstance(part, Experts):
+        fed = part.count * _matrices(part.each, width)
+    else:
+        fed = _matrices(part, width)
+    return 2 * width * (_features(attention) + attention.kv_heads * attention.head_dim) + fed
+
+
+def _kept(block: Block, width: int, tensor: int) -> float:
+    """Numbers that a block keeps for each token: residual and its norm twice, q, k, v, what attention gives, and the
+    feed-forward's inputs to each product."""
+    attention, part = block.attention, block.feedforward
+    inner = 2 * _features(attention) + 2 * attention.kv_heads * attention.head_dim
+    each = part.each if isinstance(part, Experts) else part
+    active = part.active if isinstance(part, Experts) else 1
+    return 4 * width + (inner + active * (4 if each.gated else 2) * each.hidden) / tensor
 
 
 def _keys(architecture: Architecture, attention: Attention, length: int) -> float:
