@@ -15,6 +15,7 @@ from torch import Tensor
 
 from paddock.data.batch import Batch
 from paddock.errors import DataError
+from paddock.kernels import memory
 from paddock.model.transformer import Transformer
 from paddock.training import compiling, optimizers, policies, precision, scale, schedules
 from paddock.training.losses import Loss, Sums
@@ -70,6 +71,8 @@ class Trainer:
         self, model: Transformer, batches: Batches, loss: Loss, recipe: Training, parallel: Alone, step: int = 0
     ) -> None:
         parallel.check(recipe.batch)
+        if parallel.device.type == "cpu":
+            memory.keep_freed_memory()
         self.precision = precision.choose(recipe.precision, parallel.device, model.architecture)
         for parameter in model.parameters():
             parameter.requires_grad_(True)
