@@ -116,6 +116,18 @@ def test_clusters_agree_with_comparing_everything() -> None:
     assert first.tolist() == expected
 
 
+def test_a_text_is_compared_with_its_neighbour_in_a_band_too() -> None:
+    first = np.arange(20, dtype=np.uint32)
+    second, third = first.copy(), first.copy()
+    second[2:6] += 100  # 16 of 20 equal the first one's
+    third[2:10] += 100  # and 16 the second one's, but 12 the first one's
+    signatures = np.array([first, second, third])
+    keys = band_keys(signatures, 1, 2)
+    assert len(set(keys[0].tolist())) == 1
+    assert first_of_cluster(signatures, keys, 0.8).tolist() == [0, 0, 0]
+    assert first_of_cluster(signatures[[0, 2]], keys[:, [0, 2]], 0.8).tolist() == [0, 1]
+
+
 def test_texts_without_words_are_nobodys_duplicates(tmp_path: Path) -> None:
     given = ["...", "!!!", "—", "one", "one!"]
     assert cleaned(given, tmp_path / "out", "minhash")[0] == ["...", "!!!", "—", "one"]
