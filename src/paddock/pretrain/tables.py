@@ -96,7 +96,8 @@ def encoded(texts: Iterable[str], tokenizer: Tokenizer, around: bool = True) -> 
     """Texts as ids; `around`: with what `paddock data pack` puts around a document, so that both train alike."""
     words = vocabulary_of(tokenizer) if around else Vocabulary(len(tokenizer))
     plan = Plan(tokenizer, words)
-    ids = [np.asarray(plan.encode(Document(text, "the recipe's documents")), dtype=np.uint32) for text in texts]
+    documents = [Document(text, "the recipe's documents") for text in texts]
+    ids = [np.asarray(document, dtype=np.uint32) for document in plan.encode(documents)]
     ends = np.cumsum([len(document) for document in ids], dtype=np.int64)
     return Tokens(np.concatenate(ids) if ids else np.zeros(0, np.uint32), ends, words, "the recipe's documents")
 
