@@ -219,6 +219,18 @@ def test_the_head_is_adamws_under_muon() -> None:
     assert all(g["weight_decay"] == 0.1 for g in groups)
 
 
+def test_adafactor_knows_small_gradients_from_smaller_ones() -> None:
+    model = nn.Linear(4, 9, bias=False)
+    optimizer = optimizers.make(model, Optimizer(name="adafactor", learning_rate=RATE))
+    expected, state = model.weight.detach().double().numpy().copy(), dict[str, Any]()
+    for step in range(4):
+        gradient = np.random.default_rng(step).normal(size=(9, 4)) * 10.0 ** -(4 + step)
+        model.weight.grad = torch.from_numpy(gradient).float()
+        expected = adafactor(expected, gradient, state, {"decay": 0.0})
+        optimizer.step()
+    np.testing.assert_allclose(model.weight.detach().numpy(), expected, atol=1e-6, rtol=0)
+
+
 def test_adafactor_refuses_shards() -> None:
     model = Small()
     model.wide.weight.placements = ("shard",)  # type: ignore[attr-defined]
