@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from training_runs import go, recipe, records, weights
 
+from paddock.training.conduct import Origin
 from paddock.training.run import RunFolder
 
 CHILD = Path(__file__).with_name("killed_child.py")
@@ -47,6 +49,28 @@ def test_killed_five_times_and_still_the_same(tmp_path: Path, name: str) -> None
     one, other = (RunFolder(tmp_path / name) for name in ("run", "whole"))
     assert one.steps() == other.steps() and one.check(40) == other.check(40)
     assert list(one.path.glob("*.tmp")) == [] and list(one.path.glob("*broken*")) == []
+
+
+def pair(folder: Path, step: int) -> str:
+    """Two processes train in a folder; one of them is told to stop after a step."""
+    words = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python", sys.executable]
+    words = [sys.executable, *words, str(CHILD.with_name("two_ranks_child.py")), str(folder), str(step)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(words, check=True, timeout=300, env=environment, capture_output=True, text=True).stdout
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_of_two_processes_stops_and_saves_both_and_one_alone_goes_on(tmp_path: Path) -> None:
+    pair(tmp_path / "whole", 99)
+    assert "step 5 is saved" in pair(tmp_path / "run", 5)
+    shutil.copytree(tmp_path / "run", tmp_path / "alone")
+    pair(tmp_path / "run", 99)
+    assert records(tmp_path / "run") == records(tmp_path / "whole")
+    assert weights(tmp_path / "run/final") == weights(tmp_path / "whole/final")
+    told = go(tmp_path / "alone", recipe(steps=8), origin=Origin("x", "data"))
+    assert told[0].startswith("2 processes shared the rows, now 1")
+    both = [[record["loss"] for record in records(tmp_path / name)] for name in ("alone", "whole")]
+    assert both[0] == pytest.approx(both[1], rel=1e-6)
 
 
 @pytest.mark.slow

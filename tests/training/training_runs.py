@@ -37,6 +37,7 @@ CONFIG: dict[str, Any] = {
     "tie_word_embeddings": True,
 }
 USUAL = Wishes()
+CPU = Alone(torch.device("cpu"))
 CHANGING = ("seconds",)  # what of a record the clock decides
 
 
@@ -49,10 +50,10 @@ def documents(count: int = 60) -> Tokens:
     return Tokens.of([(start + i) % 61 for i in range(5 + start % 30)] for start in range(count))
 
 
-def trainer(recipe: Training, seed: int = 0) -> Trainer:
+def trainer(recipe: Training, seed: int = 0, parallel: Alone = CPU) -> Trainer:
     model = initialise(blank(sketch(describe(CONFIG))), seed)
     batches = BatchStream(Stream(documents(), 20), Causal(20), recipe.batch, seed=1)
-    return Trainer(model, batches, token_loss, recipe, Alone(torch.device("cpu")))
+    return Trainer(model, batches, token_loss, recipe, parallel)
 
 
 def recipe(**changed: Any) -> Training:

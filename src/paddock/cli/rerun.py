@@ -15,7 +15,7 @@ app = new_app()
 @app.command(
     cls=Verb,
     epilog="""paddock rerun out/tiny-shakespeare
-    paddock rerun out/stories --steps 50 --output /tmp/stories-again""",
+    paddock rerun out/stories --steps 50 --output again""",
 )
 def rerun(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)],
