@@ -30,9 +30,10 @@ def rows(path: Path, text_field: str) -> Iterator[tuple[int, dict[str, Any]]]:
                     raise DataError(f"{path}: row group {group} unpacks to more than {MAX_GROUP >> 30} GiB")
             number = 0
             for batch in file.iter_batches(batch_size=ROWS, use_threads=False):
-                for record in batch.to_pylist():
+                columns = list(zip(batch.schema.names, batch.columns, strict=True))
+                for row in range(batch.num_rows):  # one by one: a long text is not copied for each of its rows at once
                     number += 1
-                    yield number, record
+                    yield number, {name: column[row].as_py() for name, column in columns}
             if number != about.num_rows:
                 raise DataError(f"{path} says it has {about.num_rows} rows, and has {number}")
     except (pyarrow.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
