@@ -172,7 +172,8 @@ def test_what_is_not_asked_for_changes_nothing(case: Case) -> None:
         last = asked if batch.padding is None else int(batch.padding[row].nonzero().max())
         unseen[row, last + 1 :] = 30
     batch.ids.copy_(unseen)
-    if batch.source is not None and batch.source_padding is not None:
+    if batch.source is not None:
+        assert batch.source_padding is not None, "these sources are not all as long"
         batch.source[~batch.source_padding] = 31
     assert learned(model, loss, [batch])[0] == pytest.approx(before, rel=1e-6)
 
