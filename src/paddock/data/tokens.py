@@ -150,7 +150,7 @@ class FileIds:
             first, last = self._starts[number], min(stop, self._starts[number + 1])
             if start < last:
                 parts.append(self._part(number, start - first, last - first))
-            start, number = max(start, last), number + 1
+            start, number = last, number + 1
         if len(parts) == 1:
             return parts[0]
         return np.concatenate(parts) if parts else np.zeros(0, self.dtype)
