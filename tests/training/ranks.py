@@ -41,6 +41,7 @@ from paddock.training.loop import StepReport, Trainer
 from paddock.training.losses import Loss, Sums, token_loss
 from paddock.training.parallel import Alone, Parallel, from_environment
 from paddock.training.parallel import meeting as _  # noqa: F401 - like Dynamo, imported here once rather than in each
+from paddock.training.parallel.state import local
 from paddock.training.parallel.watch import leave
 from paddock.training.recipe import Training
 
@@ -136,14 +137,17 @@ def train(group: Group, parallel: Alone, folder: Path) -> Seen:
 
     with contextlib.suppress(StopIteration):
         trainer.run(hear)
-    said = {"losses": [r.loss for r in heard], "norms": [r.norm for r in heard], "targets": [r.targets for r in heard]}
+    said: dict[str, Any] = {"step": trainer.step, "held": sum(local(p).numel() for p in trainer.model.parameters())}
+    said |= {"losses": [r.loss for r in heard], "norms": [r.norm for r in heard], "targets": [r.targets for r in heard]}
+    own = float(torch.rand(()))
+    said["drawn"] = [own, parallel.totals([own])[0] - own]  # by the main process, by the others
     whole, moments = parallel.whole(trainer.model), parallel.moments(trainer.model, trainer.optimizer)
     if whole is None:
         assert not moments
         return Seen()
     tensors = {name: p.detach() for name, p in whole.named_parameters()}
     tensors |= {f"{name}/{key}": value for name, items in moments.items() for key, value in items.items()}
-    return Seen(said | {"step": trainer.step}, tensors | {"step": torch.tensor([float(trainer.step)])})
+    return Seen(said, tensors | {"step": torch.tensor([float(trainer.step)])})
 
 
 def failing(group: Group) -> Loss:

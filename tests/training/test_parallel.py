@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ranks import Group, Seen
+import torch
+from pydantic import ValidationError
+from ranks import MODELS, Group, Seen
 
 from paddock.checkpoint import safetensors
+from paddock.errors import UsageError
+from paddock.model.families import describe
+from paddock.training.parallel import Parallel, cutting, from_environment
+from paddock.training.scale import STATE, Piece, Sharing, memory
 
 DDP, FSDP, TP = ({"mode": mode} for mode in ("ddp", "fsdp", "tp"))
 FEW = {"steps": 2}
@@ -43,6 +50,7 @@ CHAIN = [
     Group("one", processes=1, recipe=LONG, start="two in shards", until=9),
     Group("two in parts", sharing=TP, recipe=LONG, start="one", until=12),
 ]
+DROPPED = [Group(name, sharing=DDP, recipe={"steps": 2, "dropout": 0.2}) for name in ("dropped", "dropped again")]
 UNBROKEN = Group("unbroken", processes=1, recipe=LONG)
 # What goes wrong at the third step in the second process, and the exit codes of both.
 FAULTS = {"read": [3, 3], "forward": [3, 3], "save": [3, 3], "kill": [1, -9], "stop": [1, 1]}
@@ -73,7 +81,7 @@ def ran(groups: list[Group], folder: Path) -> dict[str, Any]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All groups that go to their end, run once."""
     folder = tmp_path_factory.mktemp("ranks")
-    groups = [*{alone(group).name: alone(group) for group in EQUAL}.values(), *EQUAL, UNBROKEN, *CHAIN]
+    groups = [*{alone(group).name: alone(group) for group in EQUAL}.values(), *EQUAL, UNBROKEN, *CHAIN, *DROPPED]
     codes = {name: [code for code, *_ in each] for name, each in ran([*groups, *FAULTY], folder).items()}
     assert {group.name: codes[group.name] for group in groups} == {g.name: [0] * g.processes for g in groups}
     return folder
@@ -107,6 +115,64 @@ def test_processes_equal_one(folder: Path, group: Group) -> None:
 def test_a_run_goes_on_at_another_number_of_processes_and_in_another_mode(folder: Path) -> None:
     parts = [loss for group in CHAIN for loss in seen(folder, group.name).said["losses"]]
     assert apart(seen(folder, "unbroken").said["losses"], parts) < 1e-6
+
+
+def test_dropout_differs_between_processes_and_is_drawn_again_alike(folder: Path) -> None:
+    one, again = (seen(folder, group.name) for group in DROPPED)
+    assert one.said == again.said
+    assert all(torch.equal(weight, again.tensors[name]) for name, weight in one.tensors.items())
+    mine, theirs = one.said["drawn"]
+    assert mine != theirs
+    assert one.said["losses"] != seen(folder, "llama alone, 20 steps").said["losses"][:2]
+
+
+def test_what_a_process_holds_is_what_the_formulas_say(folder: Path) -> None:
+    architecture = describe(MODELS["llama"])
+    for name, sharing in (("tp", Sharing(2, tensor=2)), ("fsdp", Sharing(2)), ("ddp", Sharing(2, shards=False))):
+        counted = memory(architecture, sharing, Piece(1, 32)).state / STATE
+        assert seen(folder, name).said["held"] == pytest.approx(counted, rel=5e-3), name  # 61 rows have no half
+
+
+TWO = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "said"),
+    [
+        ({"tensor": 2}, {}, "parallel.tensor is 2, and the number of processes 1"),
+        ({"tensor": 3}, TWO, "parallel.tensor is 3, and the number of processes 2"),
+        ({"mode": "tp", "tensor": 2}, {**TWO, "WORLD_SIZE": "4"}, "which all 4 processes share"),
+        ({}, {**TWO, "WORLD_SIZE": "two"}, "WORLD_SIZE='two'"),
+        ({}, {**TWO, "RANK": "-1"}, "RANK='-1'"),
+        ({}, {"WORLD_SIZE": "2"}, "RANK=None"),
+        ({}, {"WORLD_SIZE": "2", "RANK": "1", "MASTER_PORT": "9" * 40}, "MASTER_PORT='999"),
+    ],
+)
+def test_an_environment_that_cannot_be_meant_is_refused(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], environment: dict[str, str], said: str
+) -> None:
+    for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=re.escape(said)):
+        from_environment(Parallel.model_validate(given))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"mode": "pp"}, {"tensor": 0}, {"timeout": 0}, {"gather": "bfloat16"}, {"modes": "ddp"}, {"timeout": None}],
+)
+def test_a_section_that_makes_no_sense_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Parallel.model_validate(given)
+
+
+def test_matrices_that_cannot_be_shared_are_refused() -> None:
+    with pytest.raises(UsageError, match="4 processes cannot share 2 key-value heads"):
+        cutting.check(describe(MODELS["llama"]), 4)
+    with pytest.raises(UsageError, match="2 processes cannot share 49 hidden features"):
+        cutting.check(describe({**MODELS["llama"], "intermediate_size": 49}), 2)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -79,7 +79,7 @@ class Together(Alone):
             failure = self.watch.tell(code, _line(error))
         # Threads that wait in a collective would keep the process from ending.
         atexit.register(leave, failure.code)
-        if failure.rank != self.places.rank or lost(error):
+        if lost(error) or failure.code != code:
             raise failure.error(self.places.world) from error
 
     # Rows
