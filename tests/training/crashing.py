@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
+import operator
 import os
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -216,7 +218,7 @@ def _lay(goal: Path, folder: Folder, how: str, last: File | None, outer: bool = 
         elif how == "clean" or (how == "torn" and node is not last):
             (goal / name).write_bytes(node.seen)
         elif how == "torn":
-            shared = len(os.path.commonprefix([node.seen, node.kept or b""]))
+            shared = sum(1 for _ in itertools.takewhile(bool, map(operator.eq, node.seen, node.kept or b"")))
             (goal / name).write_bytes(node.seen[: (shared + len(node.seen)) // 2])
         else:
             (goal / name).write_bytes(node.kept or b"")

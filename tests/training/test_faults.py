@@ -1,4 +1,4 @@
-"""Power that fails and disks that refuse, at every operation of a save: the old step or the new one, never a mixture."""
+"""Power that fails and disks that refuse, at every operation of a save: the old step or the new one, no mixture."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_the_comparison_sees_a_save_that_waits_for_nothing(tmp_path: Path, monke
         patch.setattr(os, "fsync", lambda handle: None)
         run.save(2, small)
     damaged = []
-    for _, how, lay in recorder.states():
+    for _, _, lay in recorder.states():
         lay(tmp_path / "again")
         RunFolder(tmp_path / "again").newest(tell=damaged.append)
         shutil.rmtree(tmp_path / "again")
