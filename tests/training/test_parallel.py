@@ -50,6 +50,15 @@ CHAIN = [
     Group("one", processes=1, recipe=LONG, start="two in shards", until=9),
     Group("two in parts", sharing=TP, recipe=LONG, start="one", until=12),
 ]
+# The same, run by the slow tests: both axes at once, and every rule that moves weights in shards.
+MORE = [
+    Group("ddp x tp", processes=4, sharing={**DDP, "tensor": 2}),
+    Group("fsdp x tp", processes=4, sharing={**FSDP, "tensor": 2}),
+    *(
+        Group(f"fsdp {rule}", sharing=FSDP, recipe={"steps": 3, "optimizer": {"name": rule, "learning_rate": 1e-4}})
+        for rule in ("rmsprop", "adam", "adamw", "lion", "muon")
+    ),
+]
 DROPPED = [Group(name, sharing=DDP, recipe={"steps": 2, "dropout": 0.2}) for name in ("dropped", "dropped again")]
 UNBROKEN = Group("unbroken", processes=1, recipe=LONG)
 # What goes wrong at the third step in the second process, and the exit codes of both.
@@ -101,7 +110,19 @@ def apart(one: list[float], other: list[float]) -> float:
 
 @pytest.mark.parametrize("group", EQUAL, ids=lambda group: group.name)
 def test_processes_equal_one(folder: Path, group: Group) -> None:
-    one, several = seen(folder, alone(group).name), seen(folder, group.name)
+    held_to_one(folder, group)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group", MORE, ids=lambda group: group.name)
+def test_both_axes_and_every_rule_equal_one(tmp_path: Path, group: Group) -> None:
+    one = dataclasses.replace(alone(group), name="alone")
+    assert {code for each in ran([one, group], tmp_path).values() for code, *_ in each} == {0}
+    held_to_one(tmp_path, group, "alone")
+
+
+def held_to_one(folder: Path, group: Group, reference: str | None = None) -> None:
+    one, several = seen(folder, reference or alone(group).name), seen(folder, group.name)
     assert one.said["targets"] == several.said["targets"]
     assert apart(one.said["losses"], several.said["losses"]) < 1e-6
     assert apart(one.said["norms"], several.said["norms"]) < 1e-6
