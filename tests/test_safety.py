@@ -104,7 +104,7 @@ class Lint(ast.NodeVisitor):
                 self.refuse(node, f"imports {name}")
 
     def visit_Name(self, node: ast.Name) -> None:
-        if node.id in BUILTINS and node.id not in self.known:
+        if node.id in BUILTINS and node.id not in self.known and isinstance(node.ctx, ast.Load):
             self.refuse(node, f"uses {node.id}")
 
     def visit_Attribute(self, node: ast.Attribute) -> None:

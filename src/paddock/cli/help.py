@@ -28,6 +28,7 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
         Listed("ls", "inspect", "the models at hand", "paddock ls ~/models"),
         Listed("tokens", "inspect", "how text becomes ids", 'paddock tokens "naïve café" -m my-model'),
         Listed("template", "template", "chat templates: list, render, check", "paddock template ls"),
+        Listed("doctor", "inspect", "what works here, and how to mend the rest", "paddock doctor"),
     ),
     "Train": (
         Listed("data", "data", "documents: inspect, clean, pack, mix", "paddock data inspect corpus.jsonl.zst"),
@@ -48,7 +49,6 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
             "perplexity", "measure", "how well a model predicts a text", "paddock perplexity text.txt -m model.gguf"
         ),
     ),
-    "This machine": (Listed("doctor", "inspect", "what works here, and how to mend the rest", "paddock doctor"),),
 }
 VERBS: dict[str, Listed] = {verb.name: verb for verbs in GROUPS.values() for verb in verbs}
 

@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
-import socket
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,14 +61,14 @@ def _read(handle: int) -> dict[str, Any] | None:
 def ourselves() -> dict[str, Any]:
     """What a lock says of the process that holds it."""
     pid = os.getpid()
-    return {"pid": pid, "started": _started(pid) or 0, "boot": _boot(), "host": socket.gethostname()}
+    return {"pid": pid, "started": _started(pid) or 0, "boot": _boot(), "host": platform.node()}
 
 
 def _lives(holder: dict[str, Any]) -> bool:
     if holder["boot"] == _boot():
         started = _started(holder["pid"])
         return started is not None and started == holder["started"]
-    return holder["host"] != socket.gethostname()  # another machine cannot be asked; this one was started anew since
+    return holder["host"] != platform.node()  # another machine cannot be asked; this one was started anew since
 
 
 def _refusal(path: Path, holder: dict[str, Any] | None) -> UsageError:

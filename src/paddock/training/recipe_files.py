@@ -61,11 +61,11 @@ def read(path: Path) -> dict[str, Any]:
 
 def parse(text: str, source: str) -> dict[str, Any]:
     """YAML text as a mapping: no key twice, no aliases, no tags, `1e-4` a number. `source` is for messages."""
-    yaml = YAML(typ="safe", pure=True)
-    yaml.allow_duplicate_keys = False
+    reader = YAML(typ="safe", pure=True)
+    reader.allow_duplicate_keys = False
     try:
         _check_events(YAML(typ="safe", pure=True).parse(io.StringIO(text)), source)
-        value = yaml.load(text)
+        value = reader.load(text)
     except (YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{source}: {_complaint(error)}", expected="a recipe in YAML") from None
     if not isinstance(value, dict):
