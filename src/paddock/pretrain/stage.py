@@ -25,6 +25,7 @@ from paddock.training.parallel import Alone
 from paddock.training.run import RECIPE, RunFolder
 
 BY_ITSELF = Wishes()
+BESIDE_THE_WEIGHTS = ("card", "parallel", "prompts")  # what a resumed run may have otherwise
 SOURCE = "source.json"  # where a run's recipe and tokenizer came from, for who opens it again
 TOKENIZER = "tokenizer"  # where in a run's folder its vocabulary lies
 
@@ -132,7 +133,9 @@ def pretrain(
     prepared = together(parallel, first) or prepare(recipe, beside, vocabulary_in)
     trainer = Trainer(prepared.start.model, prepared.train, prepared.loss, recipe.training, parallel)
     run = RunFolder(out)
-    origin = Origin(recipe_files.write(recipe.model_dump(mode="json")), prepared.data)
+    values = recipe.model_dump(mode="json")
+    deciding = {key: value for key, value in values.items() if key not in BESIDE_THE_WEIGHTS}
+    origin = Origin(recipe_files.write(values), prepared.data, recipe_files.write(deciding))
     hooks = watching(prepared, trainer)
     conduct(trainer, run, prepared.publish, origin, wishes, hooks=hooks, draw=draw, tell=tell)
     return run.final

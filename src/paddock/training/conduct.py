@@ -32,14 +32,19 @@ Hook = Callable[[StepReport], Mapping[str, Any] | None]
 
 @dataclass(frozen=True)
 class Origin:
-    """What a run is made of. recipe: the resolved recipe's text. data: a SHA-256, or whatever else tells data apart."""
+    """What a run is made of.
+
+    recipe: the resolved recipe's text. data: a SHA-256, or whatever else tells data apart. deciding: the part of the
+    recipe that decides the weights, which a resume compares; all of it if None.
+    """
 
     recipe: str
     data: str
+    deciding: str | None = None
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(self.recipe.encode()).hexdigest()
+        return hashlib.sha256((self.recipe if self.deciding is None else self.deciding).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ def make(model: nn.Module, recipe: Optimizer) -> torch.optim.Optimizer:
     sharded = any(hasattr(parameter, "placements") for parameter in model.parameters())
     match recipe.name:
         case "sgd":
-            return torch.optim.SGD(own, **rate, **settings, fused=not sharded)  # its kernel does not know shards
+            # Its fused kernel knows neither shards nor a weight whose first gradient comes late (a rare expert).
+            return torch.optim.SGD(own, **rate, **settings, fused=False)
         case "rmsprop":
             return torch.optim.RMSprop(own, **rate, alpha=settings.pop("smoothing"), **settings)
         case "adam":
