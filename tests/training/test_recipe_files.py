@@ -12,9 +12,9 @@ from paddock.training.recipe import Training
 
 
 def test_numbers_are_numbers() -> None:
-    values = recipe_files.parse("steps: 10\noptimizer: {learning_rate: 1e-4, eps: 1E-8, name: lion}\n", "r")
+    values = recipe_files.parse("steps: 10\noptimizer: {learning_rate: 1e-4, eps: 1E-8, name: rmsprop}\n", "r")
     recipe = recipe_files.validated(Training, values, "r")
-    assert (recipe.optimizer.learning_rate, recipe.optimizer.eps, recipe.optimizer.name) == (1e-4, 1e-8, "lion")
+    assert (recipe.optimizer.learning_rate, recipe.optimizer.eps, recipe.optimizer.name) == (1e-4, 1e-8, "rmsprop")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,10 @@ def test_files_that_are_no_text_or_too_long(tmp_path: Path) -> None:
     ("values", "said"),
     [
         ({"steps": 5, "optimiser": {}}, r"there is no key optimiser\n  fix: did you mean 'optimizer'\?"),
-        ({"steps": 5, "optimizer": {"learning_rte": 1}}, r"optimizer.learning_rte\n  fix: did you mean 'learning_rate'"),
+        (
+            {"steps": 5, "optimizer": {"learning_rte": 1}},
+            r"optimizer.learning_rte\n  fix: did you mean 'learning_rate'",
+        ),
         ({"steps": "x"}, "steps is x; expected a valid integer"),
         ({}, "steps is missing"),
         ({"steps": 5, "optimizer": {"learning_rate": float("nan")}}, "optimizer.learning_rate is nan"),
@@ -78,7 +81,9 @@ def test_what_is_written_reads_back() -> None:
 
 
 def test_names_are_found(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="there is no recipe 'tiny-shakespear'\n  fix: did you mean 'tiny-shakespeare'"):
+    with pytest.raises(
+        UsageError, match="there is no recipe 'tiny-shakespear'\n  fix: did you mean 'tiny-shakespeare'"
+    ):
         recipe_files.find("tiny-shakespear")
     with pytest.raises(UsageError, match="there is no recipe file"):
         recipe_files.find(str(tmp_path / "none.yaml"))
