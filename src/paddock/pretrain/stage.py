@@ -122,17 +122,17 @@ def pretrain(
     shared: a folder whose tokenizer several runs share; `out` if None. watching: gives the hooks that measure, sample
     and show. Raises what `prepare` and `conduct` raise.
     """
-    vocabulary_in = shared or out
+    vocabulary_in, run = shared or out, RunFolder(out)
 
     def first() -> Prepared:
-        source = {"beside": str(beside.resolve()), "shared": str(vocabulary_in.resolve())}
-        write_text(out / SOURCE, json.dumps(source, indent=2) + "\n")
-        return prepare(recipe, beside, vocabulary_in, tell)
+        with run.hold():  # another run may be at it, whose tokenizer must not change
+            source = {"beside": str(beside.resolve()), "shared": str(vocabulary_in.resolve())}
+            write_text(out / SOURCE, json.dumps(source, indent=2) + "\n")
+            return prepare(recipe, beside, vocabulary_in, tell)
 
     # The main process trains the tokenizer; the others find it.
     prepared = together(parallel, first) or prepare(recipe, beside, vocabulary_in)
     trainer = Trainer(prepared.start.model, prepared.train, prepared.loss, recipe.training, parallel)
-    run = RunFolder(out)
     values = recipe.model_dump(mode="json")
     deciding = {key: value for key, value in values.items() if key not in BESIDE_THE_WEIGHTS}
     origin = Origin(recipe_files.write(values), prepared.data, recipe_files.write(deciding))
