@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import paddock  # noqa: F401, I001 - before PyTorch, whose threads then sleep while they wait
 import pytest
 import torch
 

@@ -3,7 +3,14 @@ server that runs."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# PyTorch's threads spin while they wait for work, and so keep a core from our own kernels' threads and from everything
+# else: beside one other busy program a training step took ten times as long (docs/notes/2026-11-22-training-speed.md).
+# Read when PyTorch is loaded, so it is said before that; what a user says counts.
+if "GOMP_SPINCOUNT" not in os.environ:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from paddock.engine.language_model import LanguageModel
