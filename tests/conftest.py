@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-import paddock  # noqa: F401, I001 - before PyTorch, whose threads then sleep while they wait
+import paddock  # noqa: F401 - before PyTorch, whose threads then sleep while they wait
+
+# isort: split
 import pytest
 import torch
 
