@@ -62,7 +62,7 @@ def test_a_suite_is_trained_looked_into_and_studied(paddock: Callable[..., Run],
         json.loads(paddock("batches", "show", f"out/{size}", "--step", 3, "--json").out) for size in ("small", "large")
     ]
     assert shown[0]["digest"] == shown[1]["digest"] and len(shown[0]["shown"]) == 4
-    assert "aaa" in paddock("batches", "show", "out/small", "--step", 3).out
+    assert "ccc yyyy 0" in paddock("batches", "show", "out/small", "--step", 3).out
 
     length = ("--k", 4, "--l", 2)
     asked = (*length, "--sequences", 20, "--foretells", "out/large", "--plot", "m.svg", "--json")
@@ -81,13 +81,15 @@ def test_a_suite_is_trained_looked_into_and_studied(paddock: Callable[..., Run],
 
     again = paddock("pretrain", recipe, "--output", "out", "--size", "small")
     assert again.code == 0 and "going on from step 6 of 6" in again.err
+    other = paddock("pretrain", recipe, "--output", "out", "--size", "small", "tokenizer.special=[more]")
+    assert other.code == 2 and "out/tokenizer was trained as" in other.err, other.err
 
 
 def test_a_dry_run_trains_nothing(paddock: Callable[..., Run], recipe: Path, tmp_path: Path) -> None:
     run = paddock("pretrain", recipe, "--dry-run", "--size", "large", "--json")
     (described,) = json.loads(run.out)
     assert described["targets_of_first_batch"] > 0 and described["rows"] > 0
-    assert not (tmp_path / "out/lines/large/metrics.jsonl").exists()
+    assert not (tmp_path / "out").exists()  # nor is a tokenizer left that a later recipe would find
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from paddock.engine.device import chosen_device
 from paddock.errors import UsageError
 from paddock.pretrain.recipe import Pretraining
 from paddock.pretrain.sampling import sampler
-from paddock.pretrain.stage import Prepared, prepare
+from paddock.pretrain.stage import TOKENIZER, Prepared, prepare
 from paddock.pretrain.stage import pretrain as run_stage
 from paddock.training import journal, plots
 from paddock.training.conduct import Wishes
@@ -128,7 +129,9 @@ def _last(run: RunFolder) -> dict[str, Any]:
 
 def _described(recipe: Pretraining, beside: Path, folder: Path, shared: Path) -> dict[str, Any]:
     """What a run would do, from all that is read before its first step."""
-    prepared = prepare(recipe, beside, shared, output.note)
+    with tempfile.TemporaryDirectory() as scratch:  # a vocabulary that was trained to be looked at is no run's
+        kept = shared if (shared / TOKENIZER).exists() else Path(scratch)
+        prepared = prepare(recipe, beside, kept, output.note)
     batch = prepared.train.at(0)
     first = prepared.tokenizer.decode(batch.ids[0].tolist(), skip_special=False)
     return {

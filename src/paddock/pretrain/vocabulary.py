@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from paddock.checkpoint.writing import write_text
 from paddock.data.tokens import Tokens
 from paddock.errors import UsageError
 from paddock.pretrain.characters import write_characters
@@ -15,18 +16,37 @@ from paddock.tokenizer.tokenizer import Tokenizer
 from paddock.tokenizer.training.plan import Plan
 from paddock.tokenizer.training.training import train
 
+ASKED = "trained-as.json"  # beside a trained tokenizer: the recipe's section that asked for it
+
 
 def make(recipe: Vocabulary, sources: Sequence[Corpus], folder: Path, beside: Path) -> Tokenizer:
     """The tokenizer; one that is trained is written into `folder`, where a later call finds it again.
 
     `beside`: the folder that a relative path of the recipe begins from, if it is not there from here.
+    Raises UsageError where the folder holds a tokenizer that was trained in another way than is asked now.
     """
     if recipe.path is not None:
         path = Path(recipe.path).expanduser()
         return load(path if path.exists() else beside / path)
+    asked = recipe.model_dump_json()
     if not (folder / "tokenizer.json").exists():
         _train(recipe, _texts(sources), folder)
+        write_text(folder / ASKED, asked + "\n")
+    _check_same(folder, asked)
     return load(folder)
+
+
+def _check_same(folder: Path, asked: str) -> None:
+    try:
+        was = (folder / ASKED).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):  # of a run of before this was noted
+        return
+    if was != asked:
+        raise UsageError(
+            f"{folder} was trained as {was[:200]}",
+            expected=asked,
+            fix="write elsewhere (--output), or remove the folder if no run of it is to go on",
+        )
 
 
 def _texts(sources: Sequence[Corpus]) -> list[str]:
