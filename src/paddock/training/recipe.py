@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from paddock.errors import UsageError
+from paddock.training import save_schedule
 
 
 class Section(BaseModel):
@@ -123,6 +126,15 @@ class Training(Section):
     on_nonfinite: Literal["stop", "skip"] = "stop"
     on_spike: Literal["warn", "skip", "rollback"] = "warn"
     tensorboard: bool = False
+
+    @field_validator("checkpoints")
+    @classmethod
+    def _schedule(cls, text: str) -> str:
+        try:
+            save_schedule.parse(text)
+        except UsageError:
+            raise ValueError(f"{text[:80]!r} is no schedule of saves: {save_schedule.EXPECTED}") from None
+        return text
 
     @model_validator(mode="after")
     def _fits(self) -> Training:

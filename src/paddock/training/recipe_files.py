@@ -147,8 +147,29 @@ def validated(kind: type[Recipe], values: Mapping[str, Any], source: str) -> Rec
             ) from None
         if first["type"] == "missing":
             raise UsageError(f"{source}: {where} is missing{more}") from None
+        if first["type"] == "value_error":  # of several keys together: the message names them
+            raise UsageError(f"{source}: {where}: {_expected(first['msg'])}{more}") from None
         found = str(first.get("input"))[:80]
-        raise UsageError(f"{source}: {where} is {found}{more}", expected=_expected(first["msg"])) from None
+        expected = _KINDS.get(first["type"]) or _expected(first["msg"])
+        raise UsageError(f"{source}: {where} is {found}{more}", expected=expected) from None
+
+
+_KINDS = {  # where pydantic's words tell of its parser
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a smaller whole number",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "too_short": "a longer list",
+    "dict_type": "keys with values",
+    "model_type": "keys with values",
+    "model_attributes_type": "keys with values",
+}
 
 
 def _expected(message: str) -> str:
