@@ -39,7 +39,7 @@ def list_(as_json: bool) -> None:
     if as_json:
         output.as_json(rows)
         return
-    columns = ["name", "about", "time", "memory", "metric"]
+    columns = [c for c in ("name", "about", "time", "memory", "metric") if any(row.get(c) for row in rows)]
     output.result(output.table([[str(row.get(c, "")) for c in columns] for row in rows], columns))
 
 
