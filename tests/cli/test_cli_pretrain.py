@@ -101,6 +101,7 @@ def test_a_dry_run_trains_nothing(paddock: Callable[..., Run], recipe: Path, tmp
         (["pretrain", "lines.yaml", "--size", "larg"], 2, "did you mean 'large'?"),
         (["pretrain", "lines.yaml", "--resume", "maybe"], 2, "auto or never"),
         (["pretrain", "lines.yaml", "data.length=1000"], 2, "this gpt_neox reads 32"),
+        (["pretrain", "lines.yaml", "data.sources=[{files: [folder]}]"], 2, "'folder' is a folder"),
         (["pretrain", "broken.yaml"], 3, "stage is None"),
         (["batches", "show", "nowhere", "--step", "1"], 2, "is no run"),
         (["study", "order", "nowhere"], 2, "is no run"),
@@ -110,6 +111,7 @@ def test_a_dry_run_trains_nothing(paddock: Callable[..., Run], recipe: Path, tmp
 )
 def test_refusals(paddock: Callable[..., Run], recipe: Path, words: list[str], code: int, said: str) -> None:
     recipe.with_name("broken.yaml").write_text("steps: 3\n")
+    recipe.with_name("folder").mkdir()
     run = paddock(*words)
     assert run.code == code and said in run.err, run.err
 

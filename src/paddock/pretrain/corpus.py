@@ -60,6 +60,8 @@ class Places:
                 found = []
             if found:
                 return found
+        if pattern and any((folder / pattern).is_dir() for folder in self.folders):
+            raise UsageError(f"the recipe's text {pattern!r} is a folder", fix=f"name its files: {pattern}/*.txt, say")
         raise UsageError(
             f"the recipe's text {pattern!r} is in none of {', '.join(str(folder) for folder in self.folders)}",
             fix=f"say data.root=FOLDER (or set {ROOT}) to the folder that has it",

@@ -56,7 +56,9 @@ def _texts(sources: Sequence[Corpus]) -> list[str]:
             raise UsageError("a tokenizer cannot be trained on token shards", fix="set tokenizer.path to theirs")
         texts += [text for document in source.train for text in document]
     if not texts:
-        raise UsageError("there are no texts to train a tokenizer on", fix="make data.validation smaller")
+        raise UsageError(
+            "there are no texts to train a tokenizer on", fix="make data.validation smaller, or give more texts"
+        )
     return texts
 
 
