@@ -195,3 +195,9 @@ def test_the_pattern_sees_each_of_them(text: str) -> None:
 @pytest.mark.parametrize("text", ["a/work/b", "the root of it", "~/work/x", "https://example.org/work/x", "homework/"])
 def test_the_pattern_lets_the_rest_pass(text: str) -> None:
     assert not PRIVATE.search(text)
+
+
+def test_every_test_file_has_a_name_of_its_own() -> None:
+    """pytest imports test files by their bare names: two of one name stop the whole run, and only the whole run."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert sorted({name for name in names if names.count(name) > 1}) == []

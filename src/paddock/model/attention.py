@@ -25,7 +25,7 @@ class SelfAttention(nn.Module):
     def __init__(self, part: spec.Attention, width: int, mask: spec.Mask, layer: int) -> None:
         super().__init__()
         self.part, self.mask, self.layer = part, mask, layer
-        self.of_heads: Callable[[Tensor], Tensor] | None = None  # cuts a bias to the heads that are here, if not all are
+        self.of_heads: Callable[[Tensor], Tensor] | None = None  # cuts a bias to the heads here, if not all are
         self.q = Linear(width, part.heads * part.head_dim, bias=part.qkv_bias)
         self.k = Linear(width, part.kv_heads * part.head_dim, bias=part.qkv_bias)
         self.v = Linear(width, part.kv_heads * part.head_dim, bias=part.qkv_bias)
