@@ -21,6 +21,8 @@ def show_batch(run: str, step: int, rows: int, as_json: bool) -> None:
     prepared = reopen(Path(run))
     if step < 0:
         raise UsageError(f"--step {step}", expected="0 or more")
+    if step >= prepared.recipe.training.steps:
+        output.note(f"the run ends at step {prepared.recipe.training.steps}: this batch would come after it")
     batch = prepared.train.at(step)
     assert batch.samples is not None
     shown = [

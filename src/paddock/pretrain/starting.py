@@ -12,8 +12,9 @@ import torch
 from paddock.checkpoint import folder
 from paddock.checkpoint.checkpoint import Checkpoint, open_checkpoint, understand
 from paddock.checkpoint.weights import sketch
-from paddock.errors import UsageError
+from paddock.errors import CheckpointError, UsageError
 from paddock.model.initialise import blank, initialise
+from paddock.model.spec import Architecture
 from paddock.model.transformer import Transformer
 from paddock.tokenizer.tokenizer import Tokenizer
 from paddock.training.objectives import decoder_start
@@ -60,8 +61,24 @@ def start(description: Mapping[str, Any], tokenizer: Tokenizer, seed: int) -> St
             f"model.vocab_size is {config['vocab_size']}, but the tokenizer has {len(tokenizer)} tokens",
             fix="leave vocab_size out, or make it larger",
         )
-    model = initialise(blank(sketch(understand(config))), seed, config)
+    model = initialise(blank(sketch(_architecture(config))), seed, config)
     return Start(model, config, {name: config[name] for name in _special_ids(tokenizer) if name in config})
+
+
+def _architecture(config: Mapping[str, Any]) -> Architecture:
+    """What the recipe's configuration describes, refused in the recipe's own words."""
+    width, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    if isinstance(width, int) and isinstance(heads, int) and heads > 0 and width % heads and "head_dim" not in config:
+        raise UsageError(
+            f"model.hidden_size is {width}, which {heads} heads cannot share evenly",
+            fix="make it a multiple of model.num_attention_heads, or give model.head_dim",
+        )
+    try:
+        return understand(config)
+    except CheckpointError as error:
+        what = error.what.removeprefix("config.json: ").replace("config.json", "the recipe's model")
+        hint = None if error.fix is None or "--ignore-config" in error.fix else error.fix
+        raise UsageError(what, expected=error.expected, fix=hint) from None
 
 
 def _special_ids(tokenizer: Tokenizer) -> dict[str, int]:
