@@ -51,7 +51,8 @@ def test_no_error_of_the_tree_is_forgotten() -> None:
 
     seen = {type(error) for error, *_ in STATUS}
     kinds = {kind for kind in below(PaddockError) if kind.__module__ == "paddock.errors"}
-    assert {kind.__name__ for kind in kinds - seen} == {"InputError", "ServiceError"}  # never raised as such
+    training = {"DivergedError", "Interrupted"}  # a server does not train
+    assert {kind.__name__ for kind in kinds - seen} == {"InputError", "ServiceError"} | training  # never raised as such
 
 
 @pytest.mark.parametrize(
