@@ -254,7 +254,7 @@ def test_a_full_disk_says_so_and_the_run_goes_on_later(tmp_path: Path, monkeypat
 
     import paddock.checkpoint.writing as writing
 
-    flush, calls = writing._flush, 0
+    flush, calls = writing.flush, 0
 
     def full(path: Path) -> None:
         nonlocal calls
@@ -263,7 +263,7 @@ def test_a_full_disk_says_so_and_the_run_goes_on_later(tmp_path: Path, monkeypat
             raise OSError(errno.ENOSPC, "No space left on device")
         flush(path)
 
-    monkeypatch.setattr(writing, "_flush", full)
+    monkeypatch.setattr(writing, "flush", full)
     with pytest.raises(ResourceError, match="no space left"):
         clean(documents(corpus()), recipe(*STAGES, chunk=7), tmp_path / "out")
     clean(documents(corpus()), recipe(*STAGES, chunk=7), tmp_path / "out")

@@ -17,7 +17,7 @@ from paddock.checkpoint.jsonfile import read as read_json
 from paddock.checkpoint.safetensors import Planned
 from paddock.checkpoint.stored import Stored
 from paddock.checkpoint.weights import published
-from paddock.checkpoint.writing import atomic_write
+from paddock.checkpoint.writing import atomic_write, flush
 from paddock.errors import CheckpointError
 from paddock.model.families import family
 from paddock.model.transformer import Transformer
@@ -168,11 +168,7 @@ def _retire(folder: Path, new: set[str]) -> None:
     stale = [path for path in folder.iterdir() if _READ.fullmatch(path.name) and path.name not in new]
     for path in sorted(stale, key=lambda path: path.name != CONFIG):
         path.unlink()
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    flush(folder)
 
 
 def _index(shards: dict[str, dict[str, Planned]]) -> dict[str, Any]:

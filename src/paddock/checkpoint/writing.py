@@ -32,12 +32,12 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         try:
             yield partial
-            _flush(partial)
+            flush(partial)
             partial.replace(path)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-        _flush(path.parent)
+        flush(path.parent)
     except OSError as error:
         if error.errno in FULL:
             raise ResourceError(f"no space left to write {path}", fix="free some space, or write elsewhere") from None
@@ -55,7 +55,8 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         partial.write_bytes(data)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Waits until a file's bytes, or a folder's entries, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from paddock.cli import data_options as d
-from paddock.cli.options import Json
+from paddock.cli.options import Force, Json
 from paddock.cli.verb import Verb, new_app
 
 app = new_app()
@@ -18,7 +18,6 @@ Packing = Annotated[
         "--packing", metavar="HOW", help="fit (documents whole where they fit), stream (end to end) or single."
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace the output if it is there.", show_default=False)]
 
 
 @app.command(

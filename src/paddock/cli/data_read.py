@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from paddock.cli import data_options as d
-from paddock.cli.options import Json
+from paddock.cli.options import Force, Json
 from paddock.cli.verb import Verb, new_app
 
 app = new_app()
@@ -66,9 +66,7 @@ def convert(
     errors: d.Errors = "strict",
     on_error: d.OnError = "stop",
     limit: d.Limit = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the output if it is there.", show_default=False)
-    ] = False,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Writes the documents of files, in order, as one file of another format. With txt, meta is left behind."""

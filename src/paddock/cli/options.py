@@ -134,6 +134,7 @@ Stop = Annotated[
     list[str] | None,
     _option("--stop", metavar="TEXT", help="Ends the text, and is cut off it; may be repeated.", panel=_LENGTH),
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output if it is there.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.", show_default=False)]
 
 SETTINGS = (

@@ -57,9 +57,7 @@ def quantize(
     ] = False,
     tokenizer: o.TokenizerFile = None,
     ignore_config: o.IgnoreConfig = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the output if it is there.", show_default=False)
-    ] = False,
+    force: o.Force = False,
     json: o.Json = False,
 ) -> None:
     """Writes MODEL with smaller weights, as a GGUF file or a Hugging Face folder, and says what that cost.

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from paddock.cli import data_options as d
-from paddock.cli.options import Json
+from paddock.cli.options import Force, Json
 from paddock.cli.verb import Verb, new_app
 
 app = new_app(no_args_is_help=True, help="Vocabularies: learn, show, compare and extend them.")
@@ -22,7 +22,6 @@ Special = Annotated[
     ),
 ]
 Output = Annotated[str, typer.Option("--output", "-o", metavar="FOLDER", help="Where it goes.", show_default=False)]
-Force = Annotated[bool, typer.Option("--force", help="Replace the output if it is there.", show_default=False)]
 WHICH = "A model's folder or .gguf file, a tokenizer's own file, or a name `paddock ls` shows."
 
 

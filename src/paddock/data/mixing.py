@@ -37,7 +37,22 @@ class Phase(NamedTuple):
     samples: int | None = None
 
 
-class Mixture:
+class Joined:
+    """Tables one after another: every sample of every one, once."""
+
+    def __init__(self, tables: Sequence[Table]) -> None:
+        self.tables = tuple(tables)
+        self._after = np.cumsum([len(table) for table in self.tables])
+
+    def __len__(self) -> int:
+        return int(self._after[-1])
+
+    def texts(self, number: int) -> tuple[np.ndarray, ...]:
+        source = int(np.searchsorted(self._after, number, "right"))
+        return self.tables[source].texts(number - (int(self._after[source - 1]) if source else 0))
+
+
+class Mixture(Joined):
     """Tables drawn from in proportion to weights, of whatever sum.
 
     Every block of `block` samples holds exactly the same number of each source, spread by a permutation of its own, so
@@ -45,7 +60,7 @@ class Mixture:
     an order and epochs of its own: a small one with a large weight begins anew sooner. `phases` change the weights
     after so many samples, whole blocks (a curriculum); a source goes on where it was.
 
-    As a table it holds every sample of every source once, source after source: what is validated on.
+    As a table it is its sources joined: what is validated on.
     Raises UsageError for weights that are not positive, or so unequal that a million samples would not show them.
     """
 
@@ -58,7 +73,7 @@ class Mixture:
     ) -> None:
         if not tables:
             raise UsageError("a mixture of nothing", fix="name at least one source")
-        self.tables = tuple(tables)
+        super().__init__(tables)
         self.names = tuple(names) or tuple(f"source {number + 1}" for number in range(len(tables)))
         self.phases = tuple(phases) or (Phase(weights),)
         assert len(self.names) == len(tables), "a name for each table"
@@ -69,14 +84,6 @@ class Mixture:
                 what = f"a phase of {phase.samples} samples breaks off a block in which proportions are exact"
                 raise UsageError(what, expected=f"a multiple of {part.block}")
         self._begins = np.cumsum([0, *(phase.samples or 0 for phase in self.phases[:-1])]).tolist()
-        self._after = np.cumsum([len(table) for table in tables])
-
-    def __len__(self) -> int:
-        return int(self._after[-1])
-
-    def texts(self, number: int) -> tuple[np.ndarray, ...]:
-        source = int(np.searchsorted(self._after, number, "right"))
-        return self.tables[source].texts(number - (int(self._after[source - 1]) if source else 0))
 
     @property
     def block(self) -> int:

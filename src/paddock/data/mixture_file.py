@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from paddock.checkpoint.writing import write_text
 from paddock.data.mixing import Mixture
-from paddock.data.packing import Fit, Single, Stream
+from paddock.data.packing import PACKINGS
+from paddock.data.section import Section
 from paddock.data.shards import open_tokens
 from paddock.data.tokens import Tokens
 from paddock.errors import DataError, UsageError, did_you_mean
 
-PACKINGS: Mapping[str, type[Fit | Single | Stream]] = {"fit": Fit, "stream": Stream, "single": Single}
 LARGEST = 2**20
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Part(_Part):
+class Part(Section):
     """One source: token shards, and their weight. path: seen from the folder that the mixture's file is in."""
 
     path: str
     weight: Annotated[float, Field(gt=0)]
 
 
-class Recipe(_Part):
+class Recipe(Section):
     """The file."""
 
     format: Literal["paddock-mixture"] = "paddock-mixture"

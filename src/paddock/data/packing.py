@@ -7,7 +7,7 @@ document (in `Stream`, of all) is asked for exactly once. Objectives that ask ab
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -58,7 +58,31 @@ class Stream:
         return tuple(ids[a:b] for a, b in pairwise(cuts) if a < b)  # documents may be empty
 
 
-class Single:
+class _Windowed:
+    """Rows that begin where a document or a window of one begins: not all their places need hold a token.
+
+    _rows: how many there are; _asked: how many targets they hold together.
+    """
+
+    length: int
+    _rows: int
+    _asked: int
+
+    def __len__(self) -> int:
+        return self._rows
+
+    @property
+    def row_tokens(self) -> float:
+        """How many tokens a row reads on average."""
+        return self._asked / self._rows
+
+    @property
+    def efficiency(self) -> float:
+        """The share of the rows' places that hold a token to learn from."""
+        return self.row_tokens / self.length
+
+
+class Single(_Windowed):
     """One document a row; a longer one is cut into windows, a row each. In the order of the documents."""
 
     def __init__(self, tokens: Tokens, length: int, overlap: int = 1) -> None:
@@ -67,19 +91,8 @@ class Single:
         full, rest = _windows(tokens, length, overlap)
         self._after = np.cumsum(full + (rest > 0))  # (documents,) rows up to and with each document
         self._rows = int(self._after[-1]) if len(self._after) else 0
-        self._asked = int(full.sum()) * length + int(np.maximum(rest - overlap, 0).sum())
+        self._asked = _asked(full, rest, length, overlap)
         _check_rows(self._rows, tokens, overlap)
-
-    def __len__(self) -> int:
-        return self._rows
-
-    @property
-    def row_tokens(self) -> float:
-        return self._asked / self._rows
-
-    @property
-    def efficiency(self) -> float:
-        return self.row_tokens / self.length
 
     def texts(self, number: int) -> tuple[np.ndarray, ...]:
         document = int(np.searchsorted(self._after, number, "right"))
@@ -99,7 +112,7 @@ class _Kind:
     parts: tuple[tuple[int, int, int], ...] = ()
 
 
-class Fit:
+class Fit(_Windowed):
     """Documents whole where they fit, several to a row: best fit, the longest first.
 
     A document longer than a row is cut into windows that fill one each, and its rest is placed like a document.
@@ -121,19 +134,8 @@ class Fit:
         self._fulls = int(self._full_after[-1]) if len(self._long) else 0
         self._after = self._fulls + np.cumsum([kind.rows for kind in self._kinds], dtype=np.int64)
         self._rows = int(self._after[-1]) if len(self._after) else self._fulls
-        self._full, self._asked = full, int(full.sum()) * length + int(np.maximum(rest - overlap, 0).sum())
+        self._full, self._asked = full, _asked(full, rest, length, overlap)
         _check_rows(self._rows, tokens, overlap)
-
-    def __len__(self) -> int:
-        return self._rows
-
-    @property
-    def row_tokens(self) -> float:
-        return self._asked / self._rows
-
-    @property
-    def efficiency(self) -> float:
-        return self.row_tokens / self.length
 
     def texts(self, number: int) -> tuple[np.ndarray, ...]:
         if number < self._fulls:
@@ -148,6 +150,9 @@ class Fit:
         ]
         documents = self._by_rest[places].tolist()
         return tuple(_window(self.tokens, d, int(self._full[d]), self.length, self.overlap) for d in documents)
+
+
+PACKINGS: Mapping[str, type[Fit | Single | Stream]] = {"fit": Fit, "stream": Stream, "single": Single}
 
 
 def _best_fit(counts: np.ndarray, room: int) -> list[_Kind]:
@@ -204,6 +209,11 @@ def _windows(tokens: Tokens, length: int, overlap: int) -> tuple[np.ndarray, np.
     full = np.maximum(sizes - overlap, 0) // length
     rest = sizes - full * length
     return full, np.where(rest > overlap, rest, 0)
+
+
+def _asked(full: np.ndarray, rest: np.ndarray, length: int, overlap: int) -> int:
+    """Targets of all windows that `_windows` counted."""
+    return int(full.sum()) * length + int(np.maximum(rest - overlap, 0).sum())
 
 
 def _window(tokens: Tokens, document: int, window: int, length: int, overlap: int) -> np.ndarray:

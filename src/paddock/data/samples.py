@@ -16,13 +16,12 @@ class Sample:
     """The documents (or pieces of documents) that share one row, as token ids, in order.
 
     place: where in the endless stream of samples this one stands. random: drawn from the stream's seed and `place`
-    alone, so that masks and spans do not depend on batch sizes or ranks. source: an encoder's text, for pairs.
+    alone, so that masks and spans do not depend on batch sizes or ranks.
     """
 
     texts: tuple[np.ndarray, ...]
     place: int
     random: np.random.Generator
-    source: np.ndarray | None = None
 
 
 class Table(Protocol):

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from paddock.checkpoint.writing import FULL
+from paddock.checkpoint.writing import FULL, flush
 from paddock.data.shards import ENDS, INDEX, TOKENIZER, File, Index, Source, Vocabulary, Words, probe
 from paddock.errors import DataError, PaddockError, ResourceError, UsageError
 
@@ -227,7 +227,7 @@ def _put(partial: Path, goal: Path) -> None:
         if old is not None:
             old.rename(goal)
         raise
-    _flush_folder(goal.parent)
+    flush(goal.parent)
     if old is not None:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -237,11 +237,3 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

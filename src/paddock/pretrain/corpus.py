@@ -13,6 +13,7 @@ import numpy as np
 from paddock.data.encoding import TRAIN, VALIDATION, kept_back
 from paddock.data.reading import documents
 from paddock.data.shards import INDEX, open_tokens
+from paddock.data.shards import fingerprint as spelling_of
 from paddock.data.tokens import Tokens
 from paddock.errors import DataError, UsageError
 from paddock.pretrain.recipe import Data, Source
@@ -99,7 +100,7 @@ def _read(source: Source, share: float, places: Places) -> Corpus:
 
 def fingerprint(sources: Iterable[Corpus], tokenizer: Tokenizer) -> str:
     """SHA-256 (hex) over all texts and how they are spelt: what a resume compares. Of shards, over their index."""
-    seen = hashlib.sha256(tokenizer.fingerprint().encode())
+    seen = hashlib.sha256(spelling_of(tokenizer).encode())
     for source in sources:
         for texts in (source.train, source.validation):
             if isinstance(texts, Tokens):

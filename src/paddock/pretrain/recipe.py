@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from paddock.data.section import Section
 from paddock.errors import UsageError, did_you_mean
 from paddock.training import recipe_files
 from paddock.training.objectives import Objective
 from paddock.training.parallel import Parallel
-from paddock.training.recipe import Section, Training
+from paddock.training.recipe import Training
 
 
 class Source(Section):

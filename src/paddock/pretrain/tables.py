@@ -9,9 +9,9 @@ import numpy as np
 
 from paddock.data.document import Document
 from paddock.data.encoding import Plan, vocabulary_of
-from paddock.data.mixing import Mixture
+from paddock.data.mixing import Joined, Mixture
 from paddock.data.neighbours import Neighbours
-from paddock.data.packing import Fit, Single, Stream
+from paddock.data.packing import PACKINGS
 from paddock.data.preparing.masked import Masked
 from paddock.data.preparing.paired import Paired
 from paddock.data.samples import Prepare, Table
@@ -21,7 +21,6 @@ from paddock.errors import UsageError
 from paddock.pretrain.corpus import Texts
 from paddock.tokenizer.tokenizer import Tokenizer
 
-PACKINGS: dict[str, type[Fit | Single | Stream]] = {"fit": Fit, "stream": Stream, "single": Single}
 NEXT = "causal"  # the objective whose last token of a row is a target only
 
 
@@ -41,21 +40,6 @@ class Pairs:
     def texts(self, number: int) -> tuple[np.ndarray, ...]:
         at = self._fitting[number]
         return self.sources.document(at), self.targets.document(at)
-
-
-class Joined:
-    """Tables one after another."""
-
-    def __init__(self, parts: Sequence[Table]) -> None:
-        self.parts = parts
-        self._after = np.cumsum([len(part) for part in parts])
-
-    def __len__(self) -> int:
-        return int(self._after[-1])
-
-    def texts(self, number: int) -> tuple[np.ndarray, ...]:
-        part = int(np.searchsorted(self._after, number, "right"))
-        return self.parts[part].texts(number - (int(self._after[part - 1]) if part else 0))
 
 
 @dataclass(frozen=True)

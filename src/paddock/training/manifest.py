@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from paddock.checkpoint.jsonfile import read as read_json
+from paddock.checkpoint.writing import flush
 from paddock.errors import CheckpointError, PaddockError
 
 NAME = "manifest.json"
 FORMAT = 1
-CHUNK = 2**20
 _FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}){0,3}")
 
 
@@ -116,17 +115,5 @@ def _text(table: dict[str, Any]) -> bytes:
 
 def sha256(path: Path) -> str:
     """Of a file's bytes, in hex."""
-    seen = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            seen.update(chunk)
-    return seen.hexdigest()
-
-
-def flush(path: Path) -> None:
-    """Waits until a file's bytes, or a folder's entries, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        return hashlib.file_digest(file, "sha256").hexdigest()

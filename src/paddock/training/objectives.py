@@ -16,12 +16,13 @@ from paddock.data.preparing.paired import Paired
 from paddock.data.preparing.prefixed import Prefixed, PrefixedPairs
 from paddock.data.preparing.spans import Spans
 from paddock.data.samples import Prepare
+from paddock.data.section import Section
 from paddock.errors import TokenizerError, UsageError
 from paddock.model.spec import Architecture, Experts, Full, Learned, Prefix
 from paddock.model.spec import Causal as CausalMask
 from paddock.tokenizer import Tokenizer
 from paddock.training.losses import Loss, WeightedLoss, token_loss
-from paddock.training.recipe import Fraction, Section
+from paddock.training.recipe import Fraction
 
 BALANCE = 0.01  # of a model with experts, where a recipe says nothing (Switch, arXiv 2101.03961)
 MAX_SENTINELS = 4096

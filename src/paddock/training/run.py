@@ -20,7 +20,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from paddock.checkpoint.writing import FULL, write_text
+from paddock.checkpoint.writing import FULL, flush, write_text
 from paddock.errors import CheckpointError, PaddockError, ResourceError
 from paddock.training import lock, manifest
 from paddock.training.journal import Journal
@@ -157,7 +157,7 @@ class RunFolder:
                 with contextlib.suppress(OSError):  # what hinders here hindered before; the next save tries again
                     _remove(part)
                 raise
-            manifest.flush(self.path)
+            flush(self.path)
         return goal
 
     def set_aside(self, step: int) -> Path:
@@ -168,7 +168,7 @@ class RunFolder:
                 aside = self.path / f"{folder.name}{BROKEN}-{number}"
                 if not aside.exists():
                     folder.rename(aside)
-                    manifest.flush(self.path)
+                    flush(self.path)
                     return aside
         raise PaddockError(f"{self.path} holds a thousand broken copies of {folder.name}")
 
@@ -197,7 +197,7 @@ def _discard(folder: Path) -> None:
     if doomed.exists():
         _remove(doomed)
     folder.rename(doomed)
-    manifest.flush(folder.parent)
+    flush(folder.parent)
     _remove(doomed)
 
 

@@ -7,13 +7,14 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from paddock.data.cleaning.codefiles import ALLOWED, EXTENSIONS
 from paddock.data.cleaning.private import KINDS
 from paddock.data.cleaning.scripts import NAMES
 from paddock.data.cleaning.signals import PRESETS, SIGNALS, STOP_WORDS
 from paddock.data.reading import Options
+from paddock.data.section import Section
 from paddock.errors import UsageError, nearest
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -21,12 +22,6 @@ Count = Annotated[int, Field(ge=0, le=10**9)]
 Words = Annotated[int, Field(ge=1, le=64)]
 Files = Annotated[tuple[str, ...], Field(min_length=1)]
 Limit = tuple[float | None, float | None]
-
-
-class Section(BaseModel):
-    """A part of a recipe: typed, frozen, with no key that is not known."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Forms(Section):
@@ -84,7 +79,7 @@ class Quality(Section):
 
     stage: Literal["quality"]
     preset: Literal["gopher", "any", "none"] = "gopher"
-    limits: dict[str, Limit | None] = {}
+    limits: dict[str, Limit | None] = Field(default_factory=dict)
     stop_words: Annotated[tuple[str, ...], Field(max_length=10_000)] = tuple(sorted(STOP_WORDS))
     annotate: bool = False
 
@@ -122,7 +117,7 @@ class Language(Section):
 
     stage: Literal["language"]
     keep: Files
-    files: dict[str, Files] = {}
+    files: dict[str, Files] = Field(default_factory=dict)
     model: str | None = None
     threshold: Share = 0.5
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from paddock.training.recipe import Section
+from paddock.data.section import Section
 
 
 class Parallel(Section):
