@@ -21,7 +21,7 @@ from paddock.errors import UsageError
 from paddock.model.families import describe
 from paddock.model.initialise import blank, initialise
 from paddock.tokenizer import load
-from paddock.training import rates, tensorboard
+from paddock.training import rates, tensorboard, validation
 from paddock.training.loop import StepReport, Trainer
 from paddock.training.losses import WeightedLoss
 from paddock.training.metrics import TIMED, Metrics, timeless
@@ -126,7 +126,7 @@ def test_word_pieces_count_the_space_before_a_word(shared_data: Path) -> None:
 def logged(sinks: Any = (), **recipe: Any) -> list[dict[str, Any]]:
     run = trainer(**recipe)
     extras: list[dict[str, Any]] = []
-    metrics = Metrics(run, sinks, held_out=stream(), lengths=LENGTHS, sampler=lambda model: ["once upon"])
+    metrics = Metrics(run, sinks, measure=validation.on(stream(), LENGTHS), sampler=lambda model: ["once upon"])
     run.run(lambda report: extras.append(metrics(report)))
     return extras
 

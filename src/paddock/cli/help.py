@@ -34,6 +34,7 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
         Listed("data", "data", "documents: inspect, clean, pack, mix", "paddock data inspect corpus.jsonl.zst"),
         Listed("tokenizer", "tokenizer", "vocabularies: train, compare, extend", "paddock tokenizer show my-model"),
         Listed("pretrain", "pretrain", "from raw text to a model", "paddock pretrain tiny-shakespeare"),
+        Listed("finetune", "finetune", "a model and examples: make it yours", "paddock finetune lora model=my-model"),
         Listed("rerun", "rerun", "whether a run comes out the same again", "paddock rerun out/tiny-shakespeare"),
         Listed("recipe", "recipe", "recipes: list, copy, validate", "paddock recipe ls"),
         Listed("batches", "batches", "exactly what a run read at a step", "paddock batches show RUN --step 17"),

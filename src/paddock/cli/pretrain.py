@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from paddock.cli import options as o
+from paddock.cli import training_options as t
 from paddock.cli.recipe import Name, Settings
 from paddock.cli.verb import Verb, new_app
 
@@ -23,41 +24,17 @@ app = new_app()
 def pretrain(
     name: Name,
     settings: Settings = None,
-    target: Annotated[
-        str | None,
-        typer.Option("--output", "-o", metavar="FOLDER", help="[default: out/RECIPE]", show_default=False),
-    ] = None,
+    target: t.Target = None,
     size: Annotated[
         str | None,
         typer.Option("--size", metavar="NAME", help="One size of a suite. [default: all, in turn]", show_default=False),
     ] = None,
-    resume: Annotated[
-        str,
-        typer.Option(
-            "--resume", metavar="HOW", help="auto: go on from the newest saved step; never.", show_default=True
-        ),
-    ] = "auto",
-    strict: Annotated[
-        bool,
-        typer.Option("--strict", help="Refuse a damaged newest step, rather than pass it over.", show_default=False),
-    ] = False,
-    changed: Annotated[
-        bool,
-        typer.Option("--changed", help="Go on though recipe or data are not what they were.", show_default=False),
-    ] = False,
-    keep_going: Annotated[
-        bool,
-        typer.Option("--keep-going", help="Train on where a step cannot be saved.", show_default=False),
-    ] = False,
+    resume: t.Resume = "auto",
+    strict: t.Strict = False,
+    changed: t.Changed = False,
+    keep_going: t.KeepGoing = False,
     device: o.Device = "auto",
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Read everything, describe the run and its first batch; train nothing.",
-            show_default=False,
-        ),
-    ] = False,
+    dry_run: t.DryRun = False,
     json: o.Json = False,
 ) -> None:
     """Trains a model by a recipe; a run that was stopped goes on where it was.
@@ -66,8 +43,7 @@ def pretrain(
     Face folder.
     """
     from paddock.cli import pretraining
+    from paddock.cli.training_runs import Asked
 
-    asked = pretraining.Asked(
-        name, settings or [], target, size, resume, strict, changed, keep_going, device, dry_run, json
-    )
-    pretraining.pretrain(asked)
+    asked = Asked("pretrain", name, settings or [], target, resume, strict, changed, keep_going, device, dry_run, json)
+    pretraining.pretrain(asked, size)

@@ -10,10 +10,11 @@ from typing import Any
 from paddock.checkpoint.writing import write_bytes
 from paddock.cli import output
 from paddock.errors import DataError, UsageError, did_you_mean
+from paddock.finetune.recipe import FineTuning
 from paddock.pretrain.recipe import Pretraining
 from paddock.training import recipe_files
 
-STAGES = {"pretrain": Pretraining}
+STAGES: dict[str, type[Pretraining] | type[FineTuning]] = {"pretrain": Pretraining, "finetune": FineTuning}
 
 
 def load(name: str, settings: Sequence[str]) -> tuple[Any, Path]:
@@ -23,7 +24,7 @@ def load(name: str, settings: Sequence[str]) -> tuple[Any, Path]:
     return recipe_files.validated(stage_of(values, str(path)), values, str(path)), path.parent
 
 
-def stage_of(values: Mapping[str, Any], source: str) -> type[Pretraining]:
+def stage_of(values: Mapping[str, Any], source: str) -> type[Pretraining] | type[FineTuning]:
     """The type of the recipe that `stage:` names."""
     named = values.get("stage")
     if named not in STAGES:
@@ -62,8 +63,7 @@ def validate(name: str, settings: Sequence[str], resolved: bool, as_json: bool) 
     elif resolved:
         output.result(recipe_files.write(values), end="")
     else:
-        steps, rows = recipe.training.steps, recipe.training.batch
-        output.result(f"{name} can be meant: {recipe.stage}, {steps} steps of {rows} rows")
+        output.result(f"{name} can be meant: {recipe.stage}, {recipe.steps_told} of {recipe.training.batch} rows")
 
 
 def schema(stage: str) -> None:

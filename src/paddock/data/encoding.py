@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from paddock.data.document import Document
 from paddock.data.reading import Options, Report, read_documents
 from paddock.data.shard_writing import SHARD_TOKENS, ShardWriter, whole_folder, write_tokenizer
 from paddock.data.shards import Index, fingerprint
-from paddock.data.tokens import Vocabulary
+from paddock.data.tokens import Tokens, Vocabulary
 from paddock.errors import DataError, TokenizerError, UsageError
 from paddock.tokenizer.tokenizer import Tokenizer
 
@@ -56,6 +58,18 @@ def vocabulary_of(tokenizer: Tokenizer, end: bool = True, begin: bool | None = N
     ends = tokenizer.eos_ids[:1] if end else ()
     begins = tokenizer.bos_id if (tokenizer.adds_bos if begin is None else begin) else None
     return Vocabulary(len(tokenizer), fingerprint(tokenizer), ends[0] if ends else None, begins)
+
+
+def encode_texts(texts: Iterable[str], tokenizer: Tokenizer, around: bool = True) -> Tokens:
+    """A recipe's texts as ids; `around`: with what `pack_files` puts around a document, so that both train alike."""
+    words = vocabulary_of(tokenizer) if around else Vocabulary(len(tokenizer))
+    name = "the recipe's documents"
+    ids = [
+        np.asarray(document, dtype=np.uint32)
+        for document in Plan(tokenizer, words).encode([Document(text, name) for text in texts])
+    ]
+    ends = np.cumsum([len(document) for document in ids], dtype=np.int64)
+    return Tokens(np.concatenate(ids) if ids else np.zeros(0, np.uint32), ends, words, name)
 
 
 def kept_back(text: str, share: float) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,58 +14,15 @@ from paddock.data.reading import documents
 from paddock.data.shards import INDEX, open_tokens
 from paddock.data.shards import fingerprint as spelling_of
 from paddock.data.tokens import Tokens
-from paddock.errors import DataError, UsageError
+from paddock.errors import DataError
 from paddock.pretrain.recipe import Data, Source
 from paddock.tokenizer.tokenizer import Tokenizer
+from paddock.training.places import Places
 
-ROOT = "PADDOCK_DATA"  # environment: a folder in which recipes look for their texts
 FEW = 20  # documents below which the end of each is kept back, as there are not enough to keep some back whole
 
 Text = tuple[str, ...]  # a document; of pairs, both sides
 Texts = list[Text] | Tokens
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where a recipe's files are looked for, in order."""
-
-    folders: tuple[Path, ...]
-
-    @classmethod
-    def of(cls, data: Data, beside: Path) -> Places:
-        named = [data.root, os.environ.get(ROOT)]
-        return cls((*(Path(folder).expanduser() for folder in named if folder), beside, Path()))
-
-    def find(self, patterns: Iterable[str]) -> list[Path]:
-        """The files of names and patterns, each from the first folder that has any. Raises UsageError."""
-        return [path for pattern in patterns for path in self._find(pattern)]
-
-    def folder(self, name: str) -> Path:
-        """The folder or Megatron pair of a name. Raises UsageError."""
-        for folder in self.folders:
-            path = folder / Path(name).expanduser()
-            if path.exists() or path.with_name(path.name + ".idx").exists():
-                return path
-        raise UsageError(
-            f"the recipe's shards {name!r} are in none of {', '.join(str(folder) for folder in self.folders)}",
-            fix=f"write them with `paddock data pack`, or say data.root=FOLDER (or set {ROOT})",
-        )
-
-    def _find(self, pattern: str) -> list[Path]:
-        for folder in self.folders:
-            path = folder / pattern
-            try:
-                found = [path] if path.is_file() else sorted(p for p in folder.glob(pattern) if p.is_file())
-            except (ValueError, NotImplementedError):  # a pattern that pathlib does not take: absolute, empty
-                found = []
-            if found:
-                return found
-        if pattern and any((folder / pattern).is_dir() for folder in self.folders):
-            raise UsageError(f"the recipe's text {pattern!r} is a folder", fix=f"name its files: {pattern}/*.txt, say")
-        raise UsageError(
-            f"the recipe's text {pattern!r} is in none of {', '.join(str(folder) for folder in self.folders)}",
-            fix=f"say data.root=FOLDER (or set {ROOT}) to the folder that has it",
-        )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from paddock.errors import UsageError, did_you_mean
 from paddock.training import recipe_files
 from paddock.training.objectives import Objective
 from paddock.training.parallel import Parallel
-from paddock.training.recipe import Training
+from paddock.training.recipe import Card, Training
 
 
 class Source(Section):
@@ -82,16 +82,6 @@ class Vocabulary(Section):
         return self
 
 
-class Card(Section):
-    """What came of the recipe when its authors ran it."""
-
-    about: str
-    time: str = ""
-    memory: str = ""
-    metric: str = ""
-    machine: str = ""
-
-
 class Pretraining(Section):
     """A whole recipe. `model` is a Hugging Face configuration (its vocab_size comes from the tokenizer), or
     `{"from": FOLDER}` to go on from a model. `sizes`: a suite; each changes some keys of `model` (and, under
@@ -107,6 +97,11 @@ class Pretraining(Section):
     training: Training
     parallel: Parallel = Parallel()
     prompts: list[str] = Field(default_factory=list)
+
+    @property
+    def steps_told(self) -> str:
+        """How long it trains, in words."""
+        return f"{self.training.steps} steps"
 
     def of_size(self, name: str) -> Pretraining:
         """The recipe of one size of the suite. Raises UsageError for a size that is not there."""

@@ -12,16 +12,18 @@ from paddock.data.stream import BatchStream
 from paddock.errors import DataError, UsageError
 from paddock.model.transformer import Transformer
 from paddock.pretrain import corpus, tables, vocabulary
-from paddock.pretrain.corpus import Corpus, Places
+from paddock.pretrain.corpus import Corpus
 from paddock.pretrain.recipe import Pretraining
 from paddock.pretrain.starting import Start, start
 from paddock.tokenizer.tokenizer import Tokenizer
-from paddock.training import recipe_files
+from paddock.training import recipe_files, validation
 from paddock.training.conduct import Hook, Origin, Wishes, conduct, together
 from paddock.training.loop import Trainer
 from paddock.training.losses import Loss
+from paddock.training.metrics import Measure
 from paddock.training.objectives import objective
 from paddock.training.parallel import Alone
+from paddock.training.places import Places
 from paddock.training.run import RECIPE, RunFolder
 
 BY_ITSELF = Wishes()
@@ -53,6 +55,13 @@ class Prepared:
         """The texts of every source, read again."""
         return corpus.read(self.recipe.data, self.places)
 
+    @property
+    def measure(self) -> Measure | None:
+        """What is measured on the texts that were kept back."""
+        if self.validation is None:
+            return None
+        return validation.on(self.validation, validation.byte_lengths(self.tokenizer))
+
     def publish(self, folder: Path, model: Transformer) -> None:
         """Writes `model` as a Hugging Face folder."""
         self.start.publish(folder, model, self.tokenizer)
@@ -65,7 +74,7 @@ def prepare(recipe: Pretraining, beside: Path, run: Path, tell: Tell = lambda te
     Raises UsageError, DataError, TokenizerError and CheckpointError.
     """
     data = recipe.data
-    places = Places.of(data, beside)
+    places = Places.of(data.root, beside)
     sources = corpus.read(data, places)
     tokenizer = vocabulary.make(recipe.tokenizer, sources, run / TOKENIZER, beside)
     begun = start(recipe.model, tokenizer, recipe.training.seed)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from paddock.data.document import Document
-from paddock.data.encoding import Plan, vocabulary_of
+from paddock.data.encoding import encode_texts
 from paddock.data.mixing import Joined, Mixture
 from paddock.data.neighbours import Neighbours
 from paddock.data.packing import PACKINGS
@@ -16,7 +15,7 @@ from paddock.data.preparing.masked import Masked
 from paddock.data.preparing.paired import Paired
 from paddock.data.samples import Prepare, Table
 from paddock.data.shards import check_tokenizer
-from paddock.data.tokens import Tokens, Vocabulary
+from paddock.data.tokens import Tokens
 from paddock.errors import UsageError
 from paddock.pretrain.corpus import Texts
 from paddock.tokenizer.tokenizer import Tokenizer
@@ -65,25 +64,15 @@ class Cutting:
                 raise UsageError("token shards hold no pairs", fix="give data.sources.files and second")
             return self._packed(texts)
         if isinstance(self.prepare, Paired):
-            sides = [encoded([text[side] for text in texts], self.tokenizer, around=False) for side in (0, 1)]
+            sides = [encode_texts([text[side] for text in texts], self.tokenizer, around=False) for side in (0, 1)]
             return Pairs(sides[0], sides[1], self.prepare)
-        return self._packed(encoded([text[0] for text in texts], self.tokenizer))
+        return self._packed(encode_texts([text[0] for text in texts], self.tokenizer))
 
     def _packed(self, tokens: Tokens) -> Table:
         if isinstance(self.prepare, Masked) and self.prepare.next_sentence:
             return Neighbours(tokens, self.prepare.takes, self.seed)
         overlap = int(self.objective == NEXT)
         return PACKINGS[self.packing](tokens, self.prepare.takes - overlap, overlap)
-
-
-def encoded(texts: Iterable[str], tokenizer: Tokenizer, around: bool = True) -> Tokens:
-    """Texts as ids; `around`: with what `paddock data pack` puts around a document, so that both train alike."""
-    words = vocabulary_of(tokenizer) if around else Vocabulary(len(tokenizer))
-    plan = Plan(tokenizer, words)
-    documents = [Document(text, "the recipe's documents") for text in texts]
-    ids = [np.asarray(document, dtype=np.uint32) for document in plan.encode(documents)]
-    ends = np.cumsum([len(document) for document in ids], dtype=np.int64)
-    return Tokens(np.concatenate(ids) if ids else np.zeros(0, np.uint32), ends, words, "the recipe's documents")
 
 
 def mixed(parts: Sequence[tuple[Table | None, float | None]]) -> Table | None:

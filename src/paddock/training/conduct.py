@@ -24,7 +24,7 @@ from paddock.training.loop import StepReport, Trainer
 from paddock.training.main_process import Result, together, told
 from paddock.training.policies import Rollback
 from paddock.training.run import RunFolder, Tell, folder_name, refusing
-from paddock.training.saving import Publish, State
+from paddock.training.saving import Publish, Read, State
 from paddock.training.signals import Stop
 
 Hook = Callable[[StepReport], Mapping[str, Any] | None]
@@ -70,15 +70,16 @@ def conduct(
     origin: Origin,
     wishes: Wishes = Wishes(),
     *,
+    read: Read = saving.read_weights,
     hooks: Sequence[Hook] = (),
     draw: Callable[[RunFolder], None] = lambda run: None,
     tell: Tell = lambda text: None,
 ) -> None:
     """Trains to the recipe's last step and leaves the model in `run.final`.
 
-    publish: writes a model as a Hugging Face folder. hooks: called after every step on every process (validation,
-    samples, a live line); what they give goes into the step's record. draw: called by the main process after saves and
-    at the end. tell: what a user should hear.
+    publish: writes a model, or what was trained of it, as a folder; `read` gives that back. hooks: called after every
+    step on every process (validation, samples, a live line); what they give goes into the step's record. draw: called
+    by the main process after saves and at the end. tell: what a user should hear.
 
     Raises Interrupted after SIGINT or SIGTERM, once the run is saved; UsageError where the folder holds another run, is
     in use, or recipe or data changed; CheckpointError where no saved step holds; ResourceError where there is no room;
@@ -89,9 +90,8 @@ def conduct(
         together(trainer.parallel, lambda: stack.enter_context(run.hold()))
         journal = together(trainer.parallel, lambda: stack.enter_context(run.journal()))
         stop = stack.enter_context(signals.heeding())
-        _Conductor(
-            trainer, run, publish, origin, wishes, journal, stop, hooks, draw, tell if main else lambda text: None
-        ).go()
+        say = tell if main else lambda text: None
+        _Conductor(trainer, run, publish, read, origin, wishes, journal, stop, hooks, draw, say).go()
 
 
 @dataclass
@@ -99,6 +99,7 @@ class _Conductor:
     trainer: Trainer
     run: RunFolder
     publish: Publish
+    read: Read
     origin: Origin
     wishes: Wishes
     journal: Journal | None  # of the main process
@@ -205,7 +206,8 @@ class _Conductor:
         self.run.note_recipe(self.origin.recipe)
 
     def _go_to(self, step: int) -> None:
-        state = saving.restore(self.run.step(step), self.trainer.model, self.trainer.optimizer, self.parallel)
+        model, optimizer, learns = self.trainer.model, self.trainer.optimizer, self.trainer.learns
+        state = saving.restore(self.run.step(step), model, optimizer, self.parallel, self.read, learns)
         if state.step != step:
             raise CheckpointError(f"{self.run.step(step)} holds step {state.step}")
         self.trainer.restore(state.trainer)
@@ -220,7 +222,8 @@ class _Conductor:
             return
         fill = self._filling()
         moments = bool(self.trainer.optimizer.state)
-        weights = sum(parameter.numel() * 4 for parameter in self.trainer.model.parameters())
+        learns = self.trainer.learns
+        weights = sum(p.numel() * 4 for name, p in self.trainer.model.named_parameters() if name in learns)
         self._on_main(lambda: self._check_room(self.run.rehearse(fill) + (0 if moments else 2 * weights), weights))
 
     def _check_room(self, size: int, weights: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -65,23 +65,39 @@ class Gradient:
 
 
 class Trainer:
-    """A model and its optimizer at some step. `run` goes on from there; `step` is the number of steps done."""
+    """A model and its optimizer at some step. `run` goes on from there; `step` is the number of steps done.
+
+    learns: the names of the parameters that are trained, all of them if None; the others stay as they are, in the type
+    they have, and cost no gradient. rates: by what some of those names multiply the learning rate.
+    """
 
     def __init__(
-        self, model: Transformer, batches: Batches, loss: Loss, recipe: Training, parallel: Alone, step: int = 0
+        self,
+        model: Transformer,
+        batches: Batches,
+        loss: Loss,
+        recipe: Training,
+        parallel: Alone,
+        step: int = 0,
+        *,
+        learns: Collection[str] | None = None,
+        rates: Mapping[str, float] | None = None,
     ) -> None:
         parallel.check(recipe.batch)
         if parallel.device.type == "cpu":
             memory.keep_freed_memory()
         self.precision = precision.choose(recipe.precision, parallel.device, model.architecture)
-        for parameter in model.parameters():
-            parameter.requires_grad_(True)
-            if parameter.dtype in (torch.bfloat16, torch.float16):
+        self.learns = frozenset(name for name, _ in model.named_parameters() if learns is None or name in learns)
+        if learns is not None and (strange := set(learns) - self.learns):
+            raise ValueError(f"this model has no parameter {min(strange)!r} to train")
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in self.learns)
+            if name in self.learns and parameter.dtype in (torch.bfloat16, torch.float16):
                 parameter.data = parameter.data.float()  # small updates would be lost in the rounding
         if recipe.compile:
             compiling.compile_blocks(model, parallel.device)
         self.model = parallel.spread(model)
-        self.optimizer = optimizers.make(self.model, recipe.optimizer)
+        self.optimizer = optimizers.make(self.model, recipe.optimizer, rates or {})
         self.batches, self.loss, self.recipe, self.parallel, self.step = batches, loss, recipe, parallel, step
         self.watch = Watch(recipe)
 
@@ -91,7 +107,7 @@ class Trainer:
         Raises DivergedError where the policies are not to go on, and policies.Rollback where they are to go back: the
         weights are then as they were before the step.
         """
-        with training(self.model):
+        with learning(self.model, self.learns):
             while self.step < self.recipe.steps:
                 report = self._advance()
                 for hear in after:
@@ -199,17 +215,17 @@ class Trainer:
         if clip and norm > clip:
             self.parallel.scale_gradients(weights, torch.tensor(clip / norm, device=self.parallel.device))
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate"]
         self.optimizer.step()
         if self.parallel.agreed(not _finite(weights)):
             raise policies.spoiled(self.step + 1)
 
 
 @contextmanager
-def training(model: Transformer) -> Iterator[None]:
-    """Weights that take gradients, for as long as it lasts."""
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
+def learning(model: Transformer, names: Collection[str]) -> Iterator[None]:
+    """The weights of these names take gradients, for as long as it lasts."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in names)
     model.train()
     try:
         yield

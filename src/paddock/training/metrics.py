@@ -6,16 +6,15 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch.distributed
 
-from paddock.data.stream import BatchStream
 from paddock.model.transformer import Transformer
-from paddock.training import rates, validation
+from paddock.training import rates
 from paddock.training.loop import StepReport, Trainer
 
 Record = Mapping[str, Any]
 Sink = Callable[[Record], None]
+Measure = Callable[[Trainer], Record]  # on what is kept back: `loss` and whatever else a stage measures
 # Keys of a record that say how the machine did, not what was computed: the only ones in which two equal runs differ.
 TIMED = ("seconds", "tokens_per_second", "mfu", "memory")
 
@@ -25,7 +24,7 @@ class Metrics:
 
     loss_hex, norm_hex: the same numbers to the last bit. tokens_per_second: over all processes. mfu: the operations
     that the step's tokens need, over what the matrix units of all processes could have done in its time. memory: peak
-    bytes of this process. validation: a `Score`, where one was due. samples: texts, where they were due.
+    bytes of this process. validation: what `measure` found, where it was due. samples: texts, where they were due.
 
     Every process must call it.
     """
@@ -35,19 +34,17 @@ class Metrics:
         trainer: Trainer,
         sinks: Sequence[Sink] = (),
         *,
-        held_out: BatchStream | None = None,
-        lengths: np.ndarray | None = None,
+        measure: Measure | None = None,
         sampler: Callable[[Transformer], Sequence[str]] | None = None,
     ) -> None:
         self.trainer, self.sinks = trainer, sinks
-        self.held_out, self.lengths, self.sampler = held_out, lengths, sampler
+        self.measure, self.sampler = measure, sampler
 
     def __call__(self, report: StepReport) -> dict[str, Any]:
         extra = self._rates(report)
         recipe = self.trainer.recipe
-        if self.held_out is not None and self._due(report.step, recipe.evaluate_every):
-            score = validation.measure(self.trainer, self.held_out, self.lengths)
-            extra["validation"] = timeless(dataclasses.asdict(score))
+        if self.measure is not None and self._due(report.step, recipe.evaluate_every):
+            extra["validation"] = timeless(self.measure(self.trainer))
         if self.sampler is not None and self._due(report.step, recipe.sample_every):
             extra["samples"] = list(self.sampler(self.trainer.model))
         record = {**dataclasses.asdict(report), **extra}

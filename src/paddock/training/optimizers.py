@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -18,10 +19,13 @@ from paddock.training.recipe import Optimizer
 SMALLEST = 1e-15
 
 
-def make(model: nn.Module, recipe: Optimizer) -> torch.optim.Optimizer:
-    """The optimizer of a recipe over the parameters of a model. Its state goes through `state_dict` exactly."""
+def make(
+    model: nn.Module, recipe: Optimizer, rates: Mapping[str, float] = MappingProxyType({})
+) -> torch.optim.Optimizer:
+    """The optimizer of a recipe over the parameters of a model that take gradients. Its state goes through `state_dict`
+    exactly. rates: by what some parameters' names multiply the learning rate, the `rate` of their group."""
     settings = recipe.settings()
-    own = groups(model, settings.pop("weight_decay"), recipe)
+    own = groups(model, settings.pop("weight_decay"), recipe, rates)
     rate: dict[str, Any] = {"lr": recipe.learning_rate}
     sharded = any(hasattr(parameter, "placements") for parameter in model.parameters())
     match recipe.name:
@@ -47,7 +51,9 @@ def make(model: nn.Module, recipe: Optimizer) -> torch.optim.Optimizer:
             return Muon(own, **rate, **settings)
 
 
-def groups(model: nn.Module, weight_decay: float, recipe: Optimizer) -> list[dict[str, Any]]:
+def groups(
+    model: nn.Module, weight_decay: float, recipe: Optimizer, rates: Mapping[str, float] = MappingProxyType({})
+) -> list[dict[str, Any]]:
     """Parameters in groups, each with the decay of its own; Muon's say whether their matrices are made orthogonal.
 
     Matrices decay; norms, biases and everything looked up do not. A matrix is followed by a norm or a softmax that
@@ -55,16 +61,18 @@ def groups(model: nn.Module, weight_decay: float, recipe: Optimizer) -> list[dic
     what is computed, and a row of a table decays at each step but is corrected only at those where its token comes.
     """
     looked_up = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
-    found: dict[tuple[bool, bool, Any], list[nn.Parameter]] = {}
+    found: dict[tuple[bool, bool, float, Any], list[nn.Parameter]] = {}
     for name, parameter in named(model):
         matrix = parameter.dim() >= 2 and id(parameter) not in looked_up
         orthogonal = recipe.name == "muon" and matrix and not name.startswith("head.")
         mesh = getattr(parameter, "device_mesh", None)  # fused kernels take no list of which some lie in shards
-        found.setdefault((matrix or recipe.decay == "all", orthogonal, mesh), []).append(parameter)
+        found.setdefault((matrix or recipe.decay == "all", orthogonal, rates.get(name, 1.0), mesh), []).append(
+            parameter
+        )
     return [
-        {"params": parameters, "weight_decay": weight_decay if decays else 0.0}
+        {"params": parameters, "weight_decay": weight_decay if decays else 0.0, "rate": rate}
         | ({"orthogonal": orthogonal} if recipe.name == "muon" else {})
-        for (decays, orthogonal, _), parameters in found.items()
+        for (decays, orthogonal, rate, _), parameters in found.items()
     ]
 
 

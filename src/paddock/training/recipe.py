@@ -27,6 +27,16 @@ RULES: dict[str, dict[str, Any]] = {
 }
 
 
+class Card(Section):
+    """What came of the recipe when its authors ran it."""
+
+    about: str
+    time: str = ""
+    memory: str = ""
+    metric: str = ""
+    machine: str = ""
+
+
 class Optimizer(Section):
     """Which rule moves the weights, and its settings; what a rule does not know is refused.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from paddock.training.parallel import Alone
 FOLDER, TENSORS, STATE = "training", "optimizer.safetensors", "state.json"
 RANDOM = "random"  # PyTorch's generator; NumPy's are made anew for each sample, from the seed and its place
 Publish = Callable[[Path, Transformer], None]  # writes config, float32 weights and tokenizer into a folder
+Read = Callable[[Path], Mapping[str, Tensor]]  # what was trained, read again, by the names of parameters
 
 
 @dataclass(frozen=True)
@@ -113,25 +114,33 @@ def read_state(folder: Path) -> State:
     return State(**table)
 
 
-def restore(folder: Path, model: Transformer, optimizer: torch.optim.Optimizer, parallel: Alone) -> State:
+def restore(
+    folder: Path,
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+    parallel: Alone,
+    read: Read | None = None,
+    learns: Collection[str] | None = None,
+) -> State:
     """Weights, optimizer and random generators as they were when the step was saved; gives the rest of the state.
 
+    read, learns: how the weights of those parameters are read; by default of all of them, as a whole model.
     Every process takes part, and reads the folder. Raises CheckpointError where the step is that of another model.
     """
     state = read_state(folder)
-    weights: dict[str, Tensor] = {}
+    weights: Mapping[str, Tensor] = {}
     moments: dict[str, dict[str, Any]] = {}
     path = folder / FOLDER / TENSORS
     stored = safetensors.read(path)
     if parallel.main:
-        weights = read_weights(folder)
+        weights = (read or read_weights)(folder)
         moments = {name: dict(scalars) for name, scalars in state.scalars.items()}
         for full, tensor in stored.items():
             name, _, key = full.rpartition("/")
             if full != RANDOM:
                 moments.setdefault(name, {})[key] = tensor.load()
     optimizer.state.clear()
-    parallel.restore(model, optimizer, weights, moments)
+    parallel.restore(model, optimizer, weights, moments, learns)
     _restore_random(stored, path)
     return state
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +41,11 @@ def byte_lengths(tokenizer: Tokenizer) -> np.ndarray:
     if tokenizer.spells_bytes:
         return np.array([len(piece) for piece in tokenizer.all_bytes()], dtype=np.int64)
     return np.array([_length(tokenizer, number) for number in range(len(tokenizer))], dtype=np.int64)
+
+
+def on(batches: BatchStream, lengths: np.ndarray | None) -> Callable[[Trainer], dict[str, Any]]:
+    """`measure` as `training.metrics.Metrics` wants it."""
+    return lambda trainer: asdict(measure(trainer, batches, lengths))
 
 
 def measure(trainer: Trainer, batches: BatchStream, lengths: np.ndarray | None) -> Score:

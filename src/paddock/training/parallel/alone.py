@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -82,14 +82,18 @@ class Alone:
         optimizer: torch.optim.Optimizer | None,
         weights: Mapping[str, Tensor],
         moments: Mapping[str, Mapping[str, Any]],
+        learns: Collection[str] | None = None,
     ) -> None:
         """* Puts back what `whole` (its named parameters) and `moments` gave, at whatever number of processes they did.
 
+        learns: the parameters that were trained, which are all that `weights` has; None: every one.
         Only the main process's `weights` and `moments` count. Raises CheckpointError where they are not this model's.
         """
-        state.check(model, weights, moments)
+        state.check(model, weights, moments, learns)
         groups = state.groups_of(optimizer) if optimizer is not None else {}
         for name, parameter in model.named_parameters():
+            if name not in weights:
+                continue
             state.fill(parameter, weights[name])
             if optimizer is not None and name in moments:
                 group = groups[id(parameter)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -11,9 +11,15 @@ from torch import Tensor, nn
 from paddock.errors import CheckpointError
 
 
-def check(model: nn.Module, weights: Mapping[str, Tensor], moments: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuses weights and moments that are not of this model, before anything is changed."""
-    own = dict(model.named_parameters())
+def check(
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    moments: Mapping[str, Mapping[str, Any]],
+    learns: Collection[str] | None = None,
+) -> None:
+    """Refuses weights and moments that are not of this model (of its parameters `learns`, all of them if None), before
+    anything is changed."""
+    own = {name: p for name, p in model.named_parameters() if learns is None or name in learns}
     for kind, given in (("weights", weights), ("optimizer's state", moments)):
         if unknown := sorted(given.keys() - own.keys()):
             raise CheckpointError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -106,8 +106,10 @@ class Together(Alone):
         self._share(model, weights)
         return model
 
-    def _share(self, model: Transformer, weights: Mapping[str, Tensor]) -> None:
+    def _share(self, model: Transformer, weights: Mapping[str, Tensor], names: Collection[str] | None = None) -> None:
         for name, parameter in model.named_parameters():
+            if names is not None and name not in names:
+                continue
             whole = self._from_main(weights.get(name), parameter.shape, parameter.dtype)
             state.fill(parameter, whole)
 
@@ -204,10 +206,11 @@ class Together(Alone):
         optimizer: torch.optim.Optimizer | None,
         weights: Mapping[str, Tensor],
         moments: Mapping[str, Mapping[str, Any]],
+        learns: Collection[str] | None = None,
     ) -> None:
         if self.main:
-            state.check(model, weights, moments)
-        self._share(model, weights)
+            state.check(model, weights, moments, learns)
+        self._share(model, weights, learns)
         if optimizer is None:
             return
         own, groups = dict(model.named_parameters()), state.groups_of(optimizer)

@@ -1,0 +1,48 @@
+"""What `paddock finetune` does: a run, shown as it goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from paddock.cli import output, recipes
+from paddock.cli.training_runs import Asked, draw, last, shown, tell
+from paddock.engine.device import chosen_device
+from paddock.errors import UsageError
+from paddock.finetune.recipe import FineTuning
+from paddock.finetune.stage import finetune as run_stage
+from paddock.finetune.stage import prepare
+from paddock.training.parallel.environment import from_environment
+from paddock.training.run import RunFolder
+
+
+def finetune(asked: Asked) -> None:
+    wishes = asked.wishes()
+    recipe, beside = recipes.load(asked.name, asked.settings)
+    if not isinstance(recipe, FineTuning):
+        raise UsageError(f"{asked.name} is a recipe for {recipe.stage}", fix=f"paddock {recipe.stage} {asked.name}")
+    with from_environment(recipe.parallel, chosen_device(asked.device)) as parallel:
+        if asked.dry_run:
+            done = _described(recipe, beside, asked)
+        else:
+            with shown(recipe.training, asked.folder, parallel, lambda prepared: None) as (watching, say):
+                final = run_stage(
+                    recipe, beside, asked.folder, parallel, wishes, watching=watching, draw=draw, tell=say
+                )
+            done = {"folder": str(asked.folder), "model": str(final), **last(RunFolder(asked.folder))}
+        if parallel.main:
+            tell([done], asked, lambda run: f"try it: paddock chat {run['model']}")
+
+
+def _described(recipe: FineTuning, beside: Any, asked: Asked) -> dict[str, Any]:
+    """What a run would do, from all that is read before its first step."""
+    prepared = prepare(recipe, beside, output.note)
+    batch = prepared.train.at(0)
+    return {
+        "folder": str(asked.folder),
+        "parameters": prepared.tuned.parameters,
+        "trainable": prepared.tuned.trainable,
+        "rows": len(prepared.train.table),
+        "steps": prepared.training.steps,
+        "targets_of_first_batch": batch.supervised,
+        "first_row": prepared.opened.tokenizer.decode(batch.ids[0].tolist(), skip_special=False),
+    }

@@ -1,0 +1,1 @@
+"""Examples of what a model is to learn from: conversations, preferences, pairs. Start with `records.py`."""

@@ -1,0 +1,110 @@
+"""Examples: what readers of every format give, and what tasks of fine-tuning and alignment take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+ROLES = ("system", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn. role: one of ROLES.
+
+    learn: whether a model is to learn to write it; None where nobody said: what assistants say is, and nothing else.
+    more: whatever else a template may read of it (Alpaca's `input`, `tool_calls`, `name`).
+    """
+
+    role: str
+    content: str
+    learn: bool | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def learned(self) -> bool:
+        return self.role == "assistant" if self.learn is None else self.learn
+
+    def plain(self) -> dict[str, Any]:
+        """As chat templates take it."""
+        return {"role": self.role, "content": self.content, **self.more}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an example is from. place: file and line, for messages. source: the set it belongs to. meta: the fields of
+    its record that have no place of their own."""
+
+    place: str = ""
+    id: str | None = None
+    source: str | None = None
+    language: str | None = None
+    licence: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What was said in turn. tools: JSON schemas of what could be called."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[Mapping[str, Any], ...] = ()
+    origin: Origin = field(default_factory=Origin, compare=False)
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Two ways to go on from `prompt`, the better and the worse."""
+
+    prompt: tuple[Message, ...]
+    chosen: tuple[Message, ...]
+    rejected: tuple[Message, ...]
+    origin: Origin = field(default_factory=Origin, compare=False)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Answers to `prompt`, best first."""
+
+    prompt: tuple[Message, ...]
+    responses: tuple[str, ...]
+    origin: Origin = field(default_factory=Origin, compare=False)
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """A conversation whose last answer somebody found good, or not."""
+
+    messages: tuple[Message, ...]
+    good: bool
+    origin: Origin = field(default_factory=Origin, compare=False)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A text and what is to be made of it, without any template: a translation, a summary, a completion."""
+
+    source: str
+    target: str
+    origin: Origin = field(default_factory=Origin, compare=False)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One text, or two that belong together, and the class (or number) they have."""
+
+    texts: tuple[str, ...]
+    label: str | float
+    origin: Origin = field(default_factory=Origin, compare=False)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text to be learned as it is."""
+
+    text: str
+    origin: Origin = field(default_factory=Origin, compare=False)
+
+
+Example = Conversation | Preference | Ranked | Feedback | Pair | Labelled | Text

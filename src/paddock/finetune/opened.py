@@ -1,0 +1,42 @@
+"""The model that is fine-tuned, opened with what lies beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from paddock.checkpoint.checkpoint import open_checkpoint
+from paddock.engine.locate import locate
+from paddock.engine.opening import Beside
+from paddock.errors import TokenizerError
+from paddock.tokenizer.template import Template
+from paddock.tokenizer.tokenizer import Tokenizer
+from paddock.training import precision
+from paddock.training.methods import Base, Full, Method
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A base with its tokenizer, and the chat template that is meant: the one named, else its own, if any."""
+
+    base: Base
+    tokenizer: Tokenizer
+    template: Template | None
+
+
+def open_base(name: str, template: str | None, asked: str, method: Method) -> Opened:
+    """Opens a model as it is to be trained: weights that stay are in the type that is computed in, others in float32.
+
+    asked: `training.precision`. Raises UsageError, CheckpointError, TokenizerError and TemplateError.
+    """
+    checkpoint = open_checkpoint(locate(name or None))
+    beside = Beside.of(checkpoint)
+    tokenizer = beside.tokenizer(None)
+    if isinstance(tokenizer, TokenizerError):
+        raise tokenizer
+    computed = precision.choose(asked, torch.device("cpu"), checkpoint.architecture).type
+    dtype = torch.float32 if isinstance(method, Full) else computed
+    model = checkpoint.model(dtype)
+    base = Base(model, checkpoint.config, checkpoint.generation, name or str(checkpoint.path))
+    return Opened(base, tokenizer, beside.template(template))

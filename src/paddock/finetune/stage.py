@@ -1,0 +1,190 @@
+"""The stage: a recipe in, a run's folder with the tuned model, or an adapter to the base, out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from paddock.checkpoint.writing import write_text
+from paddock.data.encoding import kept_back
+from paddock.data.instruct import reading
+from paddock.data.instruct.reading import Report
+from paddock.data.instruct.records import Example, Origin
+from paddock.data.shards import fingerprint as spelling_of
+from paddock.data.stream import BatchStream
+from paddock.engine.saving import TEMPLATE
+from paddock.errors import DataError, UsageError
+from paddock.finetune.opened import Opened, open_base
+from paddock.finetune.recipe import FineTuning
+from paddock.finetune.tasks import Asked, Material
+from paddock.model.transformer import Transformer
+from paddock.training import conduct as conducting
+from paddock.training import recipe_files, validation
+from paddock.training.conduct import Hook, Wishes, conduct
+from paddock.training.loop import Trainer
+from paddock.training.methods import Tuned
+from paddock.training.metrics import Measure
+from paddock.training.parallel import Alone
+from paddock.training.places import Places
+from paddock.training.recipe import Training
+from paddock.training.run import RECIPE, RunFolder
+
+BY_ITSELF = Wishes()
+BESIDE_THE_WEIGHTS = ("card", "parallel", "prompts")  # what a resumed run may have otherwise
+SOURCE = "source.json"  # where a run's recipe lay, for who opens it again
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a run is made of, before its first step. data: a SHA-256 over all examples, and how they are spelt."""
+
+    recipe: FineTuning
+    training: Training
+    opened: Opened
+    tuned: Tuned
+    asked: Asked
+    train: BatchStream
+    validation: BatchStream | None
+    data: str
+    report: Report
+
+    def publish(self, folder: Path, model: Transformer) -> None:
+        """Writes what was trained, with the tokenizer and the chat template that go with it."""
+        self.tuned.write(folder, model)
+        self.opened.tokenizer.save(folder)
+        if self.opened.template is not None:
+            write_text(folder / TEMPLATE, self.opened.template.source)
+
+    def trainer(self, parallel: Alone) -> Trainer:
+        tuned = self.tuned
+        return Trainer(
+            tuned.model, self.train, self.asked.loss, self.training, parallel, learns=tuned.learns, rates=tuned.rates
+        )
+
+    @property
+    def measure(self) -> Measure | None:
+        """What is measured on the examples that were kept back."""
+        if self.asked.measure is not None or self.validation is None:
+            return self.asked.measure
+        return validation.on(self.validation, validation.byte_lengths(self.opened.tokenizer))
+
+
+def prepare(recipe: FineTuning, beside: Path, tell: Tell = lambda text: None) -> Prepared:
+    """Reads the recipe's examples and its model, and puts the method on it.
+
+    `beside`: the folder of the recipe's file. Raises UsageError, DataError, TemplateError, TokenizerError and
+    CheckpointError.
+    """
+    places, report = Places.of(recipe.data.root, beside), Report()
+    train, kept = _examples(recipe, places, report)
+    tell(report.told)
+    opened = open_base(recipe.model, recipe.template, recipe.training.precision, recipe.method)
+    base = recipe.task.shape(opened.base, [*train, *kept])
+    opened = replace(opened, base=base)
+    data = recipe.data
+    given = Material(
+        train,
+        kept,
+        opened.tokenizer,
+        opened.template,
+        base.model.architecture,
+        base.config,
+        data.length,
+        data.too_long,
+        recipe.training.seed,
+    )
+    asked = recipe.task.ask(given)
+    tuned = recipe.method.attach(base, recipe.training.seed)
+    for line in asked.told:
+        tell(line)
+    share = tuned.trainable / tuned.parameters
+    tell(
+        f"{base.model.architecture.family} of {tuned.parameters:,} parameters, of which {tuned.trainable:,} "
+        f"({share:.3%}) are trained: {recipe.method.name}"
+    )
+    training = recipe.training.resolved(len(asked.train))
+    rows, seed = training.batch, training.seed
+    held = asked.validation
+    return Prepared(
+        recipe,
+        training,
+        opened,
+        tuned,
+        asked,
+        BatchStream(asked.train, asked.prepare, rows, seed, data.shuffle),
+        BatchStream(held, asked.prepare, rows, seed, shuffle=False) if held else None,
+        _fingerprint([*train, *kept], opened),
+        report,
+    )
+
+
+def _examples(recipe: FineTuning, places: Places, report: Report) -> tuple[list[Example], list[Example]]:
+    """What is trained on and what is kept back, which shares no text with it."""
+    data = recipe.data
+    train = list(reading.examples(places.find(data.files), data.format, limit=data.limit, report=report))
+    if isinstance(data.validation, list):
+        kept = list(reading.examples(places.find(data.validation), data.format, report=report))
+    else:
+        share = data.validation
+        kept = [example for example in train if kept_back(_content(example), share)]
+        train = [example for example in train if not kept_back(_content(example), share)]
+    if not train:
+        raise DataError("there are no examples to train on", fix="make data.validation smaller, or give more examples")
+    return train, kept
+
+
+def _fingerprint(examples: Sequence[Example], opened: Opened) -> str:
+    seen = hashlib.sha256(spelling_of(opened.tokenizer).encode())
+    for example in examples:
+        seen.update(_content(example).encode("utf-8", "surrogatepass"))
+    return seen.hexdigest()
+
+
+def _content(example: Example) -> str:
+    """What an example says, wherever it is from."""
+    return repr(replace(example, origin=Origin()))
+
+
+def reopen(run: Path, tell: Tell = lambda text: None) -> Prepared:
+    """What a run in a folder was made of, read again. Raises UsageError where it is no run of this stage."""
+    if not (run / RECIPE).is_file() or not (run / SOURCE).is_file():
+        raise UsageError(f"{run} is no run of `paddock finetune`", expected=f"a folder with {RECIPE} and {SOURCE}")
+    recipe = recipe_files.validated(FineTuning, recipe_files.read(run / RECIPE), str(run / RECIPE))
+    try:
+        beside = Path(json.loads((run / SOURCE).read_text(encoding="utf-8"))["beside"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{run / SOURCE} cannot be read: {error}") from None
+    return prepare(recipe, beside, tell)
+
+
+def finetune(
+    recipe: FineTuning,
+    beside: Path,
+    out: Path,
+    parallel: Alone,
+    wishes: Wishes = BY_ITSELF,
+    *,
+    watching: Callable[[Prepared, Trainer], Sequence[Hook]] = lambda prepared, trainer: (),
+    draw: Callable[[RunFolder], None] = lambda run: None,
+    tell: Tell = lambda text: None,
+) -> Path:
+    """Fine-tunes as the recipe says in the run folder `out`, and gives the folder of the final model or adapter.
+
+    watching: gives the hooks that measure, sample and show. Raises what `prepare` and `conduct` raise.
+    """
+    run = RunFolder(out)
+    prepared = prepare(recipe, beside, tell if parallel.main else lambda text: None)
+    if parallel.main:
+        with run.hold():
+            write_text(out / SOURCE, json.dumps({"beside": str(beside.resolve())}, indent=2) + "\n")
+    trainer = prepared.trainer(parallel)
+    values = recipe.model_dump(mode="json")
+    deciding = {key: value for key, value in values.items() if key not in BESIDE_THE_WEIGHTS}
+    origin = conducting.Origin(recipe_files.write(values), prepared.data, recipe_files.write(deciding))
+    hooks, read = watching(prepared, trainer), prepared.tuned.read
+    conduct(trainer, run, prepared.publish, origin, wishes, read=read, hooks=hooks, draw=draw, tell=tell)
+    return run.final

@@ -1,0 +1,16 @@
+"""Tasks of fine-tuning, by name: what examples are asked for, and what is measured.
+
+Each is a `Section` with `shape(base, examples) -> Base`, which gives a model what the task needs of it (a head over
+classes), and `ask(material) -> Asked`.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from paddock.finetune.tasks.asked import Asked, Material
+from paddock.finetune.tasks.text import TextTask
+
+Task = Annotated[TextTask, Field(discriminator="name")]
+
+__all__ = ["Asked", "Material", "Task", "TextTask"]

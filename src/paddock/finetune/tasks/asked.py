@@ -1,0 +1,50 @@
+"""What a task is given, and what it makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from paddock.data.instruct.records import Example
+from paddock.data.samples import Prepare, Table
+from paddock.model.spec import Architecture
+from paddock.tokenizer.template import Template
+from paddock.tokenizer.tokenizer import Tokenizer
+from paddock.training.losses import Loss, token_loss
+from paddock.training.metrics import Measure
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a task works on.
+
+    config: the model's config.json, as far as a task needs it. length: tokens of a row at most. too_long: what becomes
+    of an example with more (`refuse`, `drop`, `cut`).
+    """
+
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    tokenizer: Tokenizer
+    template: Template | None
+    architecture: Architecture
+    config: Mapping[str, Any]
+    length: int
+    too_long: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is trained on. validation: None where nothing was kept back. told: what a user should read before it begins.
+
+    measure: what is measured on the validation examples, beside or instead of the plain token loss (None: that alone).
+    """
+
+    train: Table
+    validation: Table | None
+    prepare: Prepare
+    loss: Loss = token_loss
+    told: Sequence[str] = ()
+    measure: Measure | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,15 @@
+"""Methods of fine-tuning, by name: what a recipe may say of each, and how it is put on a model by role.
+
+Each is a `Section` with `attach(base, seed) -> Tuned`. At step 0 every one of them gives the base's own logits.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from paddock.training.methods.full import Full
+from paddock.training.methods.tuned import Base, Tuned
+
+Method = Annotated[Full, Field(discriminator="name")]
+
+__all__ = ["Base", "Full", "Method", "Tuned"]
