@@ -1,0 +1,1 @@
+"""How good answers are: scores of classes and of texts."""
