@@ -325,6 +325,16 @@ class Pooler:
 
 
 @dataclass(frozen=True)
+class LastToken:
+    """`labels` class scores of the last token's vector, without a bias: how decoders classify (`score` in their files).
+
+    It takes the place of the head over the vocabulary.
+    """
+
+    labels: int
+
+
+@dataclass(frozen=True)
 class Architecture:
     """What a model is. Two equal values are the same function of their weights."""
 
@@ -338,7 +348,7 @@ class Architecture:
     final_norm: Norm | None = None
     mask: Mask = Causal()
     head: Head | None = None
-    pooler: Pooler | None = None
+    pooler: Pooler | LastToken | None = None
     encoder: Architecture | None = None
     shared_embedding: bool = False  # the encoder reads the decoder's token table
 

@@ -148,8 +148,35 @@ class Pooler(nn.Module):
         self.classes = Linear(width, part.labels) if part.labels else None
         self.next_sentence = Linear(width, 2) if part.next_sentence else None
 
-    def forward(self, hidden: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, real: Tensor | None = None) -> Tensor:
+        """(batch, tokens, width) to (batch, width). A text's first token is never padding."""
         return self.dense(hidden[:, 0]).tanh()
+
+
+class LastToken(nn.Module):
+    """The vector of each text's last token, and class scores of it."""
+
+    next_sentence = None
+
+    def __init__(self, part: spec.LastToken, width: int) -> None:
+        super().__init__()
+        self.classes = Linear(width, part.labels, bias=False)
+
+    def forward(self, hidden: Tensor, real: Tensor | None = None) -> Tensor:
+        """(batch, tokens, width) to (batch, width); `real` (batch, tokens) bool marks what is no padding, which may
+        stand at either side."""
+        if real is None:
+            return hidden[:, -1]
+        places = torch.arange(hidden.shape[1], device=hidden.device)
+        last = torch.where(real, places, -1).amax(1)
+        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+
+
+def pooler(part: spec.Pooler | spec.LastToken | None, width: int) -> Pooler | LastToken | None:
+    """What makes one vector of a text, if anything does."""
+    if part is None:
+        return None
+    return LastToken(part, width) if isinstance(part, spec.LastToken) else Pooler(part, width)
 
 
 class Transformer(nn.Module):
@@ -166,7 +193,7 @@ class Transformer(nn.Module):
         heads = architecture.layer(0).attention.heads
         self.relative_bias = nn.Embedding(position.count, heads) if isinstance(position, spec.Buckets) else None
         self.head = Head(architecture.head, vocabulary, width) if architecture.head else None
-        self.pooler = Pooler(architecture.pooler, width) if architecture.pooler else None
+        self.pooler = pooler(architecture.pooler, width)
         self.encoder = Transformer(architecture.encoder) if architecture.encoder else None
         if self.encoder is not None and architecture.shared_embedding:
             self.encoder.embedding.tokens = self.embedding.tokens
@@ -209,7 +236,7 @@ class Transformer(nn.Module):
     def pool(self, ids: Tensor, step: Step) -> Tensor:
         """(batch, tokens) ids to one vector per text (batch, width)."""
         assert self.pooler is not None, f"{self.architecture.family} has no pooler"
-        return self.pooler(self.hidden(ids, step))
+        return self.pooler(self.hidden(ids, step), step.padding)
 
     def classify(self, ids: Tensor, step: Step) -> Tensor:
         """(batch, tokens) ids to class scores (batch, labels)."""

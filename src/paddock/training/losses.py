@@ -17,7 +17,7 @@ from torch import Tensor
 from paddock.data.batch import IGNORED, Batch
 from paddock.model.routing import Routing
 from paddock.model.step import Step
-from paddock.model.transformer import Transformer
+from paddock.model.transformer import Pooler, Transformer
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ class WeightedLoss:
 
 def next_sentence(model: Transformer, hidden: Tensor, batch: Batch, weights: Tensor) -> Tensor:
     """Cross-entropy of whether B follows A (class 0, as published), summed over rows of the given weights (rows,)."""
-    assert model.pooler is not None and model.pooler.next_sentence is not None, "no head for the next sentence"
+    assert isinstance(model.pooler, Pooler) and model.pooler.next_sentence is not None, "no head for the next sentence"
     assert batch.follows is not None, "these batches do not say what follows"
     scores = _wide(model.pooler.next_sentence(model.pooler(hidden)))
     return (F.cross_entropy(scores, 1 - batch.follows.long(), reduction="none") * weights).sum()

@@ -18,7 +18,7 @@ from paddock.data.preparing.spans import Spans
 from paddock.data.samples import Prepare
 from paddock.data.section import Section
 from paddock.errors import TokenizerError, UsageError
-from paddock.model.spec import Architecture, Experts, Full, Learned, Prefix
+from paddock.model.spec import Architecture, Experts, Full, Learned, Pooler, Prefix
 from paddock.model.spec import Causal as CausalMask
 from paddock.tokenizer import Tokenizer
 from paddock.training.losses import Loss, WeightedLoss, token_loss
@@ -155,7 +155,7 @@ def _masked(recipe: Objective, tokenizer: Tokenizer, a: Architecture, rows: Rows
             f"masked tokens are asked of an encoder with a head over the vocabulary, and this {a.family} is none",
             fix='use a BERT ("architectures": ["BertForMaskedLM"] or ["BertForPreTraining"]), or another objective',
         )
-    if recipe.next_sentence and (a.pooler is None or not a.pooler.next_sentence):
+    if recipe.next_sentence and (not isinstance(a.pooler, Pooler) or not a.pooler.next_sentence):
         raise UsageError(
             "the model has no head for the next sentence",
             fix='set "architectures": ["BertForPreTraining"] in model, or objective.next_sentence: false',

@@ -16,6 +16,7 @@ from paddock.model.spec import (
     Causal,
     Experts,
     FeedForward,
+    LastToken,
     LayerNorm,
     Learned,
     Norm,
@@ -230,7 +231,9 @@ def _rest(architecture: Architecture) -> int:
         total += 0 if head.tied else architecture.vocabulary * width
         total += architecture.vocabulary if head.bias else 0
         total += width * width + width + _norm(head.transform.norm, width) if head.transform is not None else 0
-    if pooler is not None:
+    if isinstance(pooler, LastToken):
+        total += pooler.labels * width
+    elif pooler is not None:
         outputs = width + pooler.labels + (2 if pooler.next_sentence else 0)
         total += outputs * (width + 1)
     if architecture.encoder is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from paddock.model.config import Config
-from paddock.model.families.shared import ACTIVATIONS
+from paddock.model.families.shared import ACTIVATIONS, has, label_count
 from paddock.model.rules import Drop, Rename, Rule
 from paddock.model.spec import (
     Architecture,
@@ -33,7 +33,7 @@ def architecture(config: Config) -> Architecture:
     norm = LayerNorm(config.number("layer_norm_eps", default=1e-12))
     positions = config.integer("max_position_embeddings", default=512)
     tied = config.flag("tie_word_embeddings", default=True)
-    masked = _has(config, ("ForMaskedLM", "ForPreTraining"), "cls.predictions.transform.dense.weight")
+    masked = has(config, ("ForMaskedLM", "ForPreTraining"), "cls.predictions.transform.dense.weight")
     return Architecture(
         family="bert",
         vocabulary=config.integer("vocab_size"),
@@ -53,22 +53,14 @@ def architecture(config: Config) -> Architecture:
     )
 
 
-def _has(config: Config, classes: tuple[str, ...], *tensors: str) -> bool:
-    """Whether a part is there: the stored tensors say, or, where only the configuration is known, its class name."""
-    if config.tensors is not None:
-        return config.stores(*tensors)
-    names = config.get("architectures", default=[])
-    return isinstance(names, list) and any(str(name).endswith(classes) for name in names)
-
-
 def _pooler(config: Config) -> Pooler | None:
     classes = ("BertModel", "ForPreTraining", "ForSequenceClassification", "ForNextSentencePrediction")
-    if not _has(config, classes, "bert.pooler.dense.weight", "pooler.dense.weight"):
+    if not has(config, classes, "bert.pooler.dense.weight", "pooler.dense.weight"):
         return None
     labels = 0
-    if _has(config, ("ForSequenceClassification",), "classifier.weight"):
-        labels = len(config.table("id2label").values) or config.integer("num_labels", default=2)
-    follows = _has(config, ("ForPreTraining", "ForNextSentencePrediction"), "cls.seq_relationship.weight")
+    if has(config, ("ForSequenceClassification",), "classifier.weight"):
+        labels = label_count(config)
+    follows = has(config, ("ForPreTraining", "ForNextSentencePrediction"), "cls.seq_relationship.weight")
     return Pooler(labels, follows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from paddock.model.config import Config
+from paddock.model.families.shared import SCORE, classified
 from paddock.model.rules import Rename, Rule, SplitQKV
 from paddock.model.spec import Alibi, Architecture, Attention, Block, Embedding, FeedForward, Head, LayerNorm
 
@@ -18,7 +19,7 @@ def architecture(config: Config) -> Architecture:
     config.insist("apply_residual_connection_post_layernorm", False, "no published model does this")
     width, heads = config.integer("hidden_size", "n_embed"), config.integer("n_head", "num_attention_heads")
     norm = LayerNorm(config.number("layer_norm_epsilon", default=1e-5))
-    return Architecture(
+    decoder = Architecture(
         family="bloom",
         vocabulary=config.integer("vocab_size"),
         width=width,
@@ -33,6 +34,7 @@ def architecture(config: Config) -> Architecture:
         final_norm=norm,
         head=Head(tied=config.flag("tie_word_embeddings", default=True)),
     )
+    return classified(config, decoder)
 
 
 RULES: list[Rule] = [
@@ -46,4 +48,5 @@ RULES: list[Rule] = [
     Rename("[transformer.]h.{i}.mlp.dense_4h_to_h.{p}", "blocks.{i}.feedforward.down.{p}"),
     Rename("[transformer.]ln_f.{p}", "norm.{p}"),
     Rename("lm_head.weight", "head.weight"),
+    SCORE,
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from paddock.model.config import Config
-from paddock.model.families.shared import ACTIVATIONS, context, rope
+from paddock.model.families.shared import ACTIVATIONS, SCORE, classified, context, rope
 from paddock.model.rules import Drop, Rename, Rule, SplitQKV
 from paddock.model.spec import Alibi, Architecture, Attention, Block, FeedForward, Head, LayerNorm
 
@@ -32,7 +32,7 @@ def architecture(config: Config) -> Architecture:
         FeedForward(config.integer("ffn_hidden_size", default=wider * width), activation, gated=False, bias=bias),
         norm,
     )
-    return Architecture(
+    decoder = Architecture(
         family="falcon",
         vocabulary=config.integer("vocab_size"),
         width=width,
@@ -42,6 +42,7 @@ def architecture(config: Config) -> Architecture:
         final_norm=norm,
         head=Head(tied=config.flag("tie_word_embeddings", default=True)),
     )
+    return classified(config, decoder)
 
 
 def _kv_heads(config: Config, heads: int) -> int:
@@ -83,6 +84,7 @@ RULES: list[Rule] = [
     Rename("transformer.h.{i}.mlp.dense_4h_to_h.{p}", "blocks.{i}.feedforward.down.{p}"),
     Rename("transformer.ln_f.{p}", "norm.{p}"),
     Rename("lm_head.weight", "head.weight"),
+    SCORE,
     Drop("transformer.h.{i}.self_attention.rotary_emb.inv_freq"),
     Drop("transformer.h.{i}.self_attention.maybe_rotary.inv_freq"),
 ]

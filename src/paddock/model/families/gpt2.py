@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from paddock.model.config import Config
-from paddock.model.families.shared import ACTIVATIONS, context
+from paddock.model.families.shared import ACTIVATIONS, SCORE, classified, context
 from paddock.model.rules import Drop, Rename, Rule, SplitQKV
 from paddock.model.spec import Architecture, Attention, Block, Embedding, FeedForward, Head, LayerNorm, Learned
 
@@ -26,7 +26,7 @@ def architecture(config: Config) -> Architecture:
         attention = replace(attention, scale=1.0)
     block = Block(attention, FeedForward(hidden, activation, gated=False, bias=True), norm)
     by_layer = config.flag("scale_attn_by_inverse_layer_idx", default=False)
-    return Architecture(
+    decoder = Architecture(
         family="gpt2",
         vocabulary=config.integer("vocab_size"),
         width=width,
@@ -37,6 +37,7 @@ def architecture(config: Config) -> Architecture:
         final_norm=norm,
         head=Head(tied=config.flag("tie_word_embeddings", default=True)),
     )
+    return classified(config, decoder)
 
 
 def _scaled(block: Block, divisor: int) -> Block:
@@ -54,6 +55,7 @@ RULES: list[Rule] = [
     Rename("[transformer.]h.{i}.mlp.c_proj.{p}", "blocks.{i}.feedforward.down.{p}", transpose=True),
     Rename("[transformer.]ln_f.{p}", "norm.{p}"),
     Rename("lm_head.weight", "head.weight"),
+    SCORE,
     Drop("[transformer.]h.{i}.attn.bias"),
     Drop("[transformer.]h.{i}.attn.masked_bias"),
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from paddock.model.config import Config
-from paddock.model.families.shared import ACTIVATIONS, context, rope
+from paddock.model.families.shared import ACTIVATIONS, SCORE, classified, context, rope
 from paddock.model.rules import Drop, Rename, Rule, SplitQKV
 from paddock.model.spec import Architecture, Attention, Block, FeedForward, Head, LayerNorm
 
@@ -19,7 +19,7 @@ def architecture(config: Config) -> Architecture:
     theta = config.number("rotary_emb_base", default=10000.0, low=1.0)
     position = rope(config, head_dim, fraction, theta)
     activation = config.choice("hidden_act", options=ACTIVATIONS, default="gelu")
-    return Architecture(
+    decoder = Architecture(
         family="gpt_neox",
         vocabulary=config.integer("vocab_size"),
         width=width,
@@ -34,6 +34,7 @@ def architecture(config: Config) -> Architecture:
         final_norm=norm,
         head=Head(tied=config.flag("tie_word_embeddings", default=False)),
     )
+    return classified(config, decoder)
 
 
 RULES: list[Rule] = [
@@ -46,6 +47,7 @@ RULES: list[Rule] = [
     Rename("gpt_neox.layers.{i}.mlp.dense_4h_to_h.{p}", "blocks.{i}.feedforward.down.{p}"),
     Rename("gpt_neox.final_layer_norm.{p}", "norm.{p}"),
     Rename("embed_out.weight", "head.weight"),
+    SCORE,
     Drop("gpt_neox.layers.{i}.attention.rotary_emb.inv_freq"),
     Drop("gpt_neox.layers.{i}.attention.bias"),
     Drop("gpt_neox.layers.{i}.attention.masked_bias"),

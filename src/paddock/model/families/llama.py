@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from paddock.model.config import Config
-from paddock.model.families.shared import ACTIVATIONS, context, rope
+from paddock.model.families.shared import ACTIVATIONS, SCORE, classified, context, rope
 from paddock.model.rules import Drop, Rename, Rule
 from paddock.model.spec import Architecture, Attention, Block, FeedForward, Head, RMSNorm
 
@@ -28,7 +28,7 @@ def architecture(config: Config, eps: float = 1e-6, theta: float = 10000.0) -> A
         out_bias=bias,
     )
     activation = config.choice("hidden_act", options=ACTIVATIONS, default="silu")
-    return Architecture(
+    decoder = Architecture(
         family="llama",
         vocabulary=config.integer("vocab_size"),
         width=width,
@@ -38,6 +38,7 @@ def architecture(config: Config, eps: float = 1e-6, theta: float = 10000.0) -> A
         final_norm=norm,
         head=Head(tied=config.flag("tie_word_embeddings", default=False)),
     )
+    return classified(config, decoder)
 
 
 RULES: list[Rule] = [
@@ -53,5 +54,6 @@ RULES: list[Rule] = [
     Rename("model.layers.{i}.mlp.down_proj.{p}", "blocks.{i}.feedforward.down.{p}"),
     Rename("model.norm.weight", "norm.weight"),
     Rename("lm_head.weight", "head.weight"),
+    SCORE,
     Drop("model.layers.{i}.self_attn.rotary_emb.inv_freq"),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from paddock.errors import CheckpointError
 from paddock.model.config import Config
-from paddock.model.families.shared import context
+from paddock.model.families.shared import SCORE, classified, context
 from paddock.model.rules import Rename, Rule, SplitQKV
 from paddock.model.spec import Alibi, Architecture, Attention, Block, Embedding, FeedForward, Head, LayerNorm, Learned
 
@@ -21,7 +21,7 @@ def architecture(config: Config) -> Architecture:
     length = context(config, 2048)
     attention, alibi = _attention(config, width, heads, bias)
     learned = config.flag("learned_pos_emb", default=True) and not alibi  # shipped true even beside ALiBi
-    return Architecture(
+    decoder = Architecture(
         family="mpt",
         vocabulary=config.integer("vocab_size"),
         width=width,
@@ -32,6 +32,7 @@ def architecture(config: Config) -> Architecture:
         final_norm=norm,
         head=Head(tied=config.flag("tie_word_embeddings", default=True), scale=_logit_scale(config, width)),
     )
+    return classified(config, decoder)
 
 
 def _attention(config: Config, width: int, heads: int, bias: bool) -> tuple[Attention, bool]:
@@ -87,4 +88,5 @@ RULES: list[Rule] = [
     Rename("transformer.blocks.{i}.ffn.down_proj.{p}", "blocks.{i}.feedforward.down.{p}"),
     Rename("transformer.norm_f.{p}", "norm.{p}"),
     Rename("lm_head.weight", "head.weight"),
+    SCORE,
 ]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from paddock.errors import CheckpointError, UnsupportedError
 from paddock.model.config import Config
+from paddock.model.rules import Rename
 from paddock.model.spec import (
     Activation,
+    Architecture,
     DynamicScaling,
     FactorScaling,
+    LastToken,
     LinearScaling,
     Llama3Scaling,
     Rope,
@@ -27,6 +31,29 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
+
+
+SCORE = Rename("score.weight", "pooler.classes.weight")  # how every decoder's classifier is published
+
+
+def has(config: Config, classes: tuple[str, ...], *tensors: str) -> bool:
+    """Whether a part is there: the stored tensors say, or, where only the configuration is known, its class name."""
+    if config.tensors is not None:
+        return config.stores(*tensors)
+    names = config.get("architectures", default=[])
+    return isinstance(names, list) and any(str(name).endswith(classes) for name in names)
+
+
+def label_count(config: Config) -> int:
+    """How many classes: two, where a configuration does not say, as transformers leaves that out."""
+    return len(config.table("id2label").values) or config.integer("num_labels", default=2)
+
+
+def classified(config: Config, decoder: Architecture) -> Architecture:
+    """The decoder as it is, or, where class scores are stored for it, with them instead of a vocabulary's logits."""
+    if not has(config, ("ForSequenceClassification",), "score.weight"):
+        return decoder
+    return replace(decoder, head=None, pooler=LastToken(label_count(config)))
 
 
 def context(config: Config, default: int | None = None, rope: Rope | None = None) -> int | None:
