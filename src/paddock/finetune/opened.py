@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -18,11 +19,15 @@ from paddock.training.methods import Base, Full, Method
 
 @dataclass(frozen=True)
 class Opened:
-    """A base with its tokenizer, and the chat template that is meant: the one named, else its own, if any."""
+    """A base with its tokenizer, and the chat template that is meant: the one named, else its own, if any.
+
+    path: the folder or file of the base.
+    """
 
     base: Base
     tokenizer: Tokenizer
     template: Template | None
+    path: Path
 
 
 def open_base(name: str, template: str | None, asked: str, method: Method) -> Opened:
@@ -39,4 +44,4 @@ def open_base(name: str, template: str | None, asked: str, method: Method) -> Op
     dtype = torch.float32 if isinstance(method, Full) else computed
     model = checkpoint.model(dtype)
     base = Base(model, checkpoint.config, checkpoint.generation, name or str(checkpoint.path))
-    return Opened(base, tokenizer, beside.template(template))
+    return Opened(base, tokenizer, beside.template(template), checkpoint.path)

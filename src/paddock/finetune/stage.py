@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from paddock.checkpoint.writing import write_text
+from paddock.checkpoint.writing import write_bytes, write_text
 from paddock.data.encoding import kept_back
 from paddock.data.instruct import reading
 from paddock.data.instruct.reading import Report
@@ -58,6 +58,8 @@ class Prepared:
         self.opened.tokenizer.save(folder)
         if self.opened.template is not None:
             write_text(folder / TEMPLATE, self.opened.template.source)
+        for name, data in self.asked.files.items():
+            write_bytes(folder / name, data)
 
     def trainer(self, parallel: Alone) -> Trainer:
         tuned = self.tuned
@@ -83,7 +85,7 @@ def prepare(recipe: FineTuning, beside: Path, tell: Tell = lambda text: None) ->
     train, kept = _examples(recipe, places, report)
     tell(report.told)
     opened = open_base(recipe.model, recipe.template, recipe.training.precision, recipe.method)
-    base = recipe.task.shape(opened.base, [*train, *kept])
+    base = recipe.task.shape(opened.base, [*train, *kept], recipe.training.seed)
     opened = replace(opened, base=base)
     data = recipe.data
     given = Material(
@@ -96,6 +98,7 @@ def prepare(recipe: FineTuning, beside: Path, tell: Tell = lambda text: None) ->
         data.length,
         data.too_long,
         recipe.training.seed,
+        opened.path,
     )
     asked = recipe.task.ask(given)
     tuned = recipe.method.attach(base, recipe.training.seed)

@@ -1,7 +1,7 @@
 """Tasks of fine-tuning, by name: what examples are asked for, and what is measured.
 
-Each is a `Section` with `shape(base, examples) -> Base`, which gives a model what the task needs of it (a head over
-classes), and `ask(material) -> Asked`.
+Each is a `Section` with `shape(base, examples, seed) -> Base`, which gives a model what the task needs of it (a head
+over classes, drawn from the seed), and `ask(material) -> Asked`.
 """
 
 from typing import Annotated

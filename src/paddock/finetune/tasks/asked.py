@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from paddock.data.instruct.records import Example
@@ -20,7 +21,7 @@ class Material:
     """What a task works on.
 
     config: the model's config.json, as far as a task needs it. length: tokens of a row at most. too_long: what becomes
-    of an example with more (`refuse`, `drop`, `cut`).
+    of an example with more (`refuse`, `drop`, `cut`). path: the folder or file of the model.
     """
 
     train: Sequence[Example]
@@ -32,6 +33,7 @@ class Material:
     length: int
     too_long: str
     seed: int
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Asked:
     """What is trained on. validation: None where nothing was kept back. told: what a user should read before it begins.
 
     measure: what is measured on the validation examples, beside or instead of the plain token loss (None: that alone).
+    files: what belongs beside the trained weights, by its path in their folder.
     """
 
     train: Table
@@ -48,3 +51,4 @@ class Asked:
     told: Sequence[str] = ()
     measure: Measure | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)

@@ -22,7 +22,7 @@ class TextTask(Section):
     name: Literal["text"] = "text"
     packing: Literal["fit", "stream", "single"] = "fit"
 
-    def shape(self, base: Base, examples: Sequence[Example]) -> Base:
+    def shape(self, base: Base, examples: Sequence[Example], seed: int) -> Base:
         """The model as it is."""
         return base
 
