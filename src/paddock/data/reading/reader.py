@@ -55,11 +55,18 @@ def read_documents(
 ) -> Iterator[Document]:
     """`documents` with its options as one value."""
     files = find_files(paths)
-    return itertools.chain.from_iterable(_File(path, options, report).documents() for path in files)
+    return itertools.chain.from_iterable(DataFile(path, options, report).documents() for path in files)
 
 
-class _File:
-    """One file being read."""
+def probe(path: Path, options: Options) -> tuple[str, bytes]:
+    """What a file is (text, jsonl, json, parquet or empty), and its first bytes in UTF-8; none of Parquet."""
+    source = Source(path)
+    with contextlib.closing(source):
+        return ("parquet", b"") if source.parquet else _begun(source, options)[:2]
+
+
+class DataFile:
+    """One file being read: its records, whatever they are, or its documents."""
 
     def __init__(self, path: Path, options: Options, report: Report | None) -> None:
         self.path, self.options = path, options
@@ -67,17 +74,27 @@ class _File:
         if report is not None:
             report.files.append(self.report)
 
+    def records(self) -> Generator[Item, None, None]:
+        """(place, record): a JSON value, a row, or a piece of text that `Options.split` makes."""
+        with contextlib.closing(self._items()) as items:
+            for place, item in items:
+                try:
+                    record = self._record(item)
+                except Broken as broken:
+                    self.refuse(place, broken)
+                    continue
+                yield place, record
+
     def documents(self) -> Iterator[Document]:
         text_field = self.options.text_field
-        with contextlib.closing(self._items()) as items:
-            for place, record in items:
+        with contextlib.closing(self.records()) as records:
+            for place, record in records:
                 try:
-                    record = self._record(record)
                     if not self.report.kept and self.report.format != "text":
                         self.report.shape, text_field = shape_of(record, self.options.text_field)
                     document = to_document(record, place, text_field, self.options)
                 except Broken as broken:
-                    self._refuse(place, broken)
+                    self.refuse(place, broken)
                     continue
                 if self._counted(document.text):
                     yield document
@@ -123,11 +140,7 @@ class _File:
             yield from self._streamed(source)
 
     def _streamed(self, source: Source) -> Iterator[Item]:
-        chunks = in_utf8(source.chunks(), self.path, self.options)
-        head = b""
-        while len(head) < HEAD and (more := next(chunks, b"")):
-            head += more
-        found = detect(head, self.path) if self.options.format == "auto" else self.options.format
+        found, head, chunks = _begun(source, self.options)
         self.report.format = found
         chunks = itertools.chain([head] if head else [], chunks)
         if found == "empty":
@@ -174,11 +187,21 @@ class _File:
             text = text.removeprefix("\n")
         return text.removesuffix("\n" if piece.closed else "").removesuffix("\r")
 
-    def _refuse(self, place: str, broken: Broken) -> None:
+    def refuse(self, place: str, broken: Broken) -> None:
+        """Counts what is wrong with a record, or raises it as a DataError, as `Options.on_error` says."""
         if self.options.on_error == "skip":
             self.report.dropped[broken.reason] += 1
             return
         raise DataError(f"{place}: {broken.what}", fix=broken.fix or SKIP)
+
+
+def _begun(source: Source, options: Options) -> tuple[str, bytes, Iterator[bytes]]:
+    """What a file is, its first bytes in UTF-8, and the rest."""
+    chunks = in_utf8(source.chunks(), source.path, options)
+    head = b""
+    while len(head) < HEAD and (more := next(chunks, b"")):
+        head += more
+    return (detect(head, source.path) if options.format == "auto" else options.format), head, chunks
 
 
 def _whole(chunks: Iterator[bytes], limit: int) -> Iterator[Piece]:

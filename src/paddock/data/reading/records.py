@@ -18,14 +18,14 @@ def to_document(record: Any, place: str, text_field: str, options: Options) -> D
     `meta` is called "meta.NAME". Raises Broken for a record that has no text.
     """
     if isinstance(record, str):
-        return Document(_checked(record, options), place)
+        return Document(checked(record, options), place)
     if not isinstance(record, Mapping):
-        raise Broken("no record", f"the record is {_kind(record)}, where an object or a text belongs")
+        raise Broken("no record", f"the record is {kind(record)}, where an object or a text belongs")
     if text_field not in record:
         raise Broken(f"no field {text_field!r}", f"no field {text_field!r}", _which(record))
     text = record[text_field]
     if not isinstance(text, str):
-        raise Broken(f"{text_field!r} is {_kind(text)}", f"field {text_field!r} is {_kind(text)}, where text belongs")
+        raise Broken(f"{text_field!r} is {kind(text)}", f"field {text_field!r} is {kind(text)}, where text belongs")
     meta = {str(key): plain(value) for key, value in record.items() if key not in (text_field, "meta")}
     inner = record.get("meta")
     if isinstance(inner, str):
@@ -35,7 +35,7 @@ def to_document(record: Any, place: str, text_field: str, options: Options) -> D
             meta[f"meta.{key}" if str(key) in meta else str(key)] = plain(value)
     elif inner is not None:
         meta["meta"] = plain(inner)
-    return Document(_checked(text, options), place, meta)
+    return Document(checked(text, options), place, meta)
 
 
 def plain(value: Any, depth: int = 0) -> Any:
@@ -56,7 +56,7 @@ def plain(value: Any, depth: int = 0) -> Any:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
-def _checked(text: str, options: Options) -> str:
+def checked(text: str, options: Options) -> str:
     """Text that UTF-8 can write: JSON may spell half a character (a lone surrogate)."""
     if len(text) > options.limit:
         raise Broken(
@@ -83,7 +83,8 @@ def _which(record: Mapping[str, Any]) -> str:
     return f"name the field with --text-field: {', '.join(map(repr, texts[:8]))}"
 
 
-def _kind(value: Any) -> str:
+def kind(value: Any) -> str:
+    """A JSON value's kind, in words."""
     if value is None:
         return "null"
     names = {bool: "true or false", int: "a number", float: "a number", list: "a list", bytes: "bytes"}
