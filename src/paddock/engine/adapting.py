@@ -1,4 +1,4 @@
-"""A model with a LoRA adapter on it: the same weights, shared, and the adapter's beside them."""
+"""A model with an adapter on it: the same weights, shared, and the adapter's beside them."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from paddock.checkpoint.adapters import deltas, read_adapter
+from paddock.checkpoint import adapter_kinds
 from paddock.engine.memory import memory_for
 from paddock.engine.reading import share_packed
 from paddock.errors import UsageError
-from paddock.model.families import family
-from paddock.model.lora import adapt, is_adapted
+from paddock.model.lora import is_adapted
+from paddock.model.prompts import is_prompted
 from paddock.model.transformer import Transformer
 
 
 @memory_for("for this adapter")
 def with_adapter(model: Transformer, path: str | Path, config: Mapping[str, Any]) -> Transformer:
     """A Transformer like `model`, whose configuration is `config`, with the adapter in the folder `path`."""
-    if is_adapted(model):
+    if is_adapted(model) or is_prompted(model):
         raise UsageError("this model carries an adapter already", fix="put the second one on the plain model")
-    twin = adapt(model, deltas(read_adapter(path), model, family(dict(config)).RULES))
+    twin = adapter_kinds.put(model, path, config)
     share_packed(model, twin)
     return twin
 
 
 def check_plain(model: Transformer, done: str) -> None:
     """Raises UsageError for a model with an adapter, which cannot be `done` to as if it were one."""
-    if is_adapted(model):
+    if is_adapted(model) or is_prompted(model):
         raise UsageError(f"a model that carries an adapter cannot be {done} as a whole", fix="use the plain model")

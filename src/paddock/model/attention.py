@@ -26,6 +26,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.part, self.mask, self.layer = part, mask, layer
         self.of_heads: Callable[[Tensor], Tensor] | None = None  # cuts a bias to the heads here, if not all are
+        self.prompts: Callable[[Tensor, SelfAttention], Tensor] | None = None  # what an adapter's tokens add
         self.q = Linear(width, part.heads * part.head_dim, bias=part.qkv_bias)
         self.k = Linear(width, part.kv_heads * part.head_dim, bias=part.qkv_bias)
         self.v = Linear(width, part.kv_heads * part.head_dim, bias=part.qkv_bias)
@@ -46,7 +47,14 @@ class SelfAttention(nn.Module):
                 step.memo[self.part, q.dtype] = seen
         bias = seen.bias if self.of_heads is None or seen.bias is None else self.of_heads(seen.bias)
         y = kernels.attend(q, k, v, bias, seen.causal, self.part.multiplier, seen.starts)
+        if self.prompts is not None:
+            y = y + self.prompts(q, self)
         return self.out(merge_heads(y))
+
+    def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Of vectors (batch, count, width) that have no position: (batch, kv_heads, count, head_dim) each."""
+        k, v = (split_heads(each, self.part) for each in together(x, (self.k, self.v)))
+        return (k, v) if self.part.clip is None else tuple(t.clamp(-self.part.clip, self.part.clip) for t in (k, v))
 
 
 class CrossAttention(nn.Module):

@@ -1,0 +1,47 @@
+"""The one door to adapters at rest: a folder is looked at, and what lies there is put on a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from paddock.checkpoint import own_adapters
+from paddock.checkpoint.adapters import CONFIG, deltas, read_adapter
+from paddock.checkpoint.jsonfile import read as read_json
+from paddock.errors import CheckpointError, UnsupportedError
+from paddock.model.families import family
+from paddock.model.lora import adapt
+from paddock.model.transformer import Transformer
+
+Put = Callable[[Transformer, Path, Mapping[str, Any]], Transformer]
+
+
+def _lora(model: Transformer, folder: Path, config: Mapping[str, Any]) -> Transformer:
+    return adapt(model, deltas(read_adapter(folder), model, family(dict(config)).RULES))
+
+
+def _own(model: Transformer, folder: Path, config: Mapping[str, Any]) -> Transformer:
+    return own_adapters.with_own(model, folder)
+
+
+KINDS: dict[str, Put] = {"LORA": _lora, **dict.fromkeys(own_adapters.KINDS, _own)}
+
+
+def kind(folder: Path) -> str:
+    """The `peft_type` of an adapter's folder, one of KINDS. Raises CheckpointError, UnsupportedError."""
+    if not folder.is_dir():
+        raise CheckpointError(f"{str(folder)[:300]!r} is no folder", expected=f"a folder with {CONFIG}")
+    found = read_json(folder / CONFIG).get("peft_type")
+    if not isinstance(found, str) or found not in KINDS:
+        raise UnsupportedError(f"{CONFIG} says peft_type {str(found)[:40]!r}", expected=", ".join(KINDS))
+    return found
+
+
+def put(model: Transformer, folder: str | Path, config: Mapping[str, Any]) -> Transformer:
+    """A Transformer like `model`, whose configuration is `config`, with the adapter of a folder; weights are shared.
+
+    Raises CheckpointError for what is corrupt or was made for another model, UnsupportedError for other kinds.
+    """
+    folder = Path(folder).expanduser()
+    return KINDS[kind(folder)](model, folder, config)
