@@ -8,8 +8,9 @@ from typing import Annotated
 from pydantic import Field
 
 from paddock.training.methods.full import Full
+from paddock.training.methods.llama_adapter import AdapterV1
 from paddock.training.methods.tuned import Base, Tuned
 
-Method = Annotated[Full, Field(discriminator="name")]
+Method = Annotated[Full | AdapterV1, Field(discriminator="name")]
 
 __all__ = ["Base", "Full", "Method", "Tuned"]
