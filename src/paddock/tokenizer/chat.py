@@ -209,7 +209,7 @@ def _alternatives(texts: dict[str, int]) -> re.Pattern[str]:
 
 
 @dataclass(frozen=True)
-class _Stretch:
+class Stretch:
     """Text between two control tokens. `control`: the token before it, None at the start of the prompt.
 
     `spelt`: it spells a control token that is none. `own`: its first character is the template's.
@@ -221,41 +221,54 @@ class _Stretch:
     own: bool
 
 
-def encode_prompt(tokenizer: Tokenizer, template: Template, prompt: Prompt) -> list[int]:
-    """Ids of a rendered prompt: control tokens outside its foreign spans are tokens, everything else is text."""
+Memo = dict[tuple[Stretch, str | None], list[int]]  # ids of stretches, by what follows them
+
+
+def encode_prompt(tokenizer: Tokenizer, template: Template, prompt: Prompt, memo: Memo | None = None) -> list[int]:
+    """Ids of a rendered prompt: control tokens outside its foreign spans are tokens, everything else is text.
+
+    memo: for who encodes prompts that begin alike; what it holds already is not encoded again.
+    """
     before = list(tokenizer.before)
     if not template.control:
         return before + tokenizer.encode(prompt.text, "plain", add_special=False)
-    stretches = _stretches(prompt, _alternatives(control_texts(tokenizer)))
-    if template.own_blank:
-        stretches = [_one_blank(tokenizer, stretch) for stretch in stretches]
-    ids: list[int] = []
-    trusted = ""
-    for stretch, following in zip(stretches, [*stretches[1:], None], strict=True):
-        trusted += stretch.control or ""
-        if not stretch.spelt:
-            trusted += stretch.text
-            continue
-        ids += tokenizer.encode(trusted, "parse", add_special=False)
-        ids += _encode_spelt(tokenizer, stretch, following.control if following else None)
-        trusted = ""
-    ids += tokenizer.encode(trusted, "parse", add_special=False)
+    ids = [id for part in encode_stretches(tokenizer, stretches(tokenizer, template, prompt), memo) for id in part]
     return ids if ids[: len(before)] == before else before + ids
 
 
-def _stretches(prompt: Prompt, controls: re.Pattern[str]) -> list[_Stretch]:
+def stretches(tokenizer: Tokenizer, template: Template, prompt: Prompt) -> list[Stretch]:
     """The prompt cut at the control tokens that the template wrote."""
+    controls = _alternatives(control_texts(tokenizer))
     found = [match.span() for match in _outside(prompt, controls)]
     foreign = [False] * (len(prompt.text) + 1)
     for start, stop in prompt.foreign:
         foreign[start:stop] = [True] * (stop - start)
     edges = [(0, 0), *found]
-    stretches = []
+    cut = []
     for (start, stop), (end, _) in zip(edges, [*found, (len(prompt.text), 0)], strict=True):
         text = prompt.text[stop:end]
         control = prompt.text[start:stop] or None
-        stretches.append(_Stretch(control, text, controls.search(text) is not None, not foreign[stop]))
-    return stretches
+        cut.append(Stretch(control, text, controls.search(text) is not None, not foreign[stop]))
+    return [_one_blank(tokenizer, stretch) for stretch in cut] if template.own_blank else cut
+
+
+def encode_stretches(tokenizer: Tokenizer, cut: Sequence[Stretch], memo: Memo | None = None) -> Iterator[list[int]]:
+    """Ids of each stretch, its control token first. The token that follows decides what blanks before it become."""
+    memo = {} if memo is None else memo
+    for stretch, after in zip(cut, [*cut[1:], None], strict=True):
+        key = stretch, after.control if after else None
+        if key not in memo:
+            memo[key] = _encode_stretch(tokenizer, *key)
+        yield memo[key]
+
+
+def _encode_stretch(tokenizer: Tokenizer, stretch: Stretch, following: str | None) -> list[int]:
+    if stretch.spelt:
+        control = tokenizer.encode(stretch.control or "", "parse", add_special=False)
+        return [*control, *_encode_spelt(tokenizer, stretch, following)]
+    text = (stretch.control or "") + stretch.text + (following or "")
+    ids = tokenizer.encode(text, "parse", add_special=False)
+    return ids[:-1] if following else ids
 
 
 def _outside(prompt: Prompt, controls: re.Pattern[str]) -> Iterator[re.Match[str]]:
@@ -266,7 +279,7 @@ def _outside(prompt: Prompt, controls: re.Pattern[str]) -> Iterator[re.Match[str
         start = max(start, end)
 
 
-def _one_blank(tokenizer: Tokenizer, stretch: _Stretch) -> _Stretch:
+def _one_blank(tokenizer: Tokenizer, stretch: Stretch) -> Stretch:
     """The stretch with exactly one blank between its control token and its text, the tokenizer's or the template's.
 
     Formats of SentencePiece models were trained with each turn encoded as a text of its own, which begins with the
@@ -277,14 +290,14 @@ def _one_blank(tokenizer: Tokenizer, stretch: _Stretch) -> _Stretch:
         return stretch
     after = tokenizer.encode((stretch.control or "") + "a", "parse", add_special=False)
     blank = "" if _starts_with_blank(tokenizer, after[1 if stretch.control else 0 :]) else " "
-    return _Stretch(stretch.control, blank + stretch.text.removeprefix(" "), stretch.spelt, stretch.own)
+    return Stretch(stretch.control, blank + stretch.text.removeprefix(" "), stretch.spelt, stretch.own)
 
 
 def _starts_with_blank(tokenizer: Tokenizer, ids: list[int]) -> bool:
     return bool(ids) and tokenizer.bytes_of(ids[0]).startswith(b" ")
 
 
-def _encode_spelt(tokenizer: Tokenizer, stretch: _Stretch, following: str | None) -> list[int]:
+def _encode_spelt(tokenizer: Tokenizer, stretch: Stretch, following: str | None) -> list[int]:
     """Ids of a stretch that must not be parsed, as parsing it would give them if it spelt no control token.
 
     What parsing does to the text beside a control token (swallow blanks, put one) is asked of the tokenizer itself.
@@ -305,10 +318,10 @@ def _encode_spelt(tokenizer: Tokenizer, stretch: _Stretch, following: str | None
         text = text.lstrip()
     if parsed(control + "a")[1:] == plain("a"):
         return plain(text)
-    return _encode_inside(plain, text)
+    return encode_inside(plain, text)
 
 
-def _encode_inside(plain: Callable[[str], list[int]], text: str) -> list[int]:
+def encode_inside(plain: Callable[[str], list[int]], text: str) -> list[int]:
     """Ids of `text` as in the middle of a text: behind something that does not merge with it, whose ids are dropped."""
     for anchor in ANCHORS:
         alone, together = plain(anchor), plain(anchor + text)
