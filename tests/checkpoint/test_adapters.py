@@ -156,8 +156,9 @@ def test_a_quantised_base_stays_quantised(tmp_path: Path) -> None:
     ("change", "kind"),
     [
         (lambda config: config.update(peft_type="IA3"), UnsupportedError),
-        (lambda config: config.update(use_dora=True), UnsupportedError),
-        (lambda config: config.update(modules_to_save=["lm_head"]), UnsupportedError),
+        (lambda config: config.update(use_dora=True), CheckpointError),
+        (lambda config: config.update(modules_to_save=["lm_head"]), CheckpointError),
+        (lambda config: config.update(modules_to_save="lm_head"), CheckpointError),
         (lambda config: config.update(bias="all"), UnsupportedError),
         (lambda config: config.update(a_new_thing=3), UnsupportedError),
         (lambda config: config.update(rank_pattern={"(a+)+$": 2}), UnsupportedError),

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,25 @@ from torch import Tensor
 
 from paddock.checkpoint import safetensors, torchbin
 from paddock.checkpoint.jsonfile import read as read_json
+from paddock.checkpoint.matrices import Matrix
 from paddock.checkpoint.stored import Stored
 from paddock.errors import CheckpointError, UnsupportedError, nearest
-from paddock.model.lora import LowRank, adaptable
-from paddock.model.rules import Drop, Rename, Rule, SplitQKV, attention_at
+from paddock.model.lora import LowRank, adaptable, plain_weights
+from paddock.model.rules import Drop, Rule, attention_at
 from paddock.model.transformer import Transformer
 
 CONFIG, WEIGHTS, OLD_WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 MAX_RANK, MAX_TENSORS = 256, 100_000
-NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight")
+PREFIX = "base_model.model."
+NAME = re.compile(
+    re.escape(PREFIX)
+    + r"(?P<module>.+)\."
+    + r"(?:lora_(?P<side>[AB])(?:\.default)?\.weight|lora_(?P<length>magnitude)_vector(?:\.default)?(?:\.weight)?)"
+)
+SAVED = re.compile(re.escape(PREFIX) + r"(?P<module>.+?)(?:\.modules_to_save(?:\.default)?)?\.(?P<leaf>weight|bias)")
 # Keys that change what the tensors mean; every other key may only say nothing (null, false, empty) unless listed below.
-READ = frozenset({"peft_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "fan_in_fan_out"})
+_READ = "peft_type r lora_alpha use_rslora use_dora rank_pattern alpha_pattern fan_in_fan_out modules_to_save"
+READ = frozenset(_READ.split())
 # How it was made, or which matrices it was put on, which its tensors say themselves.
 _HARMLESS = """
     auto_mapping base_model_name_or_path revision task_type inference_mode lora_dropout target_modules exclude_modules
@@ -40,17 +48,34 @@ HARMLESS = frozenset(_HARMLESS.split())
 
 
 @dataclass(frozen=True)
+class Part:
+    """An adapter's tensors for one published matrix, and their scale."""
+
+    a: Stored
+    b: Stored
+    scale: float
+    magnitude: Stored | None = None
+
+
+@dataclass(frozen=True)
 class Adapter:
-    """An adapter described, not yet read. `modules`: by published module, its two tensors and their scale."""
+    """An adapter described, not yet read. modules: by published matrix. saved: whole tensors that take the place of the
+    base's, by published name (PEFT's modules_to_save)."""
 
     path: Path
     base: str | None
-    modules: Mapping[str, tuple[Stored, Stored, float]]
+    modules: Mapping[str, Part]
+    saved: Mapping[str, Stored] = field(default_factory=dict)
+
+    @property
+    def made_for(self) -> str:
+        """What to do with an adapter that does not go with a model."""
+        return f"use it with the model it was trained on{f' ({self.base[:120]})' if self.base else ''}"
 
 
 def read_adapter(path: str | Path) -> Adapter:
     """Opens a folder of PEFT's. Raises CheckpointError for what is corrupt or incomplete, UnsupportedError for
-    adapters of other kinds than plain LoRA."""
+    adapters of other kinds than LoRA."""
     path = Path(path).expanduser()
     if not path.is_dir():
         raise CheckpointError(f"{str(path)[:300]!r} is no folder", expected=f"a folder with {CONFIG}")
@@ -59,20 +84,27 @@ def read_adapter(path: str | Path) -> Adapter:
     tensors = safetensors.read(path / WEIGHTS) if (path / WEIGHTS).exists() else torchbin.read(path / OLD_WEIGHTS)
     if len(tensors) > MAX_TENSORS:
         raise CheckpointError(f"the adapter holds {len(tensors)} tensors", expected=f"at most {MAX_TENSORS}")
+    whole = _named_whole(config)
     sides: dict[str, dict[str, Stored]] = {}
+    saved: dict[str, Stored] = {}
     for name, stored in tensors.items():
-        match = NAME.fullmatch(name)
-        if match is None:
+        match, kept = NAME.fullmatch(name), SAVED.fullmatch(name)
+        if match is not None:
+            sides.setdefault(match["module"], {})[match["side"] or match["length"]] = stored
+        elif kept is not None and any(kept["module"] == end or kept["module"].endswith("." + end) for end in whole):
+            saved[f"{kept['module']}.{kept['leaf']}"] = stored
+        else:
             raise UnsupportedError(
-                f"adapter tensor {name[:120]!r} is not one of plain LoRA",
-                expected="...lora_A.weight or ...lora_B.weight",
+                f"adapter tensor {name[:120]!r} is not one of LoRA",
+                expected="...lora_A.weight, ...lora_B.weight, or what modules_to_save names",
             )
-        sides.setdefault(match["module"], {})[match["side"]] = stored
     if not sides:
         raise CheckpointError("the adapter holds no tensors")
-    modules = {module: _pair(module, pair, config) for module, pair in sides.items()}
+    if whole and not saved:
+        raise CheckpointError(f"{CONFIG} says modules_to_save {sorted(whole)[:4]}, and the adapter holds none of them")
+    modules = {module: _part(module, pair, config) for module, pair in sides.items()}
     base = config.get("base_model_name_or_path")
-    return Adapter(path, base if isinstance(base, str) else None, modules)
+    return Adapter(path, base if isinstance(base, str) else None, modules, saved)
 
 
 def deltas(adapter: Adapter, model: Transformer, rules: Iterable[Rule]) -> dict[str, LowRank]:
@@ -84,33 +116,66 @@ def deltas(adapter: Adapter, model: Transformer, rules: Iterable[Rule]) -> dict[
     known = adaptable(model)
     rules = [rule for rule in rules if rule.when(model.architecture)]
     found: dict[str, LowRank] = {}
-    for module, (a, b, scale) in adapter.modules.items():
-        rule, paths = _home(module, rules, known)
-        out, columns = sum(known[path][0] for path in paths), known[paths[0]][1]
-        if (a.shape[1], b.shape[0]) != (columns, out):
+    for module, part in adapter.modules.items():
+        matrix = _home(module, rules, known)
+        out, columns = sum(known[path][0] for path in matrix.paths), known[matrix.paths[0]][1]
+        if (part.a.shape[1], part.b.shape[0]) != (columns, out):
             raise CheckpointError(
-                f"the adapter's {module[:120]!r} is made for a matrix of {[b.shape[0], a.shape[1]]}",
+                f"the adapter's {module[:120]!r} is made for a matrix of {[part.b.shape[0], part.a.shape[1]]}",
                 expected=f"{[out, columns]}, this model's",
-                fix=f"use it with the model it was trained on{f' ({adapter.base[:120]})' if adapter.base else ''}",
+                fix=adapter.made_for,
             )
-        low = _numbers(a, module)
-        parts = rule.split(_numbers(b, module), attention_at(model.architecture, paths[0] + ".weight"))
-        for path, part in zip(paths, parts, strict=True):
-            found[path] = LowRank(low, part, scale)
+        low = _numbers(part.a, module)
+        rows = matrix.cut(_numbers(part.b, module), model.architecture)
+        lengths: Sequence[Tensor | None] = [None] * len(rows)
+        if part.magnitude is not None:
+            lengths = matrix.cut(_numbers(part.magnitude, module), model.architecture)
+        for path, b, length in zip(matrix.paths, rows, lengths, strict=True):
+            if path in found:
+                raise CheckpointError(f"the adapter has {module[:120]!r} under two names")
+            found[path] = LowRank(low, b, part.scale, length)
     return found
 
 
-def _home(module: str, rules: Iterable[Rule], known: Mapping[str, tuple[int, int]]) -> tuple[Rule, list[str]]:
-    """The rule about a module's matrix, as it cuts rows, and the paths of the matrices it holds."""
+def replaced(adapter: Adapter, model: Transformer, rules: Iterable[Rule]) -> dict[str, Tensor]:
+    """The tensors that take the place of the model's own, by canonical names, in the type they are stored in.
+
+    Raises CheckpointError for one that the model does not have, or has in another shape.
+    """
+    own = plain_weights(model)
+    rules = [rule for rule in rules if rule.when(model.architecture) and not isinstance(rule, Drop)]
+    found: dict[str, Tensor] = {}
+    for name, stored in adapter.saved.items():
+        answers = ((rule, ours) for rule in rules if (ours := rule.read(name)) is not None)
+        rule, ours = next(answers, (None, ()))
+        if rule is None or any(part not in own for part in ours):
+            raise CheckpointError(f"the adapter brings {name[:120]!r}, which this model lacks", fix=adapter.made_for)
+        wanted = rule.shape([torch.Size(own[part].shape) for part in ours])
+        if stored.shape != wanted:
+            raise CheckpointError(
+                f"the adapter's {name[:120]!r} has the shape {list(stored.shape)}",
+                expected=f"{list(wanted)}, this model's",
+                fix=adapter.made_for,
+            )
+        parts = rule.split(_numbers(stored, name), attention_at(model.architecture, ours[0]))
+        found |= dict(zip(ours, parts, strict=True))
+    if "embedding.tokens.weight" in found and model.head is not None and model.head.weight is None:
+        raise UnsupportedError(
+            "the adapter brings a token table of its own, and this model's head is tied to the base's",
+            fix='load the base with "tie_word_embeddings": false and a head of its own',
+        )
+    return found
+
+
+def _home(module: str, rules: Iterable[Rule], known: Mapping[str, tuple[int, int]]) -> Matrix:
+    """The matrix of the model that a module's name means."""
     for rule in rules:
         ours = rule.read(module + ".weight")
         if ours is None or isinstance(rule, Drop):
             continue
-        paths = [name.removesuffix(".weight") for name in ours]
+        paths = tuple(name.removesuffix(".weight") for name in ours)
         if all(path in known for path in paths):
-            # B has a row for each output, also where the matrix itself is published the other way round.
-            turned = isinstance(rule, Rename | SplitQKV) and rule.transpose
-            return (replace(rule, transpose=False) if turned else rule), paths  # type: ignore[call-arg]
+            return Matrix(module, paths, rule)
     hint = nearest(module, [rule.theirs.removesuffix(".{p}").removesuffix(".weight") for rule in rules])
     raise CheckpointError(
         f"this model has no matrix {module[:120]!r} that the adapter could go on"
@@ -131,13 +196,30 @@ def _check_config(config: Mapping[str, Any]) -> None:
             )
 
 
-def _pair(module: str, pair: Mapping[str, Stored], config: Mapping[str, Any]) -> tuple[Stored, Stored, float]:
-    if pair.keys() != {"A", "B"}:
-        raise CheckpointError(f"the adapter's {module[:120]!r} has only lora_{next(iter(pair))}", expected="A and B")
-    a, b = pair["A"], pair["B"]
+def _named_whole(config: Mapping[str, Any]) -> list[str]:
+    """The modules that are saved whole."""
+    names = config.get("modules_to_save") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise CheckpointError(f"{CONFIG} has modules_to_save {str(names)[:80]!r}", expected="a list of names")
+    return names
+
+
+def _part(module: str, found: Mapping[str, Stored], config: Mapping[str, Any]) -> Part:
+    sides = {"A", "B", "magnitude"} if config.get("use_dora") is True else {"A", "B"}
+    if found.keys() != sides:
+        raise CheckpointError(
+            f"the adapter's {module[:120]!r} has only {', '.join(sorted(found))} of LoRA's tensors",
+            expected=", ".join(sorted(sides)),
+        )
+    a, b, magnitude = found["A"], found["B"], found.get("magnitude")
     if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1]:
         raise CheckpointError(f"the adapter's {module[:120]!r} has the shapes {list(a.shape)} and {list(b.shape)}")
-    if not (a.dtype.is_floating_point and b.dtype.is_floating_point):
+    if magnitude is not None and magnitude.shape != b.shape[:1]:
+        raise CheckpointError(
+            f"the adapter's {module[:120]!r} has lengths of the shape {list(magnitude.shape)}",
+            expected=f"{[b.shape[0]]}",
+        )
+    if not all(stored.dtype.is_floating_point for stored in found.values()):
         raise CheckpointError(f"the adapter's {module[:120]!r} is stored as {a.dtype} and {b.dtype}")
     rank = _of_module(config, "rank_pattern", module, config.get("r"))
     alpha = _of_module(config, "alpha_pattern", module, config.get("lora_alpha"))
@@ -148,7 +230,7 @@ def _pair(module: str, pair: Mapping[str, Stored], config: Mapping[str, Any]) ->
         )
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
         raise CheckpointError(f"{CONFIG} says lora_alpha {str(alpha)[:40]}", expected="a number")
-    return a, b, alpha / (math.sqrt(rank) if config.get("use_rslora") is True else rank)
+    return Part(a, b, alpha / (math.sqrt(rank) if config.get("use_rslora") is True else rank), magnitude)
 
 
 def _of_module(config: Mapping[str, Any], key: str, module: str, default: Any) -> Any:

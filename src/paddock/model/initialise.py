@@ -51,7 +51,7 @@ def initialise(
                 parameter.fill_(0.0 if name.endswith(".bias") else 1.0)
             else:
                 draw = _plan(model.architecture, name, parameter, config or {}, deviation)
-                draw(parameter, _drawn(seed, name))
+                draw(parameter, drawn(seed, name))
     return model
 
 
@@ -126,6 +126,7 @@ def _glorot(matrix: Tensor, random: torch.Generator) -> None:
     matrix.uniform_(-edge, edge, generator=random)
 
 
-def _drawn(seed: int, name: str) -> torch.Generator:
+def drawn(seed: int, name: str) -> torch.Generator:
+    """The random numbers of one parameter, from the seed and its name alone."""
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)

@@ -6,75 +6,179 @@ own size. It runs, and is recorded for the native kernels, like any other: the a
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from paddock import kernels
-from paddock.model.linear import Linear
+from paddock.kernels.packed import Packed
+from paddock.model.linear import Linear, weights_of
 from paddock.model.transformer import Transformer
+from paddock.model.twin import twin_of
 
 
 @dataclass(frozen=True, eq=False)
 class LowRank:
-    """What is added to one matrix (out, in): scale * b a, with a (rank, in) and b (out, rank)."""
+    """What is added to one matrix W (out, in): scale * b a, with a (rank, in) and b (out, rank).
+
+    Matrices that a family publishes as one share one `a`, the very same tensor. magnitude: (out,), DoRA's (arXiv
+    2402.09353): rows of the sum are scaled to have these lengths.
+    """
 
     a: Tensor
     b: Tensor
     scale: float
+    magnitude: Tensor | None = None
 
 
 class Adapted(nn.Module):
-    """x W^T + bias + (scale * x A^T) B^T: (..., in) to (..., out). Scaled where the numbers are fewest."""
+    """x W^T + bias + (scale * x A^T) B^T: (..., in) to (..., out). Scaled where the numbers are fewest.
 
-    def __init__(self, base: nn.Module, delta: LowRank) -> None:
+    With a magnitude m, rows of W + scale B A are scaled to those lengths, whose gradient takes the present lengths for
+    constants as the paper does. `dropout` of what A sees, in training only.
+    """
+
+    def __init__(self, base: nn.Module, delta: LowRank, dropout: float = 0.0, seen: Seen | None = None) -> None:
         super().__init__()
-        self.base, self.scale = base, delta.scale
-        self.a = nn.Parameter(delta.a, requires_grad=False)
-        self.b = nn.Parameter(delta.b, requires_grad=False)
+        self.base, self.scale, self.dropout = base, delta.scale, dropout
+        self.a, self.b = _parameter(delta.a), _parameter(delta.b)
+        self.magnitude = None if delta.magnitude is None else _parameter(delta.magnitude)
+        self._seen = Seen(1) if seen is None else seen
+        self._lengths: tuple[Any, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        low = kernels.linear(x, self.a, None) * self.scale
-        return self.base(x) + kernels.linear(low, self.b, None)
+        # No gradients, no dropout: a sample drawn while a model trains is drawn from what it is.
+        dropping = self.dropout > 0 and self.training and torch.is_grad_enabled()
+        inner = self._seen.dropped(x, self.dropout) if dropping else x
+        if isinstance(inner, Tensor) and inner.dtype != self.a.dtype and not torch.is_autocast_enabled(x.device.type):
+            inner = inner.to(self.a.dtype)
+        low = kernels.linear(inner, self.a, None) * self.scale
+        if self.magnitude is not None:
+            return self._scaled(x, inner, low, dropping)
+        y, more = self.base(x), kernels.linear(low, self.b, None)
+        return y + (more.to(y.dtype) if isinstance(more, Tensor) else more)
+
+    def _scaled(self, x: Tensor, inner: Tensor, low: Tensor, dropping: bool) -> Tensor:
+        assert isinstance(self.base, Linear) and self.magnitude is not None
+        weight, bias = self.base.weight, self.base.bias
+        factor = self.magnitude / self.lengths()
+        if not isinstance(x, Tensor):  # recorded, where there is no product with a vector but one of rows
+            rows = kernels.linear(low, torch.zeros_like(self.b), factor)
+            folded = (self.b * factor[:, None]).contiguous()
+            return kernels.linear(x, weight, None) * rows + kernels.linear(low, folded, bias)
+        more = kernels.linear(low, self.b, None)
+        if dropping:
+            y = self.base(x)
+            return y + ((factor - 1) * kernels.linear(inner, weight, None) + factor * more).to(y.dtype)
+        y = kernels.linear(x, weight, None)
+        result = ((y + more) * factor).to(y.dtype)
+        return result if bias is None else result + bias.to(y.dtype)
+
+    @torch.no_grad()
+    def lengths(self) -> Tensor:
+        """(out,): of the rows of W + scale B A. Kept for as long as nobody writes to what they are made of."""
+        weight: Any = self.base.weight
+        key = [(part.data_ptr(), part._version) for part in (self.a, self.b)]
+        if self._lengths is None or self._lengths[0] != key:
+            whole = weight.dequantise() if isinstance(weight, Packed) else weight
+            lengths = torch.linalg.vector_norm(self.merged(whole), dim=1)
+            self._lengths = (key, lengths)
+        return self._lengths[1]
+
+    def merged(self, weight: Tensor) -> Tensor:
+        """W + scale B A in the adapter's type, its rows not yet scaled to a magnitude."""
+        return torch.addmm(weight.detach().to(self.a.dtype), self.b.detach(), self.a.detach(), alpha=self.scale)
+
+
+class Seen:
+    """What of an input dropout leaves: the same for all `sharers`, the matrices that are published as one."""
+
+    def __init__(self, sharers: int) -> None:
+        self.sharers, self._left = sharers, 0
+        self._x: Tensor | None = None
+        self._result: Tensor | None = None
+
+    def dropped(self, x: Tensor, rate: float) -> Tensor:
+        if self._x is not x or self._result is None:
+            self._x, self._result, self._left = x, nn.functional.dropout(x, rate), self.sharers
+        result, self._left = self._result, self._left - 1
+        if self._left <= 0:
+            self._x = self._result = None
+        return result
+
+
+def _parameter(tensor: Tensor) -> nn.Parameter:
+    return tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor, requires_grad=False)
 
 
 def adaptable(model: Transformer) -> dict[str, tuple[int, int]]:
-    """Paths of the matrices that an adapter may be put on, with their (out, in)."""
+    """Paths of the matrices that an adapter may be put on, with their (out, in). An adapted one has its plain path."""
+    found = dict(adapted(model))
     return {
-        path: (module.out_features, module.in_features)
+        plain: (module.out_features, module.in_features)
         for path, module in model.named_modules()
         if isinstance(module, Linear)
+        for plain in [path.removesuffix(".base") if path.removesuffix(".base") in found else path]
     }
 
 
-def adapt(model: Transformer, deltas: Mapping[str, LowRank]) -> Transformer:
+def adapt(
+    model: Transformer,
+    deltas: Mapping[str, LowRank],
+    *,
+    saved: Mapping[str, Tensor] = MappingProxyType({}),
+    dtype: torch.dtype | None = None,
+    dropout: float = 0.0,
+) -> Transformer:
     """A Transformer like `model` with `deltas`, by the paths of their matrices; everything else is shared with it.
 
-    The adapter's numbers take the type that the model computes in.
+    saved: parameters, by name, that take the place of the model's own. dtype: of the adapter's numbers, by default what
+    the model computes in.
     """
-    dtype = model.embedding.tokens.weight.dtype
-    device = model.embedding.tokens.weight.device
-    twin = _twin(model)
+    like = model.embedding.tokens.weight
+    made: dict[int, nn.Parameter] = {}
+    seen: dict[int, Seen] = {}
+
+    def own(tensor: Tensor) -> nn.Parameter:
+        """One parameter for one tensor, however many matrices share it."""
+        if id(tensor) not in made:
+            made[id(tensor)] = _parameter(tensor.to(device=like.device, dtype=dtype or like.dtype).contiguous())
+        return made[id(tensor)]
+
+    twin = twin_of(model)
     for path, delta in deltas.items():
         parent_path, _, leaf = path.rpartition(".")
         parent = twin.get_submodule(parent_path)
-        a, b = (part.to(device=device, dtype=dtype).contiguous() for part in (delta.a, delta.b))
-        parent._modules[leaf] = Adapted(parent.get_submodule(leaf), LowRank(a, b, delta.scale))
+        held = LowRank(
+            own(delta.a), own(delta.b), delta.scale, None if delta.magnitude is None else own(delta.magnitude)
+        )
+        sharers = seen.setdefault(id(delta.a), Seen(0))
+        sharers.sharers += 1
+        parent._modules[leaf] = Adapted(parent.get_submodule(leaf), held, dropout, sharers)
     return twin
+
+
+def adapted(model: Transformer) -> Iterator[tuple[str, Adapted]]:
+    """The adapted matrices by their paths in the plain model."""
+    return ((path, module) for path, module in model.named_modules() if isinstance(module, Adapted))
+
+
+def plain_weights(model: Transformer) -> dict[str, Tensor | Packed]:
+    """`weights_of` the model below an adapter, by the names they have there."""
+    on = dict(adapted(model))
+    found: dict[str, Tensor | Packed] = {}
+    for name, weight in weights_of(model).items():
+        path, _, leaf = name.rpartition(".")
+        if path not in on:  # else it is the adapter's own
+            home = path.removesuffix(".base")
+            found[f"{home if home in on else path}.{leaf}"] = weight
+    return found
 
 
 def is_adapted(model: Transformer) -> bool:
     """Whether parts of it are an adapter's."""
-    return any(isinstance(module, Adapted) for module in model.modules())
-
-
-def _twin(module: Any) -> Any:
-    """New modules around the same parameters."""
-    twin = copy.copy(module)
-    twin.__dict__.pop("weight_bytes", None)  # what was computed of the model before
-    twin._parameters, twin._buffers = dict(module._parameters), dict(module._buffers)
-    twin._modules = {name: None if child is None else _twin(child) for name, child in module._modules.items()}
-    return twin
+    return any(True for _ in adapted(model))

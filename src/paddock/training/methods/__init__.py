@@ -9,8 +9,9 @@ from pydantic import Field
 
 from paddock.training.methods.full import Full
 from paddock.training.methods.llama_adapter import AdapterV1
+from paddock.training.methods.low_rank import LoRA
 from paddock.training.methods.tuned import Base, Tuned
 
-Method = Annotated[Full | AdapterV1, Field(discriminator="name")]
+Method = Annotated[Full | LoRA | AdapterV1, Field(discriminator="name")]
 
-__all__ = ["Base", "Full", "Method", "Tuned"]
+__all__ = ["Base", "Full", "LoRA", "Method", "Tuned"]
