@@ -14,18 +14,37 @@ from paddock.training.parallel import Parallel
 from paddock.training.recipe import Card, Fraction, Training
 
 
+class Reading(Section):
+    """How examples are read; `paddock.data.instruct.options` explains each."""
+
+    on_error: Literal["stop", "skip"] = "stop"
+    duplicates: Literal["keep", "drop"] = "keep"
+    alternate: bool = True
+    trees: Literal["threads", "ranked", "prompts"] = "threads"
+    tree_states: tuple[str, ...] = ("ready_for_export",)
+    synthetic: bool = False
+    best: Annotated[int, Field(ge=1)] | None = None
+    encoding: str = "utf-8"
+
+
 class Data(Section):
     """The examples. Files (or patterns) are looked for in `root`, in PADDOCK_DATA, beside the recipe.
 
-    format: what the files hold (`paddock data inspect` says); `auto` looks. validation: the share of the examples that
-    is measured on and not trained, or files of such. length: tokens of a row at most. too_long: what becomes of an
-    example with more: `refuse`, `drop`, or `cut` it, never without a word. limit: only so many examples of the files.
+    second: files whose lines are the targets of the lines of `files`. format: what the files hold (`paddock data
+    inspect` says); `auto` looks. fields: what the files call the fields of a format. validation: the share of the
+    examples that is measured on and not trained, or files of such (with `validation_second` for theirs). length: tokens
+    of a row at most. too_long: what becomes of an example with more: `refuse`, `drop`, or `cut` it, never without a
+    word. limit: only so many examples of the files.
     """
 
     files: Annotated[list[str], Field(min_length=1)]
     root: str | None = None
+    second: list[str] = Field(default_factory=list)
     format: str = "auto"
+    fields: dict[str, str] = Field(default_factory=dict)
+    reading: Reading = Reading()
     validation: Fraction | list[str] = 0.05
+    validation_second: list[str] = Field(default_factory=list)
     length: Annotated[int, Field(ge=2, le=2**20)] = 512
     too_long: Literal["refuse", "drop", "cut"] = "refuse"
     limit: Annotated[int, Field(gt=0)] | None = None

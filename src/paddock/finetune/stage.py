@@ -128,13 +128,22 @@ def prepare(recipe: FineTuning, beside: Path, tell: Tell = lambda text: None) ->
 def _examples(recipe: FineTuning, places: Places, report: Report) -> tuple[list[Example], list[Example]]:
     """What is trained on and what is kept back, which shares no text with it."""
     data = recipe.data
-    train = list(reading.examples(places.find(data.files), data.format, limit=data.limit, report=report))
+
+    def read(files: list[str], second: list[str], limit: int | None) -> list[Example]:
+        targets = places.find(second) if second else None
+        how = {"fields": data.fields, **data.reading.model_dump()}
+        return list(
+            reading.examples(places.find(files), data.format, second=targets, limit=limit, report=report, **how)
+        )
+
+    train = read(data.files, data.second, data.limit)
     if isinstance(data.validation, list):
-        kept = list(reading.examples(places.find(data.validation), data.format, report=report))
+        kept = read(data.validation, data.validation_second, None)
     else:
-        share = data.validation
-        kept = [example for example in train if kept_back(_content(example), share)]
-        train = [example for example in train if not kept_back(_content(example), share)]
+        # What belongs together (threads of one tree of messages) stays together.
+        told = [kept_back(example.origin.group or _content(example), data.validation) for example in train]
+        kept = [example for example, back in zip(train, told, strict=True) if back]
+        train = [example for example, back in zip(train, told, strict=True) if not back]
     if not train:
         raise DataError("there are no examples to train on", fix="make data.validation smaller, or give more examples")
     return train, kept

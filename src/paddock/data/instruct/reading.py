@@ -2,44 +2,233 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from paddock.data import reading
-from paddock.data.instruct.records import Example, Origin, Text
+from paddock.data.instruct import aligned, tables
+from paddock.data.instruct.formats import FORMATS
+from paddock.data.instruct.options import FILES, FileReport, Options, Report
+from paddock.data.instruct.records import Example
+from paddock.data.instruct.taking import Dropped, Format, Record, Taking, sound
+from paddock.data.reading.opening import find_files
+from paddock.data.reading.options import Broken
+from paddock.data.reading.reader import SKIP, DataFile, probe
+from paddock.data.reading.records import kind
+from paddock.errors import DataError, UsageError, did_you_mean
 
+__all__ = ["Options", "Report", "examples", "read_examples"]
 
-@dataclass
-class Report:
-    """What files were found to hold: examples by format, and why others were dropped."""
+SAMPLE = 16  # records that tell a file's format
+MAX_IDS = 10**7
 
-    kept: Counter[str] = field(default_factory=Counter)
-    dropped: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def told(self) -> str:
-        """In words: "1,202 examples (alpaca)"."""
-        found = ", ".join(f"{count:,} {name}" for name, count in self.kept.items())
-        lost = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.dropped.items()))
-        return f"examples: {found or 'none'}" + (f"; dropped: {lost}" if lost else "")
+Paths = str | Path | Iterable[str | Path]
 
 
 def examples(
-    paths: str | Path | Iterable[str | Path],
+    paths: Paths,
     format: str = "auto",
     *,
+    second: Paths | None = None,
     limit: int | None = None,
     report: Report | None = None,
+    **options: Any,
 ) -> Iterator[Example]:
-    """The examples of files, in order. limit: no more than so many. `report` is filled as they are taken.
+    """The examples of files, in order. `options`: fields of `Options`.
 
-    Raises DataError naming file and line of the first broken record, UsageError for a format that is not known.
+    second: files whose lines are the targets of those of `paths`, line by line. limit: no more than so many examples.
+    `report` is filled as they are taken: what each file was found to be, what was kept, what was dropped and why.
+
+    Raises DataError naming file, line and field of the first broken record (unless `on_error="skip"`), UsageError for a
+    format that is not known and options that cannot be meant.
     """
+    asked = Options(format, **options)
+    return itertools.islice(read_examples(paths, asked, report, second), limit)
+
+
+def read_examples(
+    paths: Paths, options: Options, report: Report | None = None, second: Paths | None = None
+) -> Iterator[Example]:
+    """`examples` with its options as one value."""
+    known = ("auto", "mixed", *FORMATS, *FILES)
+    if options.format not in known:
+        raise UsageError(
+            f"there is no format of examples {options.format!r}",
+            expected=", ".join(dict.fromkeys(known)),
+            fix=did_you_mean(options.format, known),
+        )
     report = Report() if report is None else report
-    for number, document in enumerate(reading.documents(paths)):
-        if limit is not None and number >= limit:
+    if second is not None:
+        return aligned.pairs(find_files(paths), find_files(second), options, report)
+    return _examples(find_files(paths), options, report)
+
+
+def _examples(paths: list[Path], options: Options, report: Report) -> Iterator[Example]:
+    seen: set[tuple[str, str]] = set()
+    for path in paths:
+        file = FileReport(path)
+        report.files.append(file)
+        for name, example in _File(path, options, file).examples():
+            if example.origin.id is not None and len(seen) < MAX_IDS:
+                key = name, example.origin.id
+                if key in seen:
+                    if options.duplicates == "drop":
+                        file.dropped["id seen before"] += 1
+                        continue
+                    file.mended["id seen before, and kept"] += 1
+                seen.add(key)
+            file.kept[name] += 1
+            yield example
+
+
+class _File:
+    """One file of examples being read."""
+
+    def __init__(self, path: Path, options: Options, report: FileReport) -> None:
+        self.path, self.options, self.report = path, options, report
+
+    def examples(self) -> Iterator[tuple[str, Example]]:
+        """(format, example)."""
+        container, head = probe(self.path, self.options.container)
+        self.report.container = container
+        table = tables.recognise(head, self.options) if container == "text" else None
+        if container == "text" and table is None:
+            yield from self._read(self._documents())
             return
-        report.kept["text"] += 1
-        yield Text(document.text, Origin(document.place))
+        with contextlib.closing(self._records(table)) as records:
+            yield from self._read(records)
+
+    def _documents(self) -> Iterator[tuple[str, Record]]:
+        """Plain text: what stands between marks of its end, else the whole file."""
+        file = DataFile(self.path, replace(self.options.container, split="auto"), None)
+        for document in file.documents():
+            self._seen(file)
+            yield document.place, {"text": document.text}
+        self._seen(file)
+        self.report.dropped.update(file.report.dropped)
+
+    def _records(self, table: tables.Table | None) -> Generator[tuple[str, Record], None, None]:
+        file = DataFile(self.path, self.options.container, None)
+        with contextlib.closing(file.records()) as records:
+            for place, value in records:
+                self._seen(file)
+                try:
+                    record = table.record(value, place) if table else value
+                    if record is None:
+                        continue
+                    yield place, self._named(sound(record, self.options))
+                except Broken as broken:
+                    self._refuse(place, broken)
+        self._seen(file)
+        self.report.dropped.update(file.report.dropped)
+
+    def _seen(self, file: DataFile) -> None:
+        self.report.size, self.report.compression = file.report.size, file.report.compression
+
+    def _named(self, record: Any) -> Record:
+        """The record with the fields that the user named under the names that formats know."""
+        if isinstance(record, str):
+            record = {"text": record}
+        if not isinstance(record, Mapping):
+            raise Broken("no record", f"the record is {kind(record)}, where an object belongs")
+        if not self.options.fields:
+            return record
+        taken = {name: _inside(record, path) for name, path in self.options.fields.items()}
+        left = {key: value for key, value in record.items() if key not in self.options.fields.values()}
+        return {**left, **taken}
+
+    def _read(self, records: Iterator[tuple[str, Record]]) -> Iterator[tuple[str, Example]]:
+        begun = list(itertools.islice(records, SAMPLE))
+        form = self._format([record for _, record in begun])
+        if form is not None:
+            self.report.format = form.name
+            if form.gathered:
+                taking = self._taking(str(self.path))
+                counted = self._counted(itertools.chain(begun, records))
+                yield from ((form.name, example) for example in form.gathered(counted, taking))
+                return
+        for place, record in self._counted(itertools.chain(begun, records)):
+            yield from self._taken(place, record, form)
+
+    def _counted(self, records: Iterator[tuple[str, Record]]) -> Iterator[tuple[str, Record]]:
+        for item in records:
+            self.report.records += 1
+            yield item
+
+    def _taken(self, place: str, record: Record, form: Format | None) -> Iterator[tuple[str, Example]]:
+        try:
+            own = form or self._told(record)
+            try:
+                found = list(own.read(record, self._taking(place)))
+            except Broken as broken:
+                raise self._other(record, own, broken) from None
+            yield from ((own.name, example) for example in found)
+        except Dropped as dropped:
+            self.report.dropped[dropped.reason] += 1
+        except Broken as broken:
+            self._refuse(place, broken)
+
+    def _other(self, record: Record, form: Format, broken: Broken) -> Broken:
+        """The same, said of a file that begins as one format and goes on as another, or is not what the user named."""
+        if form.fits(record):
+            return broken
+        other = next((each for each in FORMATS.values() if each.fits(record)), None)
+        if self.options.format in ("auto", *FILES) and other is not None:
+            return Broken(
+                "another format", f"this is {other.title}, in a file that began as {form.title}", "--format mixed"
+            )
+        found = f"; it looks like {other.title}" if other else ""
+        return Broken(broken.reason, f"not {form.name} ({form.title}): {broken.what}{found}", broken.fix)
+
+    def _format(self, sample: list[Record]) -> Format | None:
+        """The one format of a file; None where every record is to be looked at."""
+        named = self.options.format
+        if named in FORMATS:
+            return FORMATS[named]
+        if named == "mixed" or not sample:
+            return None
+        told = Counter(form.name for record in sample if (form := _fitting(record)))
+        if not told:
+            raise DataError(
+                f"{self.path}: records of no known format; the first has the fields "
+                + (", ".join(repr(str(key)) for key in list(sample[0])[:12]) or "none"),
+                fix="say what its fields are (--field text=NAME --field label=NAME, say), or name its --format",
+            )
+        return FORMATS[told.most_common(1)[0][0]]
+
+    def _told(self, record: Record) -> Format:
+        form = _fitting(record)
+        if form is None:
+            fields = ", ".join(repr(str(key)) for key in list(record)[:12])
+            raise Broken("no known format", f"a record of no known format, with the fields {fields or 'none'}")
+        return form
+
+    def _taking(self, place: str) -> Taking:
+        return Taking(self.options, place, self.path.name.split(".")[0], self.report.mended, self.report.dropped)
+
+    def _refuse(self, place: str, broken: Broken) -> None:
+        if self.options.on_error == "skip":
+            self.report.dropped[broken.reason] += 1
+            return
+        raise DataError(f"{place}: {broken.what}", fix=broken.fix or SKIP)
+
+
+def _fitting(record: Record) -> Format | None:
+    return next((form for form in FORMATS.values() if form.fits(record)), None)
+
+
+def _inside(record: Record, path: str) -> Any:
+    """What a path with dots leads to. Raises Broken."""
+    if path in record:
+        return record[path]
+    value: Any = record
+    for step in path.split("."):
+        if not isinstance(value, Mapping) or step not in value:
+            fields = ", ".join(repr(str(key)) for key in list(record)[:12])
+            raise Broken(f"no field {path!r}", f"no field {path!r}; its fields are {fields or 'none'}")
+        value = value[step]
+    return value

@@ -34,7 +34,8 @@ class Message:
 @dataclass(frozen=True)
 class Origin:
     """Where an example is from. place: file and line, for messages. source: the set it belongs to. meta: the fields of
-    its record that have no place of their own."""
+    its record that have no place of their own. group: examples of one group say much the same (threads of one tree),
+    and stay together where some are kept back."""
 
     place: str = ""
     id: str | None = None
@@ -42,6 +43,7 @@ class Origin:
     language: str | None = None
     licence: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+    group: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,48 @@
+"""Two files whose lines belong together: a sentence and its translation."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from paddock.data.instruct.options import FileReport, Options, Report
+from paddock.data.instruct.records import Origin, Pair
+from paddock.data.reading.options import Options as Container
+from paddock.data.reading.reader import DataFile
+from paddock.errors import DataError, UsageError
+
+
+def pairs(sources: Sequence[Path], targets: Sequence[Path], options: Options, report: Report) -> Iterator[Pair]:
+    """Line by line. Raises UsageError where one side has more files, DataError where a file has more lines."""
+    if len(sources) != len(targets):
+        raise UsageError(
+            f"{len(sources)} files of sources and {len(targets)} of targets", expected="one of the other for each"
+        )
+    return itertools.chain.from_iterable(
+        _of_two(source, target, options, report) for source, target in zip(sources, targets, strict=True)
+    )
+
+
+def _of_two(source: Path, target: Path, options: Options, report: Report) -> Iterator[Pair]:
+    # A line that is passed over would shift all behind it, so that a broken one stops whatever `on_error` says.
+    lines = Container("text", split="lines", encoding=options.encoding, errors=options.errors, limit=options.limit)
+    file = FileReport(source, "text", format="pairs")
+    report.files.append(file)
+    one, other = DataFile(source, lines, None), DataFile(target, lines, None)
+    name = options.source or source.name
+    for number, (first, second) in enumerate(itertools.zip_longest(one.records(), other.records()), 1):
+        if first is None or second is None:
+            ended, longer = (source, target) if first is None else (target, source)
+            raise DataError(
+                f"{ended} ends after line {number - 1}, and {longer} goes on",
+                expected="as many lines in both, each a translation of the other",
+            )
+        file.records += 1
+        file.size = one.report.size
+        texts = [str(each[1]).removesuffix("\r").strip() for each in (first, second)]
+        if not all(texts):
+            file.dropped["empty source" if texts[1] else "empty target" if texts[0] else "empty line"] += 1
+            continue
+        file.kept["pairs"] += 1
+        yield Pair(texts[0], texts[1], Origin(first[0], None, name, options.language, options.licence))
