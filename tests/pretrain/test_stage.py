@@ -181,7 +181,7 @@ def test_token_shards_are_read_as_the_texts_they_were(beside: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("changes", "error", "said"),
     [
-        ({"data": {"sources": [{"files": ["none.txt"]}]}}, UsageError, "'none.txt' is in none of"),
+        ({"data": {"sources": [{"files": ["none.txt"]}]}}, UsageError, "'none.txt' is not in"),
         ({"data": {"sources": [{"files": ["*"], "second": ["text.txt", "text.txt"]}]}}, DataError, "holds 1 documents"),
         ({"model": {"vocab_size": 3}}, UsageError, "vocab_size is 3, but the tokenizer has"),
         ({"model": {"hidden_size": 33}}, UsageError, "33, which 2 heads cannot share evenly"),
@@ -218,3 +218,27 @@ def test_next_word_probabilities_are_the_shares_of_the_sentences(tmp_path: Path)
     for word, share in (("apple", 18 / 48), ("banana", 7 / 48), ("bread", 6 / 48), ("cake", 2 / 48)):
         (id,) = model.tokenizer.encode(f" {word}")
         assert abs(float(chances[id]) - share) < 0.01, word
+
+
+def test_a_tokenizer_is_trained_again_on_texts_that_changed_before_anything_was_saved(
+    beside: Path, tmp_path: Path
+) -> None:
+    first = prepare(tiny(), beside, tmp_path)
+    (beside / "text.txt").write_text(text() + "".join(f"ÄÖÜ {n}\n" for n in range(40)))
+    again = prepare(tiny(), beside, tmp_path)
+    assert len(again.tokenizer) > len(first.tokenizer)
+    (tmp_path / "step-000001").mkdir()
+    (beside / "text.txt").write_text(text() + "".join(f"λμν {n}\n" for n in range(40)))
+    kept = prepare(tiny(data={"validation": 0.0}), beside, tmp_path)
+    assert kept.tokenizer.files() == again.tokenizer.files()
+
+
+def test_a_tokenizer_that_is_not_there_is_named(beside: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"tokenizer\.path 'none'"):
+        prepare(tiny(tokenizer={"path": "none", "train": None}), beside, tmp_path)
+
+
+def test_a_file_is_no_folder_for_a_run(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="file is a file"), RunFolder(tmp_path / "file").hold():
+        pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,31 +18,60 @@ from paddock.tokenizer.training.plan import Plan
 from paddock.tokenizer.training.training import train
 
 ASKED = "trained-as.json"  # beside a trained tokenizer: the recipe's section that asked for it
+TEXTS = "trained-on.txt"  # and a SHA-256 of the texts
 
 
 def make(recipe: Vocabulary, sources: Sequence[Corpus], folder: Path, beside: Path) -> Tokenizer:
     """The tokenizer; one that is trained is written into `folder`, where a later call finds it again.
 
+    Where the texts have changed since it is trained again, unless a run has saved steps whose ids it gave.
     `beside`: the folder that a relative path of the recipe begins from, if it is not there from here.
     Raises UsageError where the folder holds a tokenizer that was trained in another way than is asked now.
     """
     if recipe.path is not None:
         path = Path(recipe.path).expanduser()
+        if not path.exists() and not (beside / path).exists():
+            raise UsageError(
+                f"the recipe's tokenizer.path {recipe.path!r} is not there",
+                fix="name a tokenizer's folder or file, or train one: tokenizer.train, tokenizer.size",
+            )
         return load(path if path.exists() else beside / path)
-    asked = recipe.model_dump_json()
-    if not (folder / "tokenizer.json").exists():
-        _train(recipe, _texts(sources), folder)
+    asked, texts = recipe.model_dump_json(), _texts(sources)
+    digest = _digest(texts)
+    there = (folder / "tokenizer.json").exists()
+    if there:
+        _check_same(folder, asked)
+    if not there or (_noted(folder / TEXTS) not in (None, digest) and not _used(folder)):
+        _train(recipe, texts, folder)
         write_text(folder / ASKED, asked + "\n")
-    _check_same(folder, asked)
+        write_text(folder / TEXTS, digest + "\n")
     return load(folder)
 
 
-def _check_same(folder: Path, asked: str) -> None:
+def _digest(texts: Sequence[str]) -> str:
+    seen = hashlib.sha256()
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        seen.update(len(data).to_bytes(8, "little") + data)
+    return seen.hexdigest()
+
+
+def _used(folder: Path) -> bool:
+    """Whether a run beside the tokenizer, or one of a suite below it, has saved anything."""
+    return any(any(folder.parent.glob(pattern)) for pattern in ("step-*", "final", "*/step-*", "*/final"))
+
+
+def _noted(path: Path) -> str | None:
+    """None for a run of before this was noted."""
     try:
-        was = (folder / ASKED).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):  # of a run of before this was noted
-        return
-    if was != asked:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _check_same(folder: Path, asked: str) -> None:
+    was = _noted(folder / ASKED)
+    if was is not None and was != asked:
         raise UsageError(
             f"{folder} was trained as {was[:200]}",
             expected=asked,

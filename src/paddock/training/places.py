@@ -22,7 +22,14 @@ class Places:
     def of(cls, root: str | None, beside: Path) -> Places:
         """root: the recipe's data.root. beside: the folder of its file."""
         named = [root, os.environ.get(ROOT)]
-        return cls((*(Path(folder).expanduser() for folder in named if folder), beside, Path()))
+        folders = [Path(folder).expanduser() for folder in named if folder]
+        return cls(tuple({folder.resolve(): folder for folder in (*folders, beside, Path())}.values()))
+
+    @property
+    def told(self) -> str:
+        """The folders, for messages."""
+        names = ["this folder" if folder == Path() else str(folder) for folder in self.folders]
+        return " or ".join(names)
 
     def find(self, patterns: Iterable[str]) -> list[Path]:
         """The files of names and patterns, each from the first folder that has any. Raises UsageError."""
@@ -35,7 +42,7 @@ class Places:
             if path.exists() or path.with_name(path.name + ".idx").exists():
                 return path
         raise UsageError(
-            f"the recipe's shards {name!r} are in none of {', '.join(str(folder) for folder in self.folders)}",
+            f"the recipe's shards {name!r} are not in {self.told}",
             fix=f"write them with `paddock data pack`, or say data.root=FOLDER (or set {ROOT})",
         )
 
@@ -51,6 +58,6 @@ class Places:
         if pattern and any((folder / pattern).is_dir() for folder in self.folders):
             raise UsageError(f"the recipe's text {pattern!r} is a folder", fix=f"name its files: {pattern}/*.txt, say")
         raise UsageError(
-            f"the recipe's text {pattern!r} is in none of {', '.join(str(folder) for folder in self.folders)}",
+            f"the recipe's text {pattern!r} is not in {self.told}",
             fix=f"say data.root=FOLDER (or set {ROOT}) to the folder that has it",
         )

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from paddock.checkpoint.writing import FULL, flush, write_text
-from paddock.errors import CheckpointError, PaddockError, ResourceError
+from paddock.errors import CheckpointError, PaddockError, ResourceError, UsageError
 from paddock.training import lock, manifest
 from paddock.training.journal import Journal
 
@@ -50,6 +50,8 @@ class RunFolder:
 
         Raises UsageError where another run is at it, ResourceError or PaddockError where it cannot be written.
         """
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file", expected="a folder for the run", fix="name another --output")
         with refusing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from paddock.data.reading.parsing import DECODER
+from paddock.data.reading.pieces import AS_UTF8
 from paddock.errors import DataError
 
 HEAD = 2**16  # bytes looked at
@@ -21,7 +22,7 @@ def detect(head: bytes, path: Path) -> str:
     text nor JSON, and for a .json file that is none.
     """
     if head.count(b"\0") > len(head) // 8:
-        raise DataError(f"{path} is no text: it holds NUL bytes", fix="if it is UTF-16, --encoding utf-16")
+        raise DataError(f"{path} is no text: it holds NUL bytes", fix=f"if it is UTF-16: {AS_UTF8}")
     start = head.lstrip()
     suffixes = set(path.suffixes)
     if not start:

@@ -12,7 +12,8 @@ from paddock.data.reading.options import Broken, Options
 from paddock.errors import DataError
 
 BOM = "\ufeff".encode()
-ENCODING_FIX = "name its encoding (--encoding gb18030, say), or read on with --errors replace"
+AS_UTF8 = "paddock data convert FILE --encoding utf-16 --output text.jsonl"
+ENCODING_FIX = "make it UTF-8: paddock data convert FILE --encoding gb18030 (say) --output text.jsonl"
 
 
 class Piece(NamedTuple):
@@ -105,7 +106,7 @@ def in_utf8(chunks: Iterator[bytes], path: Path, options: Options) -> Iterator[b
         yield from _recoded(first, chunks, path, options)
         return
     if first.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path} is UTF-16", expected="UTF-8", fix="--encoding utf-16")
+        raise DataError(f"{path} is UTF-16", expected="UTF-8", fix=AS_UTF8)
     if first := first.removeprefix(BOM):
         yield first
     yield from chunks
