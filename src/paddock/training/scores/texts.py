@@ -105,7 +105,8 @@ def words(text: str) -> list[str]:
 def first_sentence(text: str) -> str:
     """The text to the end of its first sentence: the baseline of summaries.
 
-    A full stop counts where white space and no lower-case letter follows, and not behind a single letter ("J. Smith"), "al" or "vs".
+    A full stop counts where white space and no lower-case letter follows, but not behind a single letter ("J. Smith"),
+    "al" or "vs".
     """
     for found in _STOP.finditer(text):
         if text[: found.end()].strip():
