@@ -52,7 +52,7 @@ def write(
     entries: Sequence[Entry],
     progress: Callable[[Entry], None] | None = None,
 ) -> dict[str, int]:
-    """Fills the file at `path`; where in it the value of each number among the metadata lies, for `overwrite`.
+    """Fills the file at `path`; where in it each number and text of the metadata lies, for `overwrite`.
 
     Numbers are stored as u32, i32 or u64 as they need, floats as f32; NumPy's scalars and arrays in their own type.
     The caller writes atomically (`writing.atomic_write`). Raises CheckpointError where a tensor gives another number of
@@ -68,12 +68,18 @@ def write(
     return places
 
 
-def overwrite(path: Path, places: Mapping[str, int], values: Mapping[str, np.generic]) -> None:
-    """Puts numbers where `write` left them; each has the NumPy type it was written in."""
+def overwrite(path: Path, places: Mapping[str, int], values: Mapping[str, np.generic | str]) -> None:
+    """Puts values where `write` left others: numbers of the NumPy type and texts of the length that it wrote."""
     with path.open("r+b") as file:
         for key, value in values.items():
             file.seek(places[key])
-            file.write(value.tobytes())
+            if isinstance(value, str):
+                data = _text(value)
+                assert file.read(8) == data[:8], f"{key} has another length"
+                file.seek(places[key])
+                file.write(data)
+            else:
+                file.write(value.tobytes())
 
 
 def _fill(file: BinaryIO, entry: Entry) -> None:
@@ -90,13 +96,13 @@ def _padded(size: int) -> int:
 
 
 def _head(metadata: Mapping[str, Value], entries: Sequence[Entry]) -> tuple[bytes, dict[str, int]]:
-    """Everything before the tensors, and where the numbers in it lie."""
+    """Everything before the tensors, and where the numbers and texts in it lie."""
     out = bytearray(b"GGUF" + struct.pack("<IQQ", 3, len(entries), len(metadata)))
     places: dict[str, int] = {}
     for key, value in metadata.items():
         number, data = _value(value)
         out += _text(key) + struct.pack("<I", number)
-        if number not in (STRING, ARRAY):
+        if number != ARRAY:
             places[key] = len(out)
         out += data
     at = 0

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from json import dumps as json_text
 from pathlib import Path
 
@@ -22,39 +22,27 @@ from paddock.checkpoint.writing import FULL, atomic_write
 from paddock.cli import output
 from paddock.cli.loading import load
 from paddock.cli.options import Loading
+from paddock.cli.parityprint import parity_text
 from paddock.cli.vouching import LICENCE_FILES, licence
+from paddock.engine import parity as gate
 from paddock.engine.language_model import LanguageModel
 from paddock.engine.locate import locate
+from paddock.engine.parity_card import EMPTY, KEY, Parity
+from paddock.engine.parity_card import FILE as PARITY
 from paddock.errors import PaddockError, ResourceError, UnsupportedError, UsageError
 from paddock.model.families import family
 from paddock.quantize.card import FILE as CARD
-from paddock.quantize.gguf_file import write_gguf
+from paddock.quantize.gguf_file import Written, write_gguf
 from paddock.quantize.kinds import kind_named
 from paddock.tokenizer import Tokenizer, write_llama2c
 
 TOKENIZER = "tokenizer.bin"
-PROBE = "Once upon a time"
-STEPS = 16
-TOLERANCE = 1e-4  # of logits, where nothing was rounded
+REPORT = "please report this; nothing was written"
 FILES = (".bin", ".gguf")  # targets that end so are single files
-OURS = {CARD, "config.json", "generation_config.json", "chat_template.jinja", "README.md", *LICENCE_FILES}
+OURS = {CARD, PARITY, "config.json", "generation_config.json", "chat_template.jinja", "README.md", *LICENCE_FILES}
 OURS_ALSO = (".safetensors", ".safetensors.index.json")
 POOLING = {"modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"}
 POOLING_FOLDER = "1_Pooling"
-
-
-@dataclass(frozen=True)
-class Parity:
-    """Both models on the same ids. greedy_equal: how many tokens agree before the first that does not.
-
-    A model that only reads writes none. rounded: the new format stores less than the old one.
-    """
-
-    greedy_equal: int
-    greedy_steps: int
-    largest_difference: float
-    largest_logit: float
-    rounded: bool
 
 
 def convert(
@@ -70,23 +58,48 @@ def convert(
         output.note(f"writing {goal}")
         new = place / ("new" + goal.suffix if goal.suffix in FILES else "new")
         with output.waiting(f"writing {goal.name}"):
-            if goal.suffix == ".bin":
-                _write_llama2c(model, new, version or 0, group_size)
-            elif goal.suffix == ".gguf":
-                _write_gguf(model, new, asked.dtype)
-            else:
-                _write_folder(model, new)
+            done = _write(model, new, asked.dtype, version or 0, group_size)
         output.note("comparing both")
         original = model if asked.dtype == "auto" else _in_numbers(replace(asked, dtype="auto"))
         written, _ = load(Loading(str(new), device=asked.device, tokenizer=asked.tokenizer))
-        parity = compare(original, written, rounded=version == 2 or _type(model) != _type(original))
-        if not parity.rounded and parity.largest_difference > TOLERANCE * max(1.0, parity.largest_logit):
-            raise PaddockError(f"what was written does not compute what {source} does", fix="please report this")
+        parity = _compared(original, written, rounded=version == 2 or _type(model) != _type(original))
+        keep(parity, new, done)
         _put(new, goal, force)
     if json:
         output.as_json({"source": str(source), "target": str(goal), "parity": parity})
     else:
         output.result(_said(goal, parity))
+
+
+def _write(model: LanguageModel, new: Path, dtype: str, version: int, group_size: int | None) -> Written | None:
+    """The model at `new`, in the format that its name asks for. Gives what a GGUF file holds."""
+    if new.suffix == ".gguf":
+        return _write_gguf(model, new, dtype)
+    if new.suffix == ".bin":
+        _write_llama2c(model, new, version, group_size)
+    else:
+        _write_folder(model, new)
+    return None
+
+
+def _compared(before: LanguageModel, after: LanguageModel, rounded: bool) -> Parity:
+    """The parity of both; refused where nothing was `rounded` and yet a number is another one."""
+    exact = not rounded and _type(before) == _type(after)
+    parity = gate.compare(before, after, "convert", gate.exact(before, after) if exact else None)
+    parity.check("what was written", REPORT)
+    if exact and not parity.same_weights and (wrong := gate.altered(before.model, after.model)):
+        raise PaddockError(f"{wrong[0]} was written with other numbers", fix=REPORT)
+    if parity.tokens_equal is False:
+        output.note("the tokenizer that was written reads some texts otherwise than the source's")
+    return parity
+
+
+def keep(parity: Parity, new: Path, done: Written | None) -> None:
+    """Puts the card into what was written, before it takes its place; llama2.c files have no room for one."""
+    if done is not None:
+        done.fill(new, {KEY: parity.text()})
+    elif new.is_dir():
+        parity.write(new)
 
 
 def _in_numbers(asked: Loading) -> LanguageModel:
@@ -163,18 +176,18 @@ def _put(new: Path, goal: Path, force: bool) -> None:
     return None
 
 
-def _write_gguf(model: LanguageModel, new: Path, dtype: str) -> None:
+def _write_gguf(model: LanguageModel, new: Path, dtype: str) -> Written:
     """Plain numbers in the type that is asked for, else in that of the source; `quantize` writes the other types."""
     checkpoint = model.checkpoint
     asked = str(checkpoint.dtype).removeprefix("torch.") if dtype == "auto" else dtype
     with atomic_write(new) as part:
-        write_gguf(
+        return write_gguf(
             checkpoint,
             part,
             kind_named(asked),
             tokenizer=tokenizer_of(model),
             template=model.template,
-            extra=licence_key(checkpoint),
+            extra=licence_key(checkpoint) | {KEY: EMPTY},
         )
 
 
@@ -257,50 +270,8 @@ def scratch(parent: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def compare(before: LanguageModel, after: LanguageModel, rounded: bool) -> Parity:
-    """Runs both on the same ids. `rounded`: the new format stores less than the old one."""
-    ids = _probe(before)
-    rounded = rounded or before.model.embedding.tokens.weight.dtype != after.model.embedding.tokens.weight.dtype
-    first, second = _outputs(before, ids), _outputs(after, ids)
-    steps = equal = 0
-    if before.architecture.generates:
-        one, two = (model.generate(ids, STEPS, temperature=0).ids for model in (before, after))
-        steps = len(one)
-        equal = next((i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
-    return Parity(equal, steps, float((first - second).abs().max()), float(first.abs().max()), rounded)
-
-
-def _probe(model: LanguageModel) -> list[int]:
-    """Ids to compare on: a text, where there is a tokenizer that knows it, else the first few of the vocabulary."""
-    reader = model.architecture.encoder or model.architecture
-    room = min(reader.context or 32, 32) - (STEPS if model.architecture.encoder is None else 0)
-    try:
-        ids = model.tokenizer.encode(PROBE)
-    except PaddockError:
-        ids = list(range(1, 9))
-    return [id for id in ids if id < reader.vocabulary][: max(room, 1)] or [0]
-
-
-def _outputs(model: LanguageModel, ids: list[int]) -> torch.Tensor:
-    """Logits where the model has a head, else its hidden states."""
-    if model.architecture.encoder is not None:
-        return model.logits([0], source=ids)
-    if model.model.head is not None:
-        return model.logits(ids)
-    from paddock.model.step import Step
-
-    rows = torch.tensor([ids], device=model.device)
-    with torch.no_grad():
-        return model.model.hidden(rows, Step.begin(model.architecture, rows)).float()
-
-
 def _said(goal: Path, parity: Parity) -> str:
-    lines = [f"wrote {goal}"]
-    if parity.greedy_steps:
-        lines.append(f"parity: {parity.greedy_equal} of {parity.greedy_steps} greedy tokens equal")
-    lines.append(
-        f"parity: logits differ by at most {parity.largest_difference:.3g} (the largest is {parity.largest_logit:.3g})"
-    )
-    if parity.rounded:
+    lines = [f"wrote {goal}", parity_text(parity)]
+    if parity.bound is None:
         lines.append("(numbers were rounded on the way, so small differences are expected)")
     return "\n".join(lines)

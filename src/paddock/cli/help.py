@@ -45,6 +45,7 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
         Listed("quantize", "quantize", "smaller weights, and what they cost", "paddock quantize my-model --to q4_k"),
     ),
     "Measure": (
+        Listed("parity", "parity", "how far two models speak alike", "paddock parity my-model my-model.gguf"),
         Listed("bench", "measure", "how fast a model runs here", "paddock bench model.gguf -p 512 -n 128"),
         Listed(
             "perplexity", "measure", "how well a model predicts a text", "paddock perplexity text.txt -m model.gguf"

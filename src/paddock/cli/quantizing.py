@@ -12,13 +12,16 @@ from paddock import kernels
 from paddock.checkpoint.writing import atomic_write
 from paddock.cli import output
 from paddock.cli.cardprint import card_text
-from paddock.cli.converting import check_target, licence_key, put_folder, scratch, tokenizer_of, write_papers
+from paddock.cli.converting import check_target, keep, licence_key, put_folder, scratch, tokenizer_of, write_papers
 from paddock.cli.loading import load
 from paddock.cli.options import Loading
+from paddock.cli.parityprint import parity_text
 from paddock.cli.perplexity import _text as read_text
 from paddock.cli.progress import Progress
+from paddock.engine import parity as gate
 from paddock.engine.language_model import LanguageModel
 from paddock.engine.locate import locate
+from paddock.engine.parity_card import EMPTY, KEY, Parity
 from paddock.errors import PaddockError, UsageError
 from paddock.quantize import quality
 from paddock.quantize.card import Card
@@ -65,11 +68,11 @@ def quantize(asked: Asked) -> None:
     _check_source(model)
     plan = Plan(kind, model, source, goal, _calibration(asked, model), _text(asked, model))
     output.note(f"writing {goal}")
-    done, card = (_gguf if kind in GGUF_KINDS else _folder)(plan)
+    done, parity, card = (_gguf if kind in GGUF_KINDS else _folder)(plan)
     if asked.json:
-        output.as_json(_record(plan, done, card))
+        output.as_json(_record(plan, done, parity, card))
     else:
-        output.result(_said(plan, done, card))
+        output.result(_said(plan, done, parity, card))
 
 
 def _kind(asked: Asked) -> str:
@@ -125,8 +128,8 @@ def _text(asked: Asked, model: LanguageModel) -> quality.Text | None:
     return quality.windows_of(model, read_text(asked.text), Path(asked.text).name)
 
 
-def _gguf(plan: Plan) -> tuple[Any, Card | None]:
-    """The file with an empty card, which is filled in once the file can be run."""
+def _gguf(plan: Plan) -> tuple[Any, Parity, Card | None]:
+    """The file with empty cards, which are filled in once the file can be run."""
     weights = None if plan.calibration is None else _watched("calibrating", importance, plan.model, plan.calibration)
     empty = None if plan.text is None else _card(plan, plan.text)
     with atomic_write(plan.goal) as part:
@@ -138,17 +141,19 @@ def _gguf(plan: Plan) -> tuple[Any, Card | None]:
                 tokenizer=tokenizer_of(plan.model),
                 template=plan.model.template,
                 importance=weights,
-                extra=licence_key(plan.model.checkpoint) | ({} if empty is None else empty.metadata()),
+                extra=licence_key(plan.model.checkpoint) | {KEY: EMPTY} | ({} if empty is None else empty.metadata()),
                 progress=lambda name, written, total: progress.at(written, total, name),
             )
         _tell_losses(plan, done)
-        card = None
+        after = _opened(part)
+        parity, card = _compared(plan, after), None
+        keep(parity, part, done)
         if empty is not None and plan.text is not None:
             size = part.stat().st_size
-            card = replace(_measured(plan, plan.text, part, empty), bytes=size, bits_per_weight=done.bits_per_weight)
+            card = replace(_measured(plan, plan.text, after, empty), bytes=size, bits_per_weight=done.bits_per_weight)
             numbers = {key: value for key, value in card.metadata().items() if not isinstance(value, str | bool)}
             done.fill(part, numbers)
-    return done, card
+    return done, parity, card
 
 
 def _tell_losses(plan: Plan, done: Written) -> None:
@@ -161,7 +166,7 @@ def _tell_losses(plan: Plan, done: Written) -> None:
         output.note(f"GGUF has no place for generation defaults, so they are left out: {', '.join(lost)}")
 
 
-def _folder(plan: Plan) -> tuple[Any, Card | None]:
+def _folder(plan: Plan) -> tuple[Any, Parity, Card | None]:
     from paddock.quantize import folders
 
     with scratch(plan.goal.parent) as place:
@@ -175,15 +180,28 @@ def _folder(plan: Plan) -> tuple[Any, Card | None]:
                 lambda name, written, total: progress.at(written, total, name),
             )
         write_papers(plan.model.checkpoint, new)
-        card = None
+        after = _opened(new)
+        parity, card = _compared(plan, after), None
+        keep(parity, new, None)
         if plan.text is not None:
             size = sum(path.stat().st_size for path in new.glob("*.safetensors"))
             weights = sum(math.prod(stored.shape) for stored in plan.model.checkpoint.tensors.values())
-            card = _measured(plan, plan.text, new, _card(plan, plan.text))
+            card = _measured(plan, plan.text, after, _card(plan, plan.text))
             card = replace(card, bytes=size, bits_per_weight=8 * size / weights)
             card.write(new)
         put_folder(new, plan.goal)
-    return done, card
+    return done, parity, card
+
+
+def _opened(written: Path) -> LanguageModel:
+    """The model just written, loaded as any user would load it."""
+    return load(Loading(str(written)))[0]
+
+
+def _compared(plan: Plan, after: LanguageModel) -> Parity:
+    """Quantising rounds: how far is measured and told, not bound."""
+    output.note("comparing both")
+    return _watched("comparing, prompts", gate.compare, plan.model, after, "quantize", None)
 
 
 def _watched(what: str, work: Callable[..., Any], *arguments: Any) -> Any:
@@ -208,10 +226,9 @@ def _card(plan: Plan, text: quality.Text) -> Card:
     return Card(**(zeros | known))  # type: ignore[arg-type]
 
 
-def _measured(plan: Plan, text: quality.Text, written: Path, empty: Card) -> Card:
-    """The card with what was found; the model just written is loaded as any user would load it."""
+def _measured(plan: Plan, text: quality.Text, after: LanguageModel, empty: Card) -> Card:
+    """The card with what was found."""
     output.note("measuring")
-    after, _ = load(Loading(str(written)))
     found = _watched("measuring, windows", quality.compare, plan.model, after, text)
     prompt, decode = quality.speeds(after, text)
     return replace(
@@ -229,7 +246,7 @@ def _measured(plan: Plan, text: quality.Text, written: Path, empty: Card) -> Car
     )
 
 
-def _record(plan: Plan, done: Any, card: Card | None) -> dict[str, Any]:
+def _record(plan: Plan, done: Any, parity: Parity, card: Card | None) -> dict[str, Any]:
     return {
         "source": str(plan.source),
         "target": str(plan.goal),
@@ -237,10 +254,11 @@ def _record(plan: Plan, done: Any, card: Card | None) -> dict[str, Any]:
         "types": getattr(done, "types", None),
         "bits_per_weight": done.bits_per_weight,
         "quality": card,
+        "parity": parity,
     }
 
 
-def _said(plan: Plan, done: Any, card: Card | None) -> str:
+def _said(plan: Plan, done: Any, parity: Parity, card: Card | None) -> str:
     lines = [f"wrote {plan.goal}"]
     if isinstance(done, Written):
         lines.append("tensors: " + ", ".join(f"{count} {name}" for name, count in done.types.items()))
@@ -252,4 +270,5 @@ def _said(plan: Plan, done: Any, card: Card | None) -> str:
         lines.append(f"{done.bits_per_weight:.2f} bits per {what}; no quality card was asked for")
     else:
         lines += ["", card_text(card)]
+    lines += ["", parity_text(parity)]
     return "\n".join(lines)

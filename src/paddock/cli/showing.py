@@ -9,12 +9,15 @@ from paddock.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from paddock.cli import output
 from paddock.cli.cardprint import card_text
 from paddock.cli.options import Loading
+from paddock.cli.parityprint import parity_text
 from paddock.cli.valueprint import value_record, value_text
 from paddock.cli.vouching import Finding, Licence, licence, template_health, tokenizer_health
 from paddock.cli.weighing import Weights, files_of, stored_as, weigh
 from paddock.engine.defaults import published_defaults
 from paddock.engine.locate import locate
 from paddock.engine.opening import Beside
+from paddock.engine.parity_card import Parity
+from paddock.engine.parity_card import read as read_parity
 from paddock.errors import PaddockError
 from paddock.quantize.card import Card
 from paddock.quantize.card import read as read_card
@@ -37,6 +40,7 @@ class Facts:
         self.licence: Licence = licence(checkpoint, self.side.metadata)
         self.defaults = published_defaults(checkpoint.generation, checkpoint.config)
         self.card: Card | None = self._card()
+        self.parity: Parity | None = self._parity()
         if self.weights.missing:
             text = f"{len(self.weights.missing)} tensors are missing: {', '.join(self.weights.missing[:4])}"
             self.findings.append(Finding("fail", "weights", text, "download or copy the model's files again"))
@@ -70,6 +74,15 @@ class Facts:
             self.findings.append(Finding("warn", "quality card", error.what, "quantise the model again"))
             return None
 
+    def _parity(self) -> Parity | None:
+        try:
+            return read_parity(self.checkpoint.path, self.side.metadata)
+        except PaddockError as error:
+            self.findings.append(
+                Finding("warn", "parity card", error.what, "`paddock parity` compares two models anew")
+            )
+            return None
+
     @property
     def cache_at_context(self) -> int | None:
         context = self.checkpoint.architecture.context
@@ -81,7 +94,7 @@ def show(asked: Loading, json: bool) -> None:
     if json:
         output.as_json(_record(facts))
         return
-    for part in (_head, _quality, _architecture, _parameters, _memory, _text, _defaults, _health):
+    for part in (_head, _quality, _parity, _architecture, _parameters, _memory, _text, _defaults, _health):
         if text := part(facts):
             output.painted_result(text)
 
@@ -111,6 +124,10 @@ def _licence(found: Licence) -> str:
 
 def _quality(facts: Facts) -> str:
     return "" if facts.card is None else _heading("quality") + card_text(facts.card) + "\n"
+
+
+def _parity(facts: Facts) -> str:
+    return "" if facts.parity is None else _heading("parity") + parity_text(facts.parity) + "\n"
 
 
 def _architecture(facts: Facts) -> str:
@@ -220,5 +237,6 @@ def _record(facts: Facts) -> dict[str, Any]:
         "generation": facts.defaults,
         "licence": facts.licence,
         "quality": facts.card,
+        "parity": facts.parity,
         "health": facts.findings,
     }

@@ -37,7 +37,7 @@ Progress = Callable[[str, int, int], None]  # a tensor's name, bytes written bef
 class Written:
     """types: tensors by ggml type. weights, bytes: of all tensors. dropped: parameters that GGUF has no place for.
 
-    places: where in the file each number of the metadata lies.
+    places: where in the file each number and text of the metadata lies.
     """
 
     types: dict[str, int]
@@ -50,9 +50,10 @@ class Written:
     def bits_per_weight(self) -> float:
         return 8 * self.bytes / self.weights
 
-    def fill(self, path: Path, numbers: Mapping[str, Value]) -> None:
-        """Puts numbers of the metadata into the file as they are known now, each in the type it was written in."""
-        overwrite(path, self.places, {key: value for key, value in numbers.items() if isinstance(value, np.generic)})
+    def fill(self, path: Path, values: Mapping[str, Value]) -> None:
+        """Puts metadata into the file as it is known now: numbers of the type, texts of the length written before."""
+        known = {key: value for key, value in values.items() if isinstance(value, np.generic | str)}
+        overwrite(path, self.places, known)
 
 
 def write_gguf(
