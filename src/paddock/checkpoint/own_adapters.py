@@ -23,7 +23,9 @@ from paddock.checkpoint.jsonfile import read as read_json
 from paddock.checkpoint.stored import Stored
 from paddock.checkpoint.writing import write_text
 from paddock.errors import CheckpointError, nearest
+from paddock.model.lora import adaptable
 from paddock.model.prompts import LayerPrompts, settle, with_prompts
+from paddock.model.scaling import PARTS, Scales, with_scales
 from paddock.model.transformer import Transformer
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -72,8 +74,10 @@ def with_own(model: Transformer, folder: Path) -> Transformer:
         raise CheckpointError(f"the adapter holds {len(stored)} tensors", expected=f"1 to {MOST_TENSORS}")
     fit = _Fit(model, folder, str(config.get("base_model_name_or_path") or ""))
     prompts = {name: each for name, each in stored.items() if PROMPT.fullmatch(name)}
+    beside = {name: each for name, each in stored.items() if name.rpartition(".")[2] in PARTS}
     twin = with_prompts(model, fit.prompts(prompts, config.get("bounded", True) is not False))
-    fit.replace(twin, {name: each for name, each in stored.items() if name not in prompts})
+    fit.replace(twin, {name: each for name, each in stored.items() if name not in prompts and name not in beside})
+    twin = with_scales(twin, fit.scales(beside))
     settle(twin)
     return twin
 
@@ -102,6 +106,20 @@ class _Fit:
             if found.keys() != {"vectors", "gate"}:
                 raise CheckpointError(f"layer {layer} of the adapter has only {next(iter(found))}", expected="both")
         return {layer: LayerPrompts(found["vectors"], found["gate"], bounded) for layer, found in parts.items()}
+
+    def scales(self, stored: Mapping[str, Stored]) -> dict[str, Scales]:
+        linears = adaptable(self.model)
+        found: dict[str, dict[str, Tensor]] = {}
+        for name, each in stored.items():
+            path, _, part = name.rpartition(".")
+            if path not in linears:
+                hint = nearest(path, list(linears))
+                raise self.foreign(
+                    f"has a {part} beside {path[:120]!r}", f"matrices like {hint!r}" if hint else "others"
+                )
+            out, into = linears[path]
+            found.setdefault(path, {})[part] = self.tensor(each, name, (into if part == "scale_in" else out,))
+        return {path: Scales(**parts) for path, parts in found.items()}
 
     def replace(self, twin: Transformer, stored: Mapping[str, Stored]) -> None:
         """Puts tensors where the twin has parameters of those names."""

@@ -19,6 +19,7 @@ from paddock import kernels
 from paddock.errors import UsageError
 from paddock.kernels.record import NotRecordable
 from paddock.model.attention import SelfAttention
+from paddock.model.initialise import drawn
 from paddock.model.transformer import Transformer
 from paddock.model.twin import twin_of
 
@@ -76,11 +77,10 @@ def with_prompts(model: Transformer, prompts: Mapping[int, LayerPrompts]) -> Tra
 
 def fresh_prompts(model: Transformer, count: int, layers: Sequence[int], seed: int) -> dict[int, LayerPrompts]:
     """`count` normal random vectors for each of `layers`, and gates that are shut, as published: float32."""
-    random = torch.Generator().manual_seed(seed)
     device, width = model.embedding.tokens.weight.device, model.architecture.width
     return {
         layer: LayerPrompts(
-            torch.randn(count, width, generator=random).to(device),
+            torch.randn(count, width, generator=drawn(seed, prompts_at(layer))).to(device),
             torch.zeros(model.architecture.layer(layer).attention.heads, device=device),
         )
         for layer in layers

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from paddock.errors import UsageError
+from paddock.model.scaling import Scaled
 from paddock.training.lion import Lion
 from paddock.training.muon import Muon
 from paddock.training.recipe import Optimizer
@@ -59,16 +60,17 @@ def groups(
     Matrices decay; norms, biases and everything looked up do not. A matrix is followed by a norm or a softmax that
     takes away its scale, so that decay sets how fast it may still turn; a gain or a bias pulled to zero only changes
     what is computed, and a row of a table decays at each step but is corrected only at those where its token comes.
+    Vectors beside linears never decay, whatever `recipe.decay`: a scale would go to 0, where nothing comes through.
     """
+    beside = {id(p) for m in model.modules() if isinstance(m, Scaled) for p in m.parameters(recurse=False)}
     looked_up = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
     found: dict[tuple[bool, bool, float, Any], list[nn.Parameter]] = {}
     for name, parameter in named(model):
         matrix = parameter.dim() >= 2 and id(parameter) not in looked_up
         orthogonal = recipe.name == "muon" and matrix and not name.startswith("head.")
         mesh = getattr(parameter, "device_mesh", None)  # fused kernels take no list of which some lie in shards
-        found.setdefault((matrix or recipe.decay == "all", orthogonal, rates.get(name, 1.0), mesh), []).append(
-            parameter
-        )
+        decays = (matrix or recipe.decay == "all") and id(parameter) not in beside
+        found.setdefault((decays, orthogonal, rates.get(name, 1.0), mesh), []).append(parameter)
     return [
         {"params": parameters, "weight_decay": weight_decay if decays else 0.0, "rate": rate}
         | ({"orthogonal": orthogonal} if recipe.name == "muon" else {})

@@ -7,11 +7,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from paddock.training.methods.bitfit import BitFit
 from paddock.training.methods.full import Full
-from paddock.training.methods.llama_adapter import AdapterV1
+from paddock.training.methods.llama_adapter import AdapterV1, AdapterV2
 from paddock.training.methods.low_rank import LoRA
 from paddock.training.methods.tuned import Base, Tuned
 
-Method = Annotated[Full | LoRA | AdapterV1, Field(discriminator="name")]
+Method = Annotated[Full | LoRA | AdapterV1 | AdapterV2 | BitFit, Field(discriminator="name")]
 
 __all__ = ["Base", "Full", "LoRA", "Method", "Tuned"]
