@@ -25,7 +25,7 @@ from paddock.training import conduct as conducting
 from paddock.training import recipe_files, validation
 from paddock.training.conduct import Hook, Wishes, conduct
 from paddock.training.loop import Trainer
-from paddock.training.methods import Tuned
+from paddock.training.methods import Full, Tuned
 from paddock.training.metrics import Measure
 from paddock.training.parallel import Alone
 from paddock.training.places import Places
@@ -189,6 +189,13 @@ def finetune(
     watching: gives the hooks that measure, sample and show. Raises what `prepare` and `conduct` raise.
     """
     run = RunFolder(out)
+    whole = recipe.parallel.mode == "ddp" and recipe.parallel.tensor == 1
+    if parallel.data_ranks > 1 and not whole and not isinstance(recipe.method, Full):
+        raise UsageError(
+            f"{recipe.method.name} beside a model in shards (parallel.mode={recipe.parallel.mode})",
+            expected="a whole model in each process",
+            fix="set parallel.mode: ddp and parallel.tensor: 1, or method.name: full",
+        )
     prepared = prepare(recipe, beside, tell if parallel.main else lambda text: None)
     if parallel.main:
         with run.hold():

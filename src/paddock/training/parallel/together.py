@@ -183,6 +183,8 @@ class Together(Alone):
         for module in model.modules():
             if isinstance(module, FSDPModule):
                 module.reshard()  # after an evaluation the outermost weights may still be whole
+        if not any(state.sharded(parameter) for parameter in model.parameters()):
+            return model if self.main else None
         weights = {}
         for name, parameter in model.named_parameters():
             weight = state.gathered(parameter.detach())
