@@ -44,7 +44,7 @@ def write_adapter(
     rules = [rule for rule in family(dict(config)).RULES if rule.when(model.architecture)]
     on = dict(adapted(model))
     mine = [matrix for matrix in matrices(model, rules) if matrix.paths[0] in on]
-    saved = dict(_saved(model, rules, fresh))
+    saved = dict(saved_whole(model, rules, fresh))
     values = _described(settings, model, config, rules, mine, sorted(_module(name) for name in saved))
     tensors = {name: tensor for matrix in mine for name, tensor in _tensors(matrix, model)}
     tensors |= {PREFIX + name: tensor for name, tensor in saved.items()}
@@ -65,7 +65,7 @@ def _tensors(matrix: Matrix, model: Transformer) -> Iterator[tuple[str, Tensor]]
         yield name + ".lora_magnitude_vector", matrix.joined(magnitudes, model.architecture)
 
 
-def _saved(model: Transformer, rules: Collection[Rule], fresh: Collection[str]) -> Iterator[tuple[str, Tensor]]:
+def saved_whole(model: Transformer, rules: Collection[Rule], fresh: Collection[str]) -> Iterator[tuple[str, Tensor]]:
     """The parameters that are saved whole, under their published names."""
     own = plain_weights(model)
     for name in sorted(fresh):

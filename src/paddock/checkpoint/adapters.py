@@ -81,10 +81,8 @@ def read_adapter(path: str | Path) -> Adapter:
         raise CheckpointError(f"{str(path)[:300]!r} is no folder", expected=f"a folder with {CONFIG}")
     config = read_json(path / CONFIG)
     _check_config(config)
-    tensors = safetensors.read(path / WEIGHTS) if (path / WEIGHTS).exists() else torchbin.read(path / OLD_WEIGHTS)
-    if len(tensors) > MAX_TENSORS:
-        raise CheckpointError(f"the adapter holds {len(tensors)} tensors", expected=f"at most {MAX_TENSORS}")
-    whole = _named_whole(config)
+    tensors = stored_in(path)
+    whole = named_whole(config)
     sides: dict[str, dict[str, Stored]] = {}
     saved: dict[str, Stored] = {}
     for name, stored in tensors.items():
@@ -107,6 +105,14 @@ def read_adapter(path: str | Path) -> Adapter:
     return Adapter(path, base if isinstance(base, str) else None, modules, saved)
 
 
+def stored_in(path: Path) -> dict[str, Stored]:
+    """The tensors of an adapter's folder by their names, at most MAX_TENSORS."""
+    tensors = safetensors.read(path / WEIGHTS) if (path / WEIGHTS).exists() else torchbin.read(path / OLD_WEIGHTS)
+    if len(tensors) > MAX_TENSORS:
+        raise CheckpointError(f"the adapter holds {len(tensors)} tensors", expected=f"at most {MAX_TENSORS}")
+    return tensors
+
+
 def deltas(adapter: Adapter, model: Transformer, rules: Iterable[Rule]) -> dict[str, LowRank]:
     """The adapter's matrices by the canonical paths of those that `model` has, by its family's `rules`.
 
@@ -117,7 +123,7 @@ def deltas(adapter: Adapter, model: Transformer, rules: Iterable[Rule]) -> dict[
     rules = [rule for rule in rules if rule.when(model.architecture)]
     found: dict[str, LowRank] = {}
     for module, part in adapter.modules.items():
-        matrix = _home(module, rules, known)
+        matrix = home(module, rules, known)
         out, columns = sum(known[path][0] for path in matrix.paths), known[matrix.paths[0]][1]
         if (part.a.shape[1], part.b.shape[0]) != (columns, out):
             raise CheckpointError(
@@ -167,7 +173,7 @@ def replaced(adapter: Adapter, model: Transformer, rules: Iterable[Rule]) -> dic
     return found
 
 
-def _home(module: str, rules: Iterable[Rule], known: Mapping[str, tuple[int, int]]) -> Matrix:
+def home(module: str, rules: Iterable[Rule], known: Mapping[str, tuple[int, int]]) -> Matrix:
     """The matrix of the model that a module's name means."""
     for rule in rules:
         ours = rule.read(module + ".weight")
@@ -196,7 +202,7 @@ def _check_config(config: Mapping[str, Any]) -> None:
             )
 
 
-def _named_whole(config: Mapping[str, Any]) -> list[str]:
+def named_whole(config: Mapping[str, Any]) -> list[str]:
     """The modules that are saved whole."""
     names = config.get("modules_to_save") or []
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
