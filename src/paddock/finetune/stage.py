@@ -101,6 +101,7 @@ def prepare(recipe: FineTuning, beside: Path, tell: Tell = lambda text: None) ->
         opened.path,
     )
     asked = recipe.task.ask(given)
+    opened = replace(opened, template=asked.template or opened.template)
     tuned = recipe.method.attach(base, recipe.training.seed)
     for line in asked.told:
         tell(line)

@@ -9,10 +9,14 @@ from typing import Annotated
 from pydantic import Field
 
 from paddock.finetune.tasks.asked import Asked, Material
+from paddock.finetune.tasks.chat import ChatTask
 from paddock.finetune.tasks.classify import Classify, Regress
 from paddock.finetune.tasks.pairs import PairsTask, SummariseTask, TranslateTask
 from paddock.finetune.tasks.text import TextTask
 
-Task = Annotated[TextTask | PairsTask | TranslateTask | SummariseTask | Classify | Regress, Field(discriminator="name")]
+Task = Annotated[
+    ChatTask | TextTask | PairsTask | TranslateTask | SummariseTask | Classify | Regress,
+    Field(discriminator="name"),
+]
 
-__all__ = ["Asked", "Material", "Task", "TextTask"]
+__all__ = ["Asked", "ChatTask", "Material", "Task", "TextTask"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from paddock.data.instruct.records import Example
 from paddock.data.samples import Prepare, Table
+from paddock.finetune.gate import Preview
 from paddock.model.spec import Architecture
 from paddock.tokenizer.template import Template
 from paddock.tokenizer.tokenizer import Tokenizer
@@ -41,7 +42,8 @@ class Asked:
     """What is trained on. validation: None where nothing was kept back. told: what a user should read before it begins.
 
     measure: what is measured on the validation examples, beside or instead of the plain token loss (None: that alone).
-    files: what belongs beside the trained weights, by its path in their folder.
+    files: what belongs beside the trained weights, by its path in their folder. template: the chat template they are to
+    be asked with; None: as it was found. preview: of the masks, to be shown before the first step.
     """
 
     train: Table
@@ -52,3 +54,5 @@ class Asked:
     measure: Measure | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
+    template: Template | None = None
+    preview: Preview | None = None

@@ -1,0 +1,102 @@
+"""Instruction tuning and chat: answers are learned, in the format in which they will be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from paddock.data.instruct.records import Example
+from paddock.data.packing import PACKINGS
+from paddock.data.preparing.causal import Causal
+from paddock.data.preparing.supervised import Supervised, sequences
+from paddock.data.samples import Table
+from paddock.data.section import Section
+from paddock.errors import DataError
+from paddock.finetune import gate
+from paddock.finetune.tasks.asked import Asked, Material
+from paddock.finetune.tasks.formats import with_marker, with_options
+from paddock.finetune.tasks.sifting import Length, Sifted, Sifter
+from paddock.finetune.tasks.turns import Learn, Markers, Reading, Systems
+from paddock.tokenizer.supervision import End, Supervisor
+from paddock.tokenizer.template import Template
+from paddock.training.methods import Base
+from paddock.training.objectives import Objective, objective
+
+
+class ChatTask(Section):
+    """Learn to answer. docs/masking.md says the rest.
+
+    packing: `fit` puts several sequences into a row, which never see each other; `single` one.
+    learn: `answers` (all, unless a message says otherwise), the `last` of each example, `all` tokens, or messages of
+    some roles. end: `template`: what the template writes behind an answer, refused where that is nothing; `eos`: there
+    the tokenizer's end of text; `missing`: there nothing. options: variables of the template, kept with the model.
+    system: the system message of examples without one. systems: what becomes of those there are: `keep`, `drop`, or
+    put before the first `question`. markers: conditional tuning on preferences.
+    unfit: whether examples that cannot be learned (empty answers, roles that the template does not take) are refused
+    or dropped and counted. cut_answers: where data.too_long is cut, answers too lose their end.
+    """
+
+    name: Literal["chat"] = "chat"
+    packing: Literal["fit", "single"] = "fit"
+    learn: Learn = "answers"
+    end: End = "template"
+    options: dict[str, bool | int | str | None] = Field(default_factory=dict)
+    system: str | None = None
+    systems: Systems = "keep"
+    markers: Markers | None = None
+    unfit: Literal["refuse", "drop"] = "refuse"
+    cut_answers: bool = False
+
+    @field_validator("options")
+    @classmethod
+    def _names(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for name in options:
+            if not name.isidentifier():
+                raise ValueError(f"{name!r} is no variable's name")
+        return options
+
+    def shape(self, base: Base, examples: Sequence[Example], seed: int) -> Base:
+        """The model as it is."""
+        return base
+
+    def ask(self, given: Material) -> Asked:
+        """Raises UsageError for a model or settings that do not go together, DataError for examples that cannot be
+        learned, TemplateError where the template cannot be trained with."""
+        plain, loss = objective(Objective(), given.tokenizer, given.architecture, given.length)
+        assert isinstance(plain, Causal)
+        prepare = Supervised(given.length, plain.pad)
+        good, bad = self._templates(given)
+        reading = Reading(self.learn, self.system, self.systems, self.markers)
+        good_ones, bad_ones = (Supervisor(given.tokenizer, each, self.end) if each else None for each in (good, bad))
+        length = Length(prepare.takes, given.too_long, self.cut_answers)
+        sifter = Sifter(reading, good_ones, bad_ones, given.tokenizer, self.end, length, self.unfit == "drop")
+        train, kept = sifter.sift(given.train), sifter.sift(given.validation)
+        if not train.sequences:
+            raise DataError("; ".join(["no example is left to learn from", *train.remarks("training")]))
+        shown = gate.preview(train.sequences, train.places, given.tokenizer)
+        return Asked(
+            self._table(train, given.length),
+            self._table(kept, given.length) if kept.sequences else None,
+            prepare,
+            loss,
+            told=[*train.remarks("training"), *kept.remarks("validation"), shown.statistics.told],
+            counts=train.counts | {"tokens": shown.statistics.tokens, "supervised": shown.statistics.supervised},
+            template=good,
+            preview=shown,
+        )
+
+    def _templates(self, given: Material) -> tuple[Template | None, Template | None]:
+        """What good answers are asked for with, and the trained model is given; and what bad ones are."""
+        if given.template is None:
+            return None, None
+        told = with_options(given.template, self.options)
+        if self.markers is None:
+            return told, told
+        good, bad = (with_marker(given.tokenizer, told, text) for text in (self.markers.good, self.markers.bad))
+        return good, bad
+
+    def _table(self, sifted: Sifted, length: int) -> Table:
+        tokens = sequences(sifted.sequences, "the examples")
+        return PACKINGS[self.packing](tokens, length, 1)
