@@ -78,16 +78,22 @@ class Adapted(nn.Module):
         result = ((y + more) * factor).to(y.dtype)
         return result if bias is None else result + bias.to(y.dtype)
 
-    @torch.no_grad()
     def lengths(self) -> Tensor:
-        """(out,): of the rows of W + scale B A. Kept for as long as nobody writes to what they are made of."""
-        weight: Any = self.base.weight
+        """(out,): of the rows of W + scale B A. Kept while nothing trains them, and nobody writes to B or A."""
+        if torch.is_grad_enabled() and self.b.requires_grad:
+            self._lengths = None  # fused optimizers write without counting it
+            return self._measured()
         key = [(part.data_ptr(), part._version) for part in (self.a, self.b)]
         if self._lengths is None or self._lengths[0] != key:
-            whole = weight.dequantise() if isinstance(weight, Packed) else weight
-            lengths = torch.linalg.vector_norm(self.merged(whole), dim=1)
-            self._lengths = (key, lengths)
+            self._lengths = (key, self._measured())
         return self._lengths[1]
+
+    @torch.no_grad()
+    def _measured(self) -> Tensor:
+        weight: Any = self.base.weight
+        return torch.linalg.vector_norm(
+            self.merged(weight.dequantise() if isinstance(weight, Packed) else weight), dim=1
+        )
 
     def merged(self, weight: Tensor) -> Tensor:
         """W + scale B A in the adapter's type, its rows not yet scaled to a magnitude."""
