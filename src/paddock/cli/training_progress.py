@@ -13,6 +13,7 @@ from typing import Any
 from paddock.cli.output import printable
 
 LIVE, PLAIN = 0.1, 10.0  # seconds between lines
+TOLD = ("loss", "perplexity", "bits_per_byte", "seconds")  # of a validation, in words of their own or not at all
 RECENT = 50  # steps whose time says how long the rest will take
 
 
@@ -66,7 +67,7 @@ class TrainingProgress:
 def told(record: Mapping[str, Any], steps: int, score: Mapping[str, Any] | None, left: float | None) -> str:
     """step 120/1000 | loss 2.114 | val 2.201 | lr 3.0e-04 | gnorm 0.83 | 12.4k tok/s | mem 5.1 GiB | MFU 31% | ..."""
     parts = [f"step {record['step']}/{steps}", f"loss {record['loss']:.3f}"]
-    if score is not None:
+    if score is not None and "loss" in score:
         parts.append(f"val {score['loss']:.3f}")
     parts += [f"lr {record['learning_rate']:.1e}", f"gnorm {record['norm']:.2f}"]
     if "tokens_per_second" in record:
@@ -79,9 +80,14 @@ def told(record: Mapping[str, Any], steps: int, score: Mapping[str, Any] | None,
 
 
 def validated(score: Mapping[str, Any]) -> str:
-    bits = score["bits_per_byte"]
-    said = f"validation loss {score['loss']:.4f}, perplexity {score['perplexity']:.4g}"
-    return said if bits is None else f"{said}, {bits:.4f} bits per byte"
+    """validation loss 2.2010, perplexity 9.033, 1.2 bits per byte; and the other numbers that a task measures."""
+    said = [f"validation loss {score['loss']:.4f}"] if "loss" in score else []
+    if "perplexity" in score:
+        said.append(f"perplexity {score['perplexity']:.4g}")
+    if score.get("bits_per_byte") is not None:
+        said.append(f"{score['bits_per_byte']:.4f} bits per byte")
+    more = {name: value for name, value in score.items() if isinstance(value, float) and name not in TOLD}
+    return ", ".join([*said, *(f"{name.replace('_', ' ')} {value:.4g}" for name, value in more.items())])
 
 
 def thousands(number: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
@@ -13,6 +14,15 @@ from paddock.model.spec import Architecture
 from paddock.model.step import Step
 
 IGNORED = -100  # a target that nothing is asked about
+
+
+def asked(labels: Tensor) -> Tensor:
+    """Which labels are asked for, of their shape."""
+    return ~labels.isnan() if labels.is_floating_point() else labels != IGNORED
+
+
+def _nothing(labels: Tensor) -> float:
+    return math.nan if labels.is_floating_point() else IGNORED
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +36,8 @@ class Batch:
     padding (rows, tokens): True for real tokens; None where nothing looks at padding (causal rows padded at the end).
     segments (rows, tokens), follows (rows,): BERT's sentence A/B, and whether B followed A in the text.
     source (rows, source), source_padding (rows, source): what an encoder reads.
+    labels (rows,) or (rows, questions): the class of a row's text (int64) or its number (float32), or which of a row's
+    texts is meant; IGNORED, or NaN, where nothing is asked.
     samples (rows,): the place of each row in the stream of samples, from 0 and never again the same; for the log.
     """
 
@@ -39,6 +51,7 @@ class Batch:
     follows: Tensor | None = None
     source: Tensor | None = None
     source_padding: Tensor | None = None
+    labels: Tensor | None = None
     samples: Tensor | None = None
 
     @property
@@ -47,8 +60,14 @@ class Batch:
 
     @property
     def supervised(self) -> int:
-        """How many targets are asked for."""
-        return int((self.targets != IGNORED).sum())
+        """How many targets and labels are asked for."""
+        found = int((self.targets != IGNORED).sum())
+        return found if self.labels is None else found + int(asked(self.labels).sum())
+
+    def silent(self) -> Batch:
+        """The same rows, with nothing asked."""
+        labels = None if self.labels is None else torch.full_like(self.labels, _nothing(self.labels))
+        return replace(self, targets=torch.full_like(self.targets, IGNORED), labels=labels)
 
     def step(self, architecture: Architecture, *, dropout: float = 0.0, recompute: bool = False) -> Step:
         """The decoder's (or the only stack's) coordinates; the encoder's output is put in by who runs it."""
@@ -81,12 +100,14 @@ class Batch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def digest(self) -> str:
-        """SHA-256 (hex) over ids and targets: equal batches have equal digests, on every machine."""
+        """SHA-256 (hex) over ids, targets and labels: equal batches have equal digests, on every machine."""
         seen = hashlib.sha256()
         for tensor in (self.ids, self.targets, self.source):
             if tensor is not None:
                 seen.update(str(tuple(tensor.shape)).encode())
                 seen.update(tensor.cpu().to(torch.int64).numpy().astype("<i8").tobytes())
+        if self.labels is not None:
+            seen.update(self.labels.cpu().to(torch.float64).numpy().astype("<f8").tobytes())
         return seen.hexdigest()
 
     def _map(self, change) -> Batch:  # type: ignore[no-untyped-def]

@@ -43,5 +43,5 @@ def open_base(name: str, template: str | None, asked: str, method: Method) -> Op
     computed = precision.choose(asked, torch.device("cpu"), checkpoint.architecture).type
     dtype = torch.float32 if isinstance(method, Full) else computed
     model = checkpoint.model(dtype)
-    base = Base(model, checkpoint.config, checkpoint.generation, name or str(checkpoint.path))
+    base = Base(model, checkpoint.config, checkpoint.generation, name or str(checkpoint.path), tokenizer=tokenizer)
     return Opened(base, tokenizer, beside.template(template), checkpoint.path)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -36,17 +36,24 @@ Draw = Callable[[Tensor, torch.Generator], None]  # fills a matrix
 
 
 def initialise(
-    model: Transformer, seed: int, config: Mapping[str, Any] | None = None, deviation: float | None = None
+    model: Transformer,
+    seed: int,
+    config: Mapping[str, Any] | None = None,
+    deviation: float | None = None,
+    only: Collection[str] | None = None,
 ) -> Transformer:
     """Fills every parameter as the model's family was begun (the table above). In place; gives the model back.
 
     `config`: the model's config.json, whose initializer_range (T5: initializer_factor) counts where the table names it.
-    `deviation`: a normal one for everything instead, smaller by sqrt(2 * layers) onto the residual.
+    `deviation`: a normal one for everything instead, smaller by sqrt(2 * layers) onto the residual. `only`: the names
+    of the parameters that are filled, each as it would be among all; None for every one.
     Raises CheckpointError for a range that is no positive number.
     """
     norms = {id(p) for module in model.modules() if isinstance(module, Norm) for p in module.parameters()}
     with torch.no_grad():
         for name, parameter in model.named_parameters():
+            if only is not None and name not in only:
+                continue
             if id(parameter) in norms or name.endswith(".bias"):
                 parameter.fill_(0.0 if name.endswith(".bias") else 1.0)
             else:

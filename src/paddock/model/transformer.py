@@ -172,10 +172,8 @@ class LastToken(nn.Module):
         return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
 
-def pooler(part: spec.Pooler | spec.LastToken | None, width: int) -> Pooler | LastToken | None:
-    """What makes one vector of a text, if anything does."""
-    if part is None:
-        return None
+def pooler(part: spec.Pooler | spec.LastToken, width: int) -> Pooler | LastToken:
+    """What makes one vector of a text."""
     return LastToken(part, width) if isinstance(part, spec.LastToken) else Pooler(part, width)
 
 
@@ -193,7 +191,7 @@ class Transformer(nn.Module):
         heads = architecture.layer(0).attention.heads
         self.relative_bias = nn.Embedding(position.count, heads) if isinstance(position, spec.Buckets) else None
         self.head = Head(architecture.head, vocabulary, width) if architecture.head else None
-        self.pooler = pooler(architecture.pooler, width)
+        self.pooler = pooler(architecture.pooler, width) if architecture.pooler else None
         self.encoder = Transformer(architecture.encoder) if architecture.encoder else None
         if self.encoder is not None and architecture.shared_embedding:
             self.encoder.embedding.tokens = self.embedding.tokens

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 POINTS = 2000  # of a curve: more than a screen has columns
 # Okabe and Ito's colours, which all kinds of colour vision tell apart.
 BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "#9A9A9A"
+SHARES = ("accuracy", "macro_f1", "majority", "pearson", "spearman")  # of a validation, where a task measures them
 Point = tuple[int, float]
 
 
@@ -38,14 +39,17 @@ def draw(records: Iterable[Mapping[str, Any]], folder: Path, title: str) -> list
     with rc_context({"svg.hashsalt": "paddock", "svg.fonttype": "none", "font.size": 10}):
         figure = Figure(figsize=(9, 8), layout="constrained")
         figure.suptitle(title.replace("$", r"\$"))  # else matplotlib would read formulas
-        axes = figure.subplots(3, 1, sharex=True, height_ratios=(3, 1, 1.4))
+        heights = (3, 1, 1.4) if not curves.shares else (3, 1, 1.4, 2)
+        axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
         _losses(axes[0], curves)
         _curve(axes[1], curves.rate, "learning rate", BLUE)
         axes[1].ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
         _curve(axes[2], curves.norm, "gradient norm", BLUE)
         if any(value > 0 for _, value in curves.norm):
             axes[2].set_yscale("log")
-        axes[2].set_xlabel("step")
+        if curves.shares:
+            _shares(axes[3], curves)
+        axes[-1].set_xlabel("step")
         for path in paths:
             with atomic_write(path) as part:
                 date = {"Date": None} if path.suffix == ".svg" else None
@@ -62,6 +66,7 @@ class Curves:
         self.norm: list[Point] = []
         self.validation: list[Point] = []
         self.bits: list[Point] = []
+        self.shares: dict[str, list[Point]] = {}
         self.bad: list[int] = []
         self.steps = 0
         for record in records:
@@ -83,6 +88,9 @@ class Curves:
         ):
             if value is not None and _finite(value):
                 points.append((step, value))
+        for name in SHARES:
+            if score.get(name) is not None and _finite(score[name]):
+                self.shares.setdefault(name, []).append((step, score[name]))
 
 
 def thinned(points: Sequence[Point], most: int = POINTS) -> list[Point]:
@@ -124,6 +132,17 @@ def _curve(axis: Axes, points: Sequence[Point], label: str, color: str) -> None:
     _line(axis, thinned(points), color=color, linewidth=1.2)
     axis.set_ylabel(label)
     axis.grid(alpha=0.3)
+
+
+def _shares(axis: Axes, curves: Curves) -> None:
+    """What is right of what was kept back, beside what the commonest answer would reach."""
+    for (name, points), color in zip(curves.shares.items(), (BLUE, ORANGE, GREY, RED), strict=False):
+        plain = {"color": GREY, "linestyle": ":"} if name == "majority" else {"color": color, "marker": "o"}
+        label = f"{name.replace('_', ' ')} (last {points[-1][1]:.4g})"
+        _line(axis, points, markersize=4, linewidth=1.4, label=label, **plain)
+    axis.set_ylabel("validation, share")
+    axis.grid(alpha=0.3)
+    axis.legend()
 
 
 def _line(axis: Axes, points: Sequence[Point], **style: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -77,7 +77,7 @@ def share(batch: Batch, rank: int, ranks: int) -> Batch:
     model together."""
     rows = range(rank, batch.rows, ranks)
     mine = batch.take(torch.tensor(list(rows) or [0]))
-    return mine if rows else replace(mine, targets=torch.full_like(mine.targets, IGNORED))
+    return mine if rows else mine.silent()
 
 
 def _sums(trainer: Trainer, piece: Batch, lengths: np.ndarray | None) -> np.ndarray:

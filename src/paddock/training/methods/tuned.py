@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from paddock.model.transformer import Transformer
+from paddock.tokenizer.tokenizer import Tokenizer
 from paddock.training.saving import Publish, Read, read_weights
 
 
@@ -16,7 +17,7 @@ class Base:
     """The model that is fine-tuned: its weights, the configuration it was published with, and what it is called.
 
     name: as a user named it, written into adapters as `base_model_name_or_path`. fresh: parameters that the task added
-    (a head over classes): every method trains and saves them.
+    (a head over classes): every method trains and saves them. tokenizer: what its texts are spelt with, where known.
     """
 
     model: Transformer
@@ -24,6 +25,7 @@ class Base:
     generation: Mapping[str, Any]
     name: str
     fresh: frozenset[str] = frozenset()
+    tokenizer: Tokenizer | None = None
 
 
 @dataclass(frozen=True)
