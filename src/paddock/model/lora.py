@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -136,14 +135,12 @@ def adapt(
     model: Transformer,
     deltas: Mapping[str, LowRank],
     *,
-    saved: Mapping[str, Tensor] = MappingProxyType({}),
     dtype: torch.dtype | None = None,
     dropout: float = 0.0,
 ) -> Transformer:
     """A Transformer like `model` with `deltas`, by the paths of their matrices; everything else is shared with it.
 
-    saved: parameters, by name, that take the place of the model's own. dtype: of the adapter's numbers, by default what
-    the model computes in.
+    dtype: of the adapter's numbers, by default what the model computes in.
     """
     like = model.embedding.tokens.weight
     made: dict[int, nn.Parameter] = {}

@@ -29,8 +29,8 @@ from paddock.training.methods import roles as by_role
 from paddock.training.methods.tuned import Base, Tuned
 
 
-class LoRA(Section):
-    """LoRA (arXiv 2106.09685): W + alpha / rank * B A, of which A and B are trained.
+class LowRankMethod(Section):
+    """What LoRA and QLoRA share: W + alpha / rank * B A, of which A and B are trained.
 
     roles: on which matrices: of `q k v out gate up down router`, or `attention`, `feedforward`, `all` (all but the
     router), or names that the model's family publishes (`q_proj`). layers: counted from 0, of a part of them only.
@@ -39,7 +39,6 @@ class LoRA(Section):
     A is drawn.
     """
 
-    name: Literal["lora"] = "lora"
     rank: Annotated[int, Field(ge=1, le=MAX_RANK)] = 8
     alpha: Annotated[float, Field(gt=0, le=10**4)] = 16.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -100,6 +99,22 @@ class LoRA(Section):
         layers = None if self.layers is None else tuple(sorted(set(self.layers)))
         settings = Settings(base.name, self.rank, self.alpha, self.dropout, self.rslora, self.dora, layers)
         write_adapter(folder, model, base.config, settings, base.fresh)
+
+
+class LoRA(LowRankMethod):
+    """LoRA (arXiv 2106.09685), on a base as it is."""
+
+    name: Literal["lora"] = "lora"
+
+
+class QLoRA(LowRankMethod):
+    """QLoRA (arXiv 2305.14314): LoRA on a base whose matrices are held in NF4, 4 bits a weight.
+
+    double: the scales are quantised too, which takes 4.127 bits a weight instead of 4.5.
+    """
+
+    name: Literal["qlora"] = "qlora"
+    double: bool = True
 
 
 def _read(base: Base, folder: Path) -> dict[str, Tensor]:
