@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from paddock.cli import output, recipes
+from paddock.cli import maskprint, output, recipes
 from paddock.cli.training_runs import Asked, draw, last, shown, tell
 from paddock.engine.device import chosen_device
 from paddock.errors import UsageError
 from paddock.finetune.recipe import FineTuning
+from paddock.finetune.sampling import sampler
+from paddock.finetune.stage import Prepared, prepare
 from paddock.finetune.stage import finetune as run_stage
-from paddock.finetune.stage import prepare
 from paddock.training.parallel.environment import from_environment
 from paddock.training.run import RunFolder
 
@@ -24,7 +25,13 @@ def finetune(asked: Asked) -> None:
         if asked.dry_run:
             done = _described(recipe, beside, asked)
         else:
-            with shown(recipe.training, asked.folder, parallel, lambda prepared: None) as (watching, say):
+
+            def begun(prepared: Prepared) -> Any:
+                if parallel.main and prepared.asked.preview is not None:
+                    maskprint.show(prepared.asked.preview)
+                return sampler(prepared.opened, recipe.prompts)
+
+            with shown(recipe.training, asked.folder, parallel, begun) as (watching, say):
                 final = run_stage(
                     recipe, beside, asked.folder, parallel, wishes, watching=watching, draw=draw, tell=say
                 )
@@ -36,13 +43,18 @@ def finetune(asked: Asked) -> None:
 def _described(recipe: FineTuning, beside: Any, asked: Asked) -> dict[str, Any]:
     """What a run would do, from all that is read before its first step."""
     prepared = prepare(recipe, beside, output.note)
-    batch = prepared.train.at(0)
-    return {
+    done = {
         "folder": str(asked.folder),
         "parameters": prepared.tuned.parameters,
         "trainable": prepared.tuned.trainable,
         "rows": len(prepared.train.table),
         "steps": prepared.training.steps,
-        "targets_of_first_batch": batch.supervised,
-        "first_row": prepared.opened.tokenizer.decode(batch.ids[0].tolist(), skip_special=False),
+        "targets_of_first_batch": prepared.train.at(0).supervised,
+        "counts": dict(prepared.asked.counts),
     }
+    preview = prepared.asked.preview
+    if asked.json:
+        return {**done, "masks": preview}
+    if preview is not None:
+        maskprint.show(preview)
+    return done

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-
-import torch
 
 from paddock.engine.language_model import LanguageModel
-from paddock.engine.reading import forget_packed
+from paddock.engine.speaking import speaking
 from paddock.model.transformer import Transformer
 from paddock.pretrain.starting import Start
 from paddock.tokenizer.tokenizer import Tokenizer
@@ -20,14 +17,8 @@ def sampler(start: Start, tokenizer: Tokenizer, prompts: Sequence[str]) -> Calla
     """A function that lets a model go on from each prompt, with the same random numbers each time it is asked."""
 
     def write(model: Transformer) -> list[str]:
-        state = torch.random.get_rng_state()
-        speaker = LanguageModel(start.checkpoint(Path()), model, tokenizer)
-        try:
-            with torch.inference_mode():
-                return [_written(speaker, prompt, number) for number, prompt in enumerate(prompts)]
-        finally:
-            forget_packed(model)  # its weights move on
-            torch.random.set_rng_state(state)
+        with speaking(model, tokenizer, start.config, start.generation) as speaker:
+            return [_written(speaker, prompt, number) for number, prompt in enumerate(prompts)]
 
     return write
 

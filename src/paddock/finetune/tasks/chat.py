@@ -81,7 +81,7 @@ class ChatTask(Section):
             self._table(kept, given.length) if kept.sequences else None,
             prepare,
             loss,
-            told=[*train.remarks("training"), *kept.remarks("validation"), shown.statistics.told],
+            told=[*train.remarks("training"), *kept.remarks("validation")],
             counts=train.counts | {"tokens": shown.statistics.tokens, "supervised": shown.statistics.supervised},
             template=good,
             preview=shown,

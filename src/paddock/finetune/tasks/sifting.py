@@ -125,7 +125,14 @@ class Sifter:
             yield self._fitted(self._whole(pair(self.tokenizer, example.source, example.target, self.end)), sifted)
             return
         for turns in self.reading.turns(example):
+            self._note_stops(turns, sifted)
             yield from self._conversation(turns, sifted)
+
+    def _note_stops(self, turns: Turns, sifted: Sifted) -> None:
+        """A format that ends answers by ordinary text ends them within one, too."""
+        if self.good is not None:
+            found = filter(None, (self.good.stop_inside(turns.messages[number].content) for number in turns.learned))
+            sifted.changed.update(f"answers spell {stop!r}, which will end their generation there" for stop in found)
 
     # Length
 
