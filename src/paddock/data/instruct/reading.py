@@ -17,7 +17,7 @@ from paddock.data.instruct.records import Example
 from paddock.data.instruct.taking import Dropped, Format, Record, Taking, sound
 from paddock.data.reading.opening import find_files
 from paddock.data.reading.options import Broken
-from paddock.data.reading.reader import SKIP, DataFile, probe
+from paddock.data.reading.reader import DataFile, probe
 from paddock.data.reading.records import kind
 from paddock.errors import DataError, UsageError, did_you_mean
 
@@ -68,13 +68,13 @@ def read_examples(
 
 
 def _examples(paths: list[Path], options: Options, report: Report) -> Iterator[Example]:
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str, str]] = set()
     for path in paths:
         file = FileReport(path)
         report.files.append(file)
         for name, example in _File(path, options, file).examples():
             if example.origin.id is not None and len(seen) < MAX_IDS:
-                key = name, example.origin.id
+                key = name, example.origin.source or "", example.origin.id
                 if key in seen:
                     if options.duplicates == "drop":
                         file.dropped["id seen before"] += 1
@@ -122,7 +122,7 @@ class _File:
                         continue
                     yield place, self._named(sound(record, self.options))
                 except Broken as broken:
-                    self._refuse(place, broken)
+                    self._taking(place).refuse(place, broken)
         self._seen(file)
         self.report.dropped.update(file.report.dropped)
 
@@ -160,17 +160,16 @@ class _File:
             yield item
 
     def _taken(self, place: str, record: Record, form: Format | None) -> Iterator[tuple[str, Example]]:
+        taking = self._taking(place)
+        own = form
         try:
             own = form or self._told(record)
-            try:
-                found = list(own.read(record, self._taking(place)))
-            except Broken as broken:
-                raise self._other(record, own, broken) from None
-            yield from ((own.name, example) for example in found)
+            for example in own.read(record, taking):
+                yield own.name, example
         except Dropped as dropped:
             self.report.dropped[dropped.reason] += 1
         except Broken as broken:
-            self._refuse(place, broken)
+            taking.refuse(place, self._other(record, own, broken) if own else broken)
 
     def _other(self, record: Record, form: Format, broken: Broken) -> Broken:
         """The same, said of a file that begins as one format and goes on as another, or is not what the user named."""
@@ -209,12 +208,6 @@ class _File:
 
     def _taking(self, place: str) -> Taking:
         return Taking(self.options, place, self.path.name.split(".")[0], self.report.mended, self.report.dropped)
-
-    def _refuse(self, place: str, broken: Broken) -> None:
-        if self.options.on_error == "skip":
-            self.report.dropped[broken.reason] += 1
-            return
-        raise DataError(f"{place}: {broken.what}", fix=broken.fix or SKIP)
 
 
 def _fitting(record: Record) -> Format | None:

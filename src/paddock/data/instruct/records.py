@@ -26,6 +26,11 @@ class Message:
     def learned(self) -> bool:
         return self.role == "assistant" if self.learn is None else self.learn
 
+    @property
+    def says(self) -> bool:
+        """Whether there is more in it than blanks: text, or a call of a tool."""
+        return bool(self.content.strip() or self.more.get("tool_calls") or self.more.get("commands"))
+
     def plain(self) -> dict[str, Any]:
         """As chat templates take it."""
         return {"role": self.role, "content": self.content, **self.more}

@@ -10,7 +10,9 @@ from typing import Any
 from paddock.data.instruct.options import Options
 from paddock.data.instruct.records import Example, Message, Origin
 from paddock.data.reading.options import Broken
+from paddock.data.reading.reader import SKIP
 from paddock.data.reading.records import checked, kind, plain
+from paddock.errors import DataError
 
 MAX_DEPTH = 200  # levels of a record; a tree of messages takes two for each reply
 MAX_MESSAGES = 10_000  # of one example
@@ -38,6 +40,12 @@ class Taking:
     file: str
     mended: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
+
+    def refuse(self, place: str, broken: Broken) -> None:
+        """Counts what is wrong with a record, or raises it as a DataError, as `on_error` says."""
+        if self.options.on_error != "skip":
+            raise DataError(f"{place}: {broken.what}", fix=broken.fix or SKIP)
+        self.dropped[broken.reason] += 1
 
     def origin(self, record: Record, used: Iterable[str], id: Any = None, **more: Any) -> Origin:
         """Where it is from; what `used` does not name becomes meta. `more` goes into meta too."""

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from paddock.data.instruct.formats import plainly, single, turns
+from paddock.data.instruct.formats import moss, plainly, preferences, single, transcripts, trees, turns
 from paddock.data.instruct.taking import Format
 
-FORMATS: dict[str, Format] = {each.name: each for module in (turns, single, plainly) for each in module.FORMATS}
+FORMATS: dict[str, Format] = {
+    each.name: each
+    for some in (
+        trees.FORMATS,
+        preferences.FORMATS,
+        moss.FORMATS,
+        transcripts.FORMATS,
+        turns.FORMATS,
+        single.FORMATS,
+        plainly.FORMATS,
+        [single.PROMPTS_ONLY],
+    )
+    for each in some
+}

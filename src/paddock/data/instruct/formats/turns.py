@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from paddock.data.instruct.records import Conversation, Example, Message
@@ -27,6 +27,9 @@ SPEAKERS = {
     "observation": "tool",
     "tool": "tool",
 }
+CALLING = {"function_call", "observation"}
+Read = Callable[[Record, Taking], Iterable[Example]]
+
 NEXT = {
     "start": ("system", "user"),
     "system": ("user",),
@@ -36,20 +39,27 @@ NEXT = {
 }
 
 
-def spoken(turns: Sequence[Record], name: str, who: str, what: str) -> list[Message]:
-    """Messages of turns whose speaker is in the field `who`. Raises Broken naming the turn's field."""
+def turns_of(record: Record, name: str, allowed: Mapping[str, str] = SPEAKERS) -> list[Message]:
+    """The messages in a field. Raises Broken naming the turn's field."""
+    return spoken(listed_records(record, name), name, allowed)
+
+
+def spoken(turns: Sequence[Record], name: str, allowed: Mapping[str, str] = SPEAKERS) -> list[Message]:
+    """Messages of turns of role and content, or of from and value, or of from and content."""
     messages = []
     for place, turn in enumerate(turns):
         where = f"{name}[{place}]"
+        who = "role" if "role" in turn else "from"
+        what = "value" if "value" in turn else "content"
         speaker = turn.get(who)
         if not isinstance(speaker, str):
             raise Broken(f"{who!r} is {kind(speaker)}", f"field '{where}.{who}' is {kind(speaker)}, where text belongs")
-        role = SPEAKERS.get(speaker.strip().lower())
+        role = allowed.get(speaker.strip().lower())
         if role is None:
-            guess = nearest(speaker, SPEAKERS)
+            guess = nearest(speaker, allowed)
             raise Broken(
                 "unknown speaker",
-                f"field '{where}.{who}' is {speaker!r}; expected {', '.join(SPEAKERS)}",
+                f"field '{where}.{who}' is {speaker[:60]!r}; expected {', '.join(allowed)}",
                 f"did you mean {guess!r}?" if guess else None,
             )
         messages.append(_message(turn, role, where, who, what))
@@ -130,10 +140,9 @@ def alternating(messages: Sequence[Message]) -> None:
 
 
 def _not_empty(messages: Sequence[Message]) -> Sequence[Message]:
-    for message in messages:
-        if not message.content.strip() and message.role != "system" and not message.more.get("tool_calls"):
-            raise Dropped("an empty turn")
-    return [each for each in messages if each.content.strip() or each.role != "system"]
+    if any(not message.says and message.role in ("user", "assistant") for message in messages):
+        raise Dropped("an empty turn")
+    return [each for each in messages if each.says or each.role != "system"]
 
 
 def tools_of(record: Record) -> tuple[Mapping[str, Any], ...]:
@@ -153,38 +162,117 @@ def tools_of(record: Record) -> tuple[Mapping[str, Any], ...]:
     return tuple(tool if "function" in tool else {"type": "function", "function": tool} for tool in tools)
 
 
-def _speakers(record: Record, name: str, who: str) -> set[str]:
+def speakers_of(record: Record, name: str, who: str = "") -> set[str]:
+    """Who speaks in a field that is a list of turns, told by `who` (or by either field)."""
     turns = record.get(name)
     if not isinstance(turns, list):
         return set()
-    return {str(turn.get(who)) for turn in turns if isinstance(turn, Mapping) and who in turn}
+    return {
+        str(turn[field]).strip().lower()
+        for turn in turns
+        if isinstance(turn, Mapping)
+        for field in ((who,) if who else ("role", "from"))
+        if field in turn
+    }
 
 
-def _sharegpt(record: Record, taking: Taking) -> Iterable[Example]:
-    turns = spoken(listed_records(record, "conversations"), "conversations", "from", "value")
-    system = record.get("system")
-    if isinstance(system, str) and system.strip():
-        turns.insert(0, Message("system", system))
-    used = ("conversations", "tools", *(["system"] if isinstance(system, str) else []))
-    yield Conversation(in_turn(turns, taking), tools_of(record), taking.origin(record, used))
+def conversation(name: str, *, allowed: Mapping[str, str] = SPEAKERS) -> Read:
+    """A reader of conversations in the field `name`."""
+
+    def read(record: Record, taking: Taking) -> Iterable[Example]:
+        turns = turns_of(record, name, allowed)
+        system = record.get("system")
+        used = {name, "tools", "conversation_id"}
+        if isinstance(system, str):
+            used.add("system")
+            if system.strip() and not any(turn.role == "system" for turn in turns[:1]):
+                turns.insert(0, Message("system", system))
+        origin = taking.origin(record, used, record.get("conversation_id", record.get("id")))
+        yield Conversation(in_turn(turns, taking), tools_of(record), origin)
+
+    return read
 
 
-def _messages(record: Record, taking: Taking) -> Iterable[Example]:
-    turns = spoken(listed_records(record, "messages"), "messages", "role", "content")
-    yield Conversation(in_turn(turns, taking), tools_of(record), taking.origin(record, ("messages", "tools")))
+def _prompt_and_completion(record: Record, taking: Taking) -> Iterable[Example]:
+    turns = [*turns_of(record, "prompt"), *turns_of(record, "completion")]
+    yield Conversation(
+        in_turn(turns, taking), tools_of(record), taking.origin(record, ("prompt", "completion", "tools"))
+    )
+
+
+def _asked_only(record: Record, taking: Taking) -> Iterable[Example]:
+    """Messages that wait for an answer: what models are asked while they learn from rewards."""
+    turns = turns_of(record, "messages")
+    if not turns or turns[-1].role != "user":
+        raise Broken("answered already", "field 'messages' does not end with a user's turn")
+    if taking.options.alternate:
+        alternating(turns)
+    yield Conversation(tuple(_not_empty(turns)), tools_of(record), taking.origin(record, ("messages", "tools")))
+
+
+def _talks(record: Record, who: str = "from") -> set[str]:
+    return speakers_of(record, "conversations", who)
+
+
+def _answered(record: Record, who: str) -> bool:
+    return "assistant" in {SPEAKERS.get(each) for each in speakers_of(record, "messages", who)}
 
 
 FORMATS = [
     Format(
+        "glaive",
+        "conversations that call tools: human, gpt, function_call, observation, and tools",
+        lambda record: (
+            bool(_talks(record)) and ("tools" in record or bool(_talks(record) & {"function_call", "observation"}))
+        ),
+        conversation("conversations"),
+    ),
+    Format(
+        "llava",
+        "LLaVA: conversations about an image",
+        lambda record: bool(_talks(record)) and isinstance(record.get("image"), str | list),
+        conversation("conversations"),
+    ),
+    Format(
+        "phoenix",
+        "Phoenix and Chimera: type, and conversations of human, gpt",
+        lambda record: bool(_talks(record)) and "type" in record and _talks(record) <= {"human", "gpt"},
+        conversation("conversations"),
+    ),
+    Format(
+        "belle-conversations",
+        "BELLE: conversations of human, assistant",
+        lambda record: bool(_talks(record)) and {"assistant"} <= _talks(record) <= {"human", "assistant", "system"},
+        conversation("conversations", allowed={"human": "user", "assistant": "assistant", "system": "system"}),
+    ),
+    Format(
         "sharegpt",
-        "ShareGPT: conversations of from, value",
-        lambda record: bool(_speakers(record, "conversations", "from")),
-        _sharegpt,
+        "ShareGPT: conversations of from (human, gpt ...), value",
+        lambda record: bool(speakers_of(record, "conversations")),
+        conversation("conversations"),
     ),
     Format(
         "messages",
         "messages of role, content",
-        lambda record: bool(_speakers(record, "messages", "role")),
-        _messages,
+        lambda record: _answered(record, "role"),
+        conversation("messages"),
+    ),
+    Format(
+        "colossal",
+        "ColossalChat: messages of from, content",
+        lambda record: _answered(record, "from"),
+        conversation("messages"),
+    ),
+    Format(
+        "asked-messages",
+        "messages that end with a question",
+        lambda record: bool(speakers_of(record, "messages")),
+        _asked_only,
+    ),
+    Format(
+        "prompt-completion-messages",
+        "messages, in two fields: prompt, completion",
+        lambda record: isinstance(record.get("prompt"), list) and isinstance(record.get("completion"), list),
+        _prompt_and_completion,
     ),
 ]
