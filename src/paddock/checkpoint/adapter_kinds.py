@@ -6,26 +6,34 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from paddock.checkpoint import own_adapters
-from paddock.checkpoint.adapters import CONFIG, deltas, read_adapter
+from paddock.checkpoint import ia3_folders, own_adapters
+from paddock.checkpoint.adapters import CONFIG, deltas, read_adapter, replaced
 from paddock.checkpoint.jsonfile import read as read_json
+from paddock.checkpoint.own_adapters import with_replaced
 from paddock.errors import CheckpointError, UnsupportedError
 from paddock.model.families import family
-from paddock.model.lora import adapt
+from paddock.model.lora import Adapted, adapt
+from paddock.model.prompts import Prompts
+from paddock.model.scaling import Scaled
 from paddock.model.transformer import Transformer
 
 Put = Callable[[Transformer, Path, Mapping[str, Any]], Transformer]
 
 
 def _lora(model: Transformer, folder: Path, config: Mapping[str, Any]) -> Transformer:
-    return adapt(model, deltas(read_adapter(folder), model, family(dict(config)).RULES))
+    adapter, rules = read_adapter(folder), family(dict(config)).RULES
+    return with_replaced(adapt(model, deltas(adapter, model, rules)), replaced(adapter, model, rules))
+
+
+def _ia3(model: Transformer, folder: Path, config: Mapping[str, Any]) -> Transformer:
+    return ia3_folders.with_ia3(model, folder, config)
 
 
 def _own(model: Transformer, folder: Path, config: Mapping[str, Any]) -> Transformer:
     return own_adapters.with_own(model, folder)
 
 
-KINDS: dict[str, Put] = {"LORA": _lora, **dict.fromkeys(own_adapters.KINDS, _own)}
+KINDS: dict[str, Put] = {"LORA": _lora, "IA3": _ia3, **dict.fromkeys(own_adapters.KINDS, _own)}
 
 
 def kind(folder: Path) -> str:
@@ -45,3 +53,8 @@ def put(model: Transformer, folder: str | Path, config: Mapping[str, Any]) -> Tr
     """
     folder = Path(folder).expanduser()
     return KINDS[kind(folder)](model, folder, config)
+
+
+def carries(model: Transformer) -> bool:
+    """Whether parts of a model are an adapter's, which its own architecture has no place for."""
+    return any(isinstance(module, Adapted | Prompts | Scaled) for module in model.modules())

@@ -27,6 +27,7 @@ from paddock.model.lora import adaptable
 from paddock.model.prompts import LayerPrompts, settle, with_prompts
 from paddock.model.scaling import PARTS, Scales, with_scales
 from paddock.model.transformer import Transformer
+from paddock.model.twin import twin_of
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "PADDOCK_"
@@ -75,10 +76,23 @@ def with_own(model: Transformer, folder: Path) -> Transformer:
     fit = _Fit(model, folder, str(config.get("base_model_name_or_path") or ""))
     prompts = {name: each for name, each in stored.items() if PROMPT.fullmatch(name)}
     beside = {name: each for name, each in stored.items() if name.rpartition(".")[2] in PARTS}
-    twin = with_prompts(model, fit.prompts(prompts, config.get("bounded", True) is not False))
-    fit.replace(twin, {name: each for name, each in stored.items() if name not in prompts and name not in beside})
+    rest = {name: each for name, each in stored.items() if name not in prompts and name not in beside}
+    twin = with_replaced(model, fit.whole(rest))
+    twin = with_prompts(twin, fit.prompts(prompts, config.get("bounded", True) is not False))
     twin = with_scales(twin, fit.scales(beside))
     settle(twin)
+    return twin
+
+
+def with_replaced(model: Transformer, tensors: Mapping[str, Tensor]) -> Transformer:
+    """A Transformer like `model`, of whose parameters some are others; everything else is shared with it."""
+    twin = twin_of(model)
+    for name, tensor in tensors.items():
+        path, _, leaf = name.rpartition(".")
+        module = twin.get_submodule(path)
+        like = module.get_parameter(leaf)
+        new = tensor.to(device=like.device, dtype=like.dtype)
+        module._parameters[leaf] = nn.Parameter(new, requires_grad=False)
     return twin
 
 
@@ -121,16 +135,16 @@ class _Fit:
             found.setdefault(path, {})[part] = self.tensor(each, name, (into if part == "scale_in" else out,))
         return {path: Scales(**parts) for path, parts in found.items()}
 
-    def replace(self, twin: Transformer, stored: Mapping[str, Stored]) -> None:
-        """Puts tensors where the twin has parameters of those names."""
-        known = dict(twin.named_parameters())
+    def whole(self, stored: Mapping[str, Stored]) -> dict[str, Tensor]:
+        """Tensors that take the place of the model's own."""
+        known = dict(self.model.named_parameters())
+        found: dict[str, Tensor] = {}
         for name, each in stored.items():
             if name not in known:
                 hint = nearest(name, list(known))
                 raise self.foreign(f"has {name[:120]!r}", f"names like {hint!r}" if hint else "this model's names")
-            parent, _, leaf = name.rpartition(".")
-            new = self.tensor(each, name, tuple(known[name].shape)).to(known[name].dtype)
-            setattr(twin.get_submodule(parent), leaf, nn.Parameter(new, requires_grad=False))
+            found[name] = self.tensor(each, name, tuple(known[name].shape))
+        return found
 
     def tensor(self, stored: Stored, name: str, shape: tuple[int, ...]) -> Tensor:
         if tuple(stored.shape) != shape:

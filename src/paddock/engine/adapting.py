@@ -10,15 +10,13 @@ from paddock.checkpoint import adapter_kinds
 from paddock.engine.memory import memory_for
 from paddock.engine.reading import share_packed
 from paddock.errors import UsageError
-from paddock.model.lora import is_adapted
-from paddock.model.prompts import is_prompted
 from paddock.model.transformer import Transformer
 
 
 @memory_for("for this adapter")
 def with_adapter(model: Transformer, path: str | Path, config: Mapping[str, Any]) -> Transformer:
     """A Transformer like `model`, whose configuration is `config`, with the adapter in the folder `path`."""
-    if is_adapted(model) or is_prompted(model):
+    if adapter_kinds.carries(model):
         raise UsageError("this model carries an adapter already", fix="put the second one on the plain model")
     twin = adapter_kinds.put(model, path, config)
     share_packed(model, twin)
@@ -27,5 +25,5 @@ def with_adapter(model: Transformer, path: str | Path, config: Mapping[str, Any]
 
 def check_plain(model: Transformer, done: str) -> None:
     """Raises UsageError for a model with an adapter, which cannot be `done` to as if it were one."""
-    if is_adapted(model) or is_prompted(model):
+    if adapter_kinds.carries(model):
         raise UsageError(f"a model that carries an adapter cannot be {done} as a whole", fix="use the plain model")

@@ -98,11 +98,6 @@ def top_layers(model: Transformer, count: int | None) -> range:
     return range(blocks - (max(blocks - 2, 1) if count is None else count), blocks)
 
 
-def is_prompted(model: Transformer) -> bool:
-    """Whether any of its layers have prompts."""
-    return any(isinstance(module, Prompts) for module in model.modules())
-
-
 @torch.no_grad()
 def settle(model: Transformer) -> None:
     """Keeps the prompts' keys and values, for a model that is not trained: no forward computes them again."""

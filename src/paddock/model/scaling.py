@@ -66,6 +66,15 @@ def scaled(model: Transformer) -> Iterator[tuple[str, Scaled]]:
     return ((path, module) for path, module in model.named_modules() if isinstance(module, Scaled))
 
 
+def without_scales(model: Transformer) -> Transformer:
+    """The model below the vectors; everything is shared with it."""
+    twin = twin_of(model)
+    for path, module in list(scaled(twin)):
+        parent, _, leaf = path.rpartition(".")
+        twin.get_submodule(parent)._modules[leaf] = module.base
+    return twin
+
+
 def norms(model: Transformer) -> set[str]:
     """Names of the norms' parameters, an encoder's too."""
     held = ((path, module) for path, module in model.named_modules() if isinstance(module, Norm))

@@ -9,10 +9,11 @@ from pydantic import Field
 
 from paddock.training.methods.bitfit import BitFit
 from paddock.training.methods.full import Full
+from paddock.training.methods.ia3 import IA3
 from paddock.training.methods.llama_adapter import AdapterV1, AdapterV2
-from paddock.training.methods.low_rank import LoRA
+from paddock.training.methods.low_rank import LoRA, QLoRA
 from paddock.training.methods.tuned import Base, Tuned
 
-Method = Annotated[Full | LoRA | AdapterV1 | AdapterV2 | BitFit, Field(discriminator="name")]
+Method = Annotated[Full | LoRA | QLoRA | AdapterV1 | AdapterV2 | IA3 | BitFit, Field(discriminator="name")]
 
-__all__ = ["Base", "Full", "LoRA", "Method", "Tuned"]
+__all__ = ["Base", "Full", "LoRA", "Method", "QLoRA", "Tuned"]
