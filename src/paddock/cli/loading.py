@@ -29,6 +29,8 @@ def load(asked: Loading, template: str | None = None) -> tuple[LanguageModel, fl
             tokenizer=asked.tokenizer,
             template=template,
         )
+        if asked.adapter is not None:
+            model = model.with_adapter(asked.adapter)
     return model, time.perf_counter() - started
 
 

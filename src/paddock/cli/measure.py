@@ -25,6 +25,7 @@ def perplexity(
     dtype: o.Dtype = "auto",
     device: o.Device = "auto",
     tokenizer: o.TokenizerFile = None,
+    adapter: o.Adapter = None,
     ignore_config: o.IgnoreConfig = None,
     context: Annotated[
         int | None,

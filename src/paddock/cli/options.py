@@ -33,6 +33,10 @@ Device = Annotated[
         "--device", metavar="DEVICE", help="cpu, cuda, cuda:N. [default: auto, a GPU if there is one]", panel="Model"
     ),
 ]
+Adapter = Annotated[
+    str | None,
+    _option("--adapter", metavar="FOLDER", help="An adapter to put on the model.", panel="Model"),
+]
 TokenizerFile = Annotated[
     str | None,
     _option(
@@ -216,6 +220,7 @@ class Loading:
     device: str = "auto"
     tokenizer: str | None = None
     ignore_config: tuple[str, ...] = ()
+    adapter: str | None = None
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Loading:
@@ -226,6 +231,7 @@ class Loading:
             options.get("device") or "auto",
             options.get("tokenizer"),
             tuple(options.get("ignore_config") or ()),
+            options.get("adapter"),
         )
 
 

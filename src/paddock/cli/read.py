@@ -1,4 +1,4 @@
-"""Verbs that read with a model: fill, embed."""
+"""Verbs that read with a model: fill, embed, classify."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def fill(
     dtype: o.Dtype = "auto",
     device: o.Device = "auto",
     tokenizer: o.TokenizerFile = None,
+    adapter: o.Adapter = None,
     ignore_config: o.IgnoreConfig = None,
     top: Annotated[int, typer.Option("--top", "-k", metavar="K", help="How many candidates to show.")] = 5,
     json: o.Json = False,
@@ -56,6 +57,7 @@ def embed(
     dtype: o.Dtype = "auto",
     device: o.Device = "auto",
     tokenizer: o.TokenizerFile = None,
+    adapter: o.Adapter = None,
     ignore_config: o.IgnoreConfig = None,
     truncate: Annotated[
         bool,
@@ -69,3 +71,48 @@ def embed(
     from paddock.cli import reading
 
     reading.embed(texts or [], o.Loading.of(ctx.params), truncate, json)
+
+
+@app.command(
+    cls=Verb,
+    epilog="""paddock classify "a gorgeous , witty film" -m out/sst2/final
+    paddock classify "A man plays." --pair "Somebody makes music." -m nli-model --json
+    paddock classify dev.tsv -m out/sst2/final""",
+)
+def classify(
+    ctx: typer.Context,
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TEXT|FILE",
+            help='Texts, or one file of texts or labelled texts. "-" or a pipe: standard input, a text per line.',
+            show_default=False,
+        ),
+    ] = None,
+    model: o.Model = None,
+    dtype: o.Dtype = "auto",
+    device: o.Device = "auto",
+    tokenizer: o.TokenizerFile = None,
+    adapter: o.Adapter = None,
+    ignore_config: o.IgnoreConfig = None,
+    pair: Annotated[
+        str | None,
+        typer.Option("--pair", metavar="TEXT", help="A second text that goes with TEXT.", show_default=False),
+    ] = None,
+    format: Annotated[str, typer.Option("--format", help="What FILE holds, as in recipes.")] = "auto",
+    top: Annotated[int, typer.Option("--top", "-k", metavar="K", help="How many classes to show.")] = 1,
+    truncate: Annotated[
+        bool,
+        typer.Option("--truncate", help="Cut texts over the model's limit, instead of refusing.", show_default=False),
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON value per text, all scores included.", show_default=False)
+    ] = False,
+) -> None:
+    """Says which class each text belongs to, and how likely that is; for a regression, the number.
+
+    Where FILE says the labels too: accuracy, macro-F1 and the share of the commonest class.
+    """
+    from paddock.cli import classifying
+
+    classifying.classify(texts or [], o.Loading.of(ctx.params), pair, format, top, truncate, json)

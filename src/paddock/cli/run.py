@@ -34,6 +34,7 @@ def generate(
     dtype: o.Dtype = "auto",
     device: o.Device = "auto",
     tokenizer: o.TokenizerFile = None,
+    adapter: o.Adapter = None,
     ignore_config: o.IgnoreConfig = None,
     max_tokens: o.MaxTokens = None,
     stop: o.Stop = None,
@@ -102,6 +103,7 @@ def chat(
     dtype: o.Dtype = "auto",
     device: o.Device = "auto",
     tokenizer: o.TokenizerFile = None,
+    adapter: o.Adapter = None,
     ignore_config: o.IgnoreConfig = None,
     template: Annotated[
         str | None,

@@ -9,6 +9,7 @@ import torch
 
 from paddock.checkpoint.checkpoint import open_checkpoint
 from paddock.checkpoint.packing import Packing
+from paddock.engine.adapted import Adapted, is_adapter
 from paddock.engine.device import chosen_device
 from paddock.engine.language_model import LanguageModel
 from paddock.engine.locate import locate
@@ -29,6 +30,8 @@ def load(
 ) -> LanguageModel:
     """Opens a model folder, `.gguf` or llama2.c file, or a model by name; with no argument the bundled one.
 
+    The folder of an adapter opens the base that it names, with the adapter on it.
+
     dtype: "auto" keeps the stored type, and on the CPU what was published quantised stays quantised; else float32,
     bfloat16 or float16 (a name or a torch.dtype). device: "cpu", "cuda" or "cuda:N"; "auto" is a CUDA device if there
     is one, else the CPU. quantize: round what is not quantised to q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1 or q4_0 as
@@ -42,14 +45,21 @@ def load(
     """
     where = chosen_device(device)
     packing = None if quantize is None else _quantised(quantize, dtype, where)
-    checkpoint = open_checkpoint(locate(path_or_name), ignore_config)
+    path = locate(path_or_name)
+    if is_adapter(path):
+        found = Adapted.at(path)
+        base = load(
+            found.base, dtype, device, quantize, ignore_config, tokenizer or found.tokenizer, template or found.template
+        )
+        return base.with_adapter(path)
+    checkpoint = open_checkpoint(path, ignore_config)
     beside = Beside.of(checkpoint)
-    found, chat = beside.tokenizer(tokenizer), beside.template(template)
+    words, chat = beside.tokenizer(tokenizer), beside.template(template)
     with memory_for("for the weights of this model"):
         if packing is None and dtype == "auto" and where.type == "cpu" and checkpoint.quantised and library():
             packing = Packing()
         model = checkpoint.model(dtype, where, packing=packing)
-    return LanguageModel(checkpoint, model, found, chat)
+    return LanguageModel(checkpoint, model, words, chat)
 
 
 def _quantised(kind: str, dtype: str | torch.dtype, device: torch.device) -> Packing:
