@@ -69,7 +69,9 @@ class Batch:
         labels = None if self.labels is None else torch.full_like(self.labels, _nothing(self.labels))
         return replace(self, targets=torch.full_like(self.targets, IGNORED), labels=labels)
 
-    def step(self, architecture: Architecture, *, dropout: float = 0.0, recompute: bool = False) -> Step:
+    def step(
+        self, architecture: Architecture, *, dropout: float = 0.0, recompute: bool = False, noise: float = 0.0
+    ) -> Step:
         """The decoder's (or the only stack's) coordinates; the encoder's output is put in by who runs it."""
         rows, tokens = self.ids.shape
         positions = self.positions
@@ -85,6 +87,7 @@ class Batch:
             length=tokens,
             dropout=dropout,
             recompute=recompute,
+            noise=noise,
         )
 
     def split(self, rows: int) -> Iterator[Batch]:

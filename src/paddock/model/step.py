@@ -27,6 +27,7 @@ class Step:
     segments (batch, tokens): BERT's sentence A/B; zeros if None.
     memory (batch, source, width), memory_padding (batch, source): an encoder's output, for cross-attention.
     relative_bias (buckets, heads): the stack's table of learned distances (T5), put here by the stack itself.
+    noise: NEFTune's alpha (arXiv 2310.05914): how far from their places tokens are looked up (training).
     dropout: the share of embedded and sublayers' outputs that is zeroed (training).
     recompute: keep only the blocks' inputs for the backward pass and compute the rest again (training).
     token_gradient: the share of the gradient that reaches the table of tokens through the lookup (training; GLM: 0.1).
@@ -45,6 +46,7 @@ class Step:
     memory: Tensor | None = None
     memory_padding: Tensor | None = None
     relative_bias: Tensor | None = None
+    noise: float = 0.0
     dropout: float = 0.0
     recompute: bool = False
     token_gradient: float = 1.0

@@ -62,6 +62,8 @@ class Embedding(nn.Module):
         x = self.tokens(ids)
         if step.token_gradient != 1.0:  # the same numbers, and a smaller gradient
             x = x.detach() + step.token_gradient * (x - x.detach())
+        if step.noise:
+            x = x + noise(x, step)
         if self.part.scale != 1.0:
             x = x * self.part.scale
         if self.segments is not None:
@@ -71,6 +73,16 @@ class Embedding(nn.Module):
         elif isinstance(self.part.positions, spec.Sinusoidal):
             x = x + sinusoids(self.part.positions, step.positions, self.width).to(x.dtype)
         return dropped(x if self.norm is None else self.norm(x), step)
+
+
+def noise(x: Tensor, step: Step) -> Tensor:
+    """NEFTune's: uniform up to alpha / sqrt(tokens * width) for x (batch, tokens, width), counting the tokens of the
+    text or the document; padding has none."""
+    real = torch.ones(x.shape[:2], device=x.device) if step.padding is None else step.padding.to(x.device).float()
+    documents = torch.zeros_like(real, dtype=torch.long) if step.documents is None else step.documents
+    lengths = torch.zeros_like(real).scatter_add(1, documents, real).gather(1, documents)
+    edges = step.noise * real / (lengths.clamp(min=1) * x.shape[-1]).sqrt()
+    return ((2 * torch.rand(x.shape, device=x.device) - 1) * edges[..., None]).to(x.dtype)
 
 
 def dropped(x: Tensor, step: Step) -> Tensor:

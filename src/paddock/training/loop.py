@@ -135,6 +135,7 @@ class Trainer:
             self.model.architecture,
             dropout=recipe.dropout if train else 0.0,
             recompute=recipe.recompute and train,
+            noise=recipe.neftune if train else 0.0,
         )
         with self.precision.autocast(self.parallel.device):
             return (loss or self.loss)(self.model, piece, step)

@@ -137,7 +137,7 @@ def document_numbers(batch: Batch) -> Tensor:
 def hidden_states(model: Transformer, batch: Batch, step: Step) -> Tensor:
     """(rows, tokens, width) after the last norm; of an encoder-decoder, the decoder's."""
     if batch.source is not None:
-        own = {"dropout": step.dropout, "recompute": step.recompute, "token_gradient": step.token_gradient}
+        own = {name: getattr(step, name) for name in ("dropout", "recompute", "token_gradient", "noise")}
         step = replace(step, memory=model.encode(batch.source, batch.source_padding, **own))
     return model.hidden(batch.ids, step)
 

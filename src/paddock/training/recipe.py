@@ -110,6 +110,7 @@ class Training(Section):
     """Everything the loop asks.
 
     `batch` is rows per step over all ranks; `micro_batch` rows go through the model at once (0: all of a rank's rows).
+    `neftune`: noise on what is looked up, up to neftune / sqrt(tokens * width) (arXiv 2310.05914; there 5 to 15).
     """
 
     steps: Annotated[int, Field(gt=0, le=10**9)]
@@ -121,6 +122,7 @@ class Training(Section):
     clip: Annotated[float, Field(ge=0)] = 1.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     dropout: Fraction = 0.0
+    neftune: Annotated[float, Field(ge=0, le=1000)] = 0.0
     recompute: bool = False
     compile: bool = False
     checkpoints: str = "every:500"
