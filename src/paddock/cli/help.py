@@ -22,6 +22,7 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
         Listed("serve", "serve", "answer over HTTP, with a web page to chat on", "paddock serve my-model"),
         Listed("fill", "read", "fill a masked word", 'paddock fill "Paris is in [MASK]." -m bert'),
         Listed("embed", "read", "texts as vectors", 'paddock embed "a dog" "a cat" -m minilm'),
+        Listed("classify", "read", "which class a text belongs to", 'paddock classify "a joy" -m my-classifier'),
     ),
     "Look inside": (
         Listed("show", "inspect", "what a model is: parts, memory, health", "paddock show my-model.gguf"),
@@ -42,7 +43,9 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
     ),
     "Change": (
         Listed("convert", "convert", "from one format into another", "paddock convert model.gguf folder/"),
+        Listed("merge", "merge", "adapters into the weights, or out", "paddock merge my-model --adapter lora -o new"),
         Listed("quantize", "quantize", "smaller weights, and what they cost", "paddock quantize my-model --to q4_k"),
+        Listed("extend", "extend", "room for longer texts", "paddock extend my-model --scale 4 -o longer"),
     ),
     "Measure": (
         Listed("parity", "parity", "how far two models speak alike", "paddock parity my-model my-model.gguf"),
@@ -52,6 +55,7 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
         ),
     ),
 }
+ALIASES = {"predict": "classify"}  # other names of verbs, not listed
 VERBS: dict[str, Listed] = {verb.name: verb for verbs in GROUPS.values() for verb in verbs}
 
 SYNOPSIS = "usage: paddock VERB [ARGUMENTS]        paddock VERB --help explains one"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from paddock.cli import output
 from paddock.cli.loading import load, piped_text
@@ -31,7 +32,7 @@ def fill(given: str | None, asked: Loading, top: int, json: bool) -> None:
 
 
 def embed(given: list[str], asked: Loading, truncate: bool, json: bool) -> None:
-    texts = _texts(given)
+    texts = texts_of(given)
     model, _ = load(asked)
     vectors = model.embed(texts, truncate=truncate)
     if json:
@@ -55,9 +56,10 @@ def embed(given: list[str], asked: Loading, truncate: bool, json: bool) -> None:
     output.result(output.table(rows, header, right=tuple(range(2, len(texts) + 2))))
 
 
-def _texts(given: list[str]) -> list[str]:
-    if given and given != ["-"]:
-        return given
+def texts_of(given: Sequence[str]) -> list[str]:
+    """The texts that were given, or those piped in, one a line."""
+    if given and list(given) != ["-"]:
+        return list(given)
     if not given and sys.stdin.isatty():
         raise UsageError("there are no texts", fix="write them in quotes, or pipe them in, one per line")
     texts = piped_text().splitlines()

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
-from paddock.cli.help import VERBS, screen
+from paddock.cli.help import ALIASES, VERBS, screen
 from paddock.errors import did_you_mean
 
 COLUMN = 30  # where explanations begin
@@ -66,6 +66,7 @@ class Verbs(TyperGroup):
         return group.commands.get(cmd_name, group)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        args = [ALIASES.get(args[0], args[0]), *args[1:]]
         if args[0] not in VERBS and not args[0].startswith("-"):
             hint = did_you_mean(args[0], VERBS) or "see `paddock --help` for the verbs"
             ctx.fail(f"there is no verb {args[0]!r}\n  fix: {hint}")

@@ -9,13 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from paddock.data.preparing.labelled import layout_of
+from paddock.engine.memory import memory_for
 from paddock.engine.pooling import Pooling
 from paddock.engine.reading import Reader
 from paddock.engine.request import check_number
 from paddock.engine.sampling import Bound, shown
 from paddock.errors import ContextLengthError, UnsupportedError, UsageError
 from paddock.model.linear import Linear
-from paddock.model.transformer import Pooler, Transformer
+from paddock.model.step import Step
+from paddock.model.transformer import LastToken, Pooler, Transformer
 from paddock.tokenizer import Tokenizer
 
 BATCH_TOKENS = 8192  # of one batch, padding included: bounds memory
@@ -94,7 +97,7 @@ def fill(reader: Reader, tokenizer: Tokenizer, text: str, count: int = 5) -> lis
     return [_candidates(tokenizer, logits[place], parts, index, spelling, count) for index, place in enumerate(places)]
 
 
-def check_classes(model: Transformer) -> tuple[Pooler, Linear]:
+def check_classes(model: Transformer) -> tuple[Pooler | LastToken, Linear]:
     """What scores a text for the model's classes. Raises UnsupportedError for a model without."""
     pooler = model.pooler
     if pooler is None or pooler.classes is None:
@@ -102,19 +105,27 @@ def check_classes(model: Transformer) -> tuple[Pooler, Linear]:
     return pooler, pooler.classes
 
 
-def classify(reader: Reader, tokenizer: Tokenizer, text: str, config: Mapping[str, Any]) -> list[Label]:
-    """The classes of config.json's id2label with their probabilities, likeliest first.
+def classify(
+    reader: Reader,
+    tokenizer: Tokenizer,
+    text: str,
+    config: Mapping[str, Any],
+    second: str | None = None,
+    truncate: bool = False,
+) -> list[Label]:
+    """The classes of config.json's id2label with their probabilities, likeliest first; of a text, or of two together.
+
+    A text over the model's limit is refused with ContextLengthError, or cut if `truncate` asks for it: of two, the
+    longer first.
 
     problem_type says how scores become probabilities: classes that exclude each other (softmax, the default), labels
     that do not (sigmoid), or none at all (regression: the raw scores).
     """
     model = reader.model
     pooler, classes = check_classes(model)
-    ids = tokenizer.encode(checked([text])[0])
-    check_length(len(ids), model.architecture.context, "a text")
-    hidden = reader.hidden([ids])[0].to(classes.weight.dtype)
+    hidden = _read(reader, tokenizer, checked([text] if second is None else [text, second]), truncate)
     with torch.no_grad():
-        scores = classes(pooler(hidden.unsqueeze(0)))[0].float().cpu()
+        scores = classes(pooler(hidden.to(classes.weight.dtype).unsqueeze(0)))[0].float().cpu()
     kind = config.get("problem_type") or ("regression" if len(scores) == 1 else "single_label_classification")
     if kind == "single_label_classification":
         scores = scores.softmax(0)
@@ -127,6 +138,33 @@ def classify(reader: Reader, tokenizer: Tokenizer, text: str, config: Mapping[st
         Label(str(names.get(str(i), names.get(i, f"LABEL_{i}"))), score) for i, score in enumerate(scores.tolist())
     ]
     return sorted(labels, key=lambda label: -label.score)
+
+
+def class_names(config: Mapping[str, Any]) -> list[str]:
+    """The names in a config.json's id2label, in the order of their ids; none where it says nothing of them."""
+    table = config.get("id2label")
+    if not isinstance(table, Mapping) or sorted(table, key=str) != sorted(map(str, range(len(table)))):
+        return []
+    return [str(table[str(number)]) for number in range(len(table))]
+
+
+def _read(reader: Reader, tokenizer: Tokenizer, texts: Sequence[str], truncate: bool) -> Tensor:
+    """The hidden states, (tokens, width), of one text or of two as they were fine-tuned together."""
+    model, architecture = reader.model, reader.model.architecture
+    layout = layout_of(tokenizer, architecture.embedding.segments)
+    parts: Sequence[Sequence[int]] = [tokenizer.encode(text, add_special=False) for text in texts]
+    if truncate and architecture.context is not None:
+        parts = layout.cut(parts, architecture.context)
+    ids, begin = layout.join(parts)
+    if not ids:
+        raise UsageError("a text is empty, and this tokenizer puts nothing around it", fix="leave it out")
+    check_length(len(ids), architecture.context, "a text")
+    if begin == len(ids) or not layout.segments:
+        return reader.hidden([ids])[0]
+    row = torch.tensor([ids], device=model.embedding.tokens.weight.device)
+    segments = (torch.arange(len(ids), device=row.device) >= begin).long().unsqueeze(0)
+    with torch.no_grad(), memory_for("to read these two texts"):
+        return model.hidden(row, Step.begin(architecture, row, segments=segments))[0]
 
 
 def checked(texts: Any) -> list[str]:

@@ -322,13 +322,12 @@ class LanguageModel:
         """
         return encoders.fill(self.reader, self.tokenizer, text, count)
 
-    def classify(self, text: str) -> list[encoders.Label]:
-        """The classes the model was fine-tuned for with their probabilities, likeliest first.
+    def classify(self, text: str, second: str | None = None, truncate: bool = False) -> list[encoders.Label]:
+        """The classes the model was fine-tuned for with their probabilities, likeliest first: of a text, or of two.
 
-        Raises UnsupportedError for a model without classes, ContextLengthError, TokenizerError and ResourceError as
-        embed does.
-        """
-        return encoders.classify(self.reader, self.tokenizer, text, self.checkpoint.config)
+        Raises UnsupportedError for a model without classes, and ContextLengthError, TokenizerError and ResourceError as
+        embed does."""
+        return encoders.classify(self.reader, self.tokenizer, text, self.checkpoint.config, second, truncate)
 
     def with_adapter(self, path: str | Path) -> LanguageModel:
         """This model with a LoRA adapter on it, read from a folder of PEFT's; the weights are shared, not copied.

@@ -17,10 +17,11 @@ from paddock.data.instruct.records import Example
 from paddock.data.instruct.records import Labelled as LabelledExample
 from paddock.data.section import Section
 from paddock.data.stream import BatchStream
+from paddock.engine.encoders import class_names
 from paddock.errors import DataError, UsageError
 from paddock.finetune.tasks import labels as labelling
 from paddock.finetune.tasks.asked import Asked, Material
-from paddock.finetune.tasks.heads import class_names, with_classes
+from paddock.finetune.tasks.heads import with_classes
 from paddock.training.losses_classes import ClassLoss, number_loss
 from paddock.training.methods import Base
 from paddock.training.recipe import Fraction

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from paddock.engine.encoders import class_names
 from paddock.errors import UsageError
 from paddock.model import spec
 from paddock.model.initialise import initialise
@@ -50,14 +51,6 @@ def with_classes(base: Base, names: Sequence[str], problem: str, seed: int) -> B
     if not stays:
         fresh = _put(model, _part(architecture, len(names)), seed, base.config)
     return replace(base, model=model, config=_config(base, names, problem), generation={}, fresh=frozenset(fresh))
-
-
-def class_names(config: Mapping[str, Any]) -> list[str]:
-    """The names in a config.json's id2label, in the order of their ids; none where it says nothing of them."""
-    table = config.get("id2label")
-    if not isinstance(table, Mapping) or sorted(table, key=str) != sorted(map(str, range(len(table)))):
-        return []
-    return [str(table[str(number)]) for number in range(len(table))]
 
 
 def _part(architecture: spec.Architecture, labels: int) -> spec.Pooler | spec.LastToken:

@@ -59,14 +59,18 @@ def classes_of(examples: Sequence[LabelledExample]) -> list[str]:
 
     Raises DataError for fewer than two, for far too many, and where some labels are text and others numbers.
     """
-    kinds = {isinstance(example.label, str): example for example in examples}
-    if len(kinds) == 2:
-        word, number = kinds[True], kinds[False]
+    first: dict[str, LabelledExample] = {}
+    for example in examples:
+        first.setdefault(class_of(example), example)
+    names = first.keys()
+    numbers = [name for name in names if name.removeprefix("-").isdecimal() and name.isascii()]
+    if words := sorted(names - set(numbers)) if numbers else []:
         raise DataError(
-            f"{word.origin.place} has the label {str(word.label)[:40]!r}, {number.origin.place} the number {number.label}",
-            expected="labels that are all text, or all numbers",
+            f"{first[words[0]].origin.place} has the label {words[0][:40]!r}, and {first[numbers[0]].origin.place} the "
+            f"number {numbers[0]}",
+            expected="labels that are all words, or all numbers",
+            fix="is one of them a line of headings, or of another file? Else spell them alike",
         )
-    names = {class_of(example) for example in examples}
     if len(names) < 2:
         raise DataError(
             f"all {len(examples)} examples have the label {next(iter(names), 'none')[:40]!r}",
@@ -74,8 +78,7 @@ def classes_of(examples: Sequence[LabelledExample]) -> list[str]:
         )
     if len(names) > MOST_CLASSES:
         raise DataError(f"{len(names)} classes", expected=f"at most {MOST_CLASSES}", fix=REGRESS)
-    whole = all(name.lstrip("-").isdecimal() and name.isascii() for name in names)
-    return sorted(names, key=int) if whole else sorted(names)
+    return sorted(names, key=int) if numbers else sorted(names)
 
 
 def number_of(example: LabelledExample) -> float:

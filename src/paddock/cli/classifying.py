@@ -1,0 +1,136 @@
+"""`paddock classify`: which class texts belong to; where their classes are known, how often that is right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from paddock.cli import output
+from paddock.cli.loading import load
+from paddock.cli.options import Loading
+from paddock.cli.reading import texts_of
+from paddock.data.instruct import reading
+from paddock.data.instruct.records import Example, Labelled, Text
+from paddock.engine.encoders import Label, class_names
+from paddock.engine.language_model import LanguageModel
+from paddock.errors import DataError, UsageError
+from paddock.training.scores.classes import class_scores, confusion, number_scores
+
+WIDTH = 60  # characters of a text in the table
+
+
+class Asked(NamedTuple):
+    """One text or two, and the class they are known to have, if they are; place: where they stand."""
+
+    texts: tuple[str, ...]
+    label: str | float | None = None
+    place: str = ""
+
+
+def classify(
+    given: Sequence[str], asked: Loading, second: str | None, format: str, top: int, truncate: bool, json: bool
+) -> None:
+    """One line of each text, and the scores of all of them where a file says their labels."""
+    if top < 1:
+        raise UsageError(f"--top {top}", expected="at least 1")
+    questions = _questions(given, second, format)
+    model, _ = load(asked)
+    answers = []
+    for question in questions:
+        beside = question.texts[1] if len(question.texts) > 1 else None
+        answers.append(model.classify(question.texts[0], beside, truncate))
+        if json:
+            told = {"text": question.texts[0] if len(question.texts) == 1 else list(question.texts)}
+            known = {} if question.label is None else {"known": question.label}
+            labels = [{"label": each.name, "score": each.score} for each in answers[-1][:top]]
+            output.as_json({**told, **known, "label": answers[-1][0].name, "labels": labels})
+    if not json:
+        _show(questions, answers, top)
+    _judge(model, questions, answers, json)
+
+
+def _questions(given: Sequence[str], second: str | None, format: str) -> list[Asked]:
+    if len(given) == 1 and given[0] != "-" and Path(given[0]).is_file():
+        if second is not None:
+            raise UsageError("--pair goes with one text, not with a file", fix="give both texts in each record")
+        return [_question(example) for example in reading.examples(given[0], format)]
+    texts = texts_of(given)
+    if second is None:
+        return [Asked((text,)) for text in texts]
+    if len(texts) != 1:
+        raise UsageError(f"--pair and {len(texts)} texts", expected="one text to go with it")
+    return [Asked((texts[0], second))]
+
+
+def _question(example: Example) -> Asked:
+    match example:
+        case Labelled(texts, label, origin):
+            return Asked(texts, label, origin.place)
+        case Text(text, origin):
+            return Asked((text,), None, origin.place)
+    raise DataError(
+        f"{example.origin.place}: a {type(example).__name__.lower()}",
+        expected="a text, or one or two texts with a label",
+    )
+
+
+def _show(questions: Sequence[Asked], answers: Sequence[Sequence[Label]], top: int) -> None:
+    rows = []
+    for question, labels in zip(questions, answers, strict=True):
+        first, *others = (f"{label.name} {label.score:.4f}" for label in labels[:top])
+        text = " | ".join(" ".join(each.split()) for each in question.texts)
+        rows.append(
+            [first, *([" ".join(others)] if top > 1 else []), text if len(text) <= WIDTH else text[:WIDTH] + "…"]
+        )
+    output.result(output.table(rows, ("label", *(["then"] if top > 1 else []), "text")))
+
+
+def _judge(model: LanguageModel, questions: Sequence[Asked], answers: Sequence[Sequence[Label]], json: bool) -> None:
+    """How right the answers are, where labels are known."""
+    known = [(q, a) for q, a in zip(questions, answers, strict=True) if q.label is not None]
+    if not known:
+        return
+    if model.checkpoint.config.get("problem_type") == "regression":
+        told = np.array([labels[0].score for _, labels in known])
+        scores = asdict(number_scores(np.array([_number(question) for question, _ in known]), told))
+    else:
+        names = class_names(model.checkpoint.config) or sorted(label.name for label in known[0][1])
+        truth = _places([question for question, _ in known], names)
+        said = np.array([names.index(labels[0].name) for _, labels in known])
+        scores = {"labels": names, **asdict(class_scores(confusion(truth, said, len(names))))}
+    if json:
+        output.as_json({"texts": len(known), **scores})
+        return
+    for name in ("accuracy", "macro_f1", "majority", "mean_absolute_error", "pearson", "spearman"):
+        if scores.get(name) is not None:
+            output.result(f"{name.replace('_', ' ')}: {scores[name]:.4f}")
+
+
+def _places(questions: Sequence[Asked], names: Sequence[str]) -> np.ndarray:
+    """(questions,) the classes' ids. Labels are names; where none of them is one, they may be ids."""
+    labels = [question.label if isinstance(question.label, str) else f"{question.label:g}" for question in questions]
+    ids = [str(number) for number in range(len(names))]
+    if not set(labels) & set(names) and set(labels) <= set(ids):
+        output.note(
+            "labels are read as ids: " + ", ".join(f"{id} is {name}" for id, name in zip(ids, names, strict=True))
+        )
+        return np.array([int(label) for label in labels])
+    for question, label in zip(questions, labels, strict=True):
+        if label not in names:
+            raise DataError(
+                f"{question.place}: the label {label[:40]!r} is none of the model's",
+                expected=", ".join(names[:20]),
+                fix="spell labels as the model's id2label does",
+            )
+    return np.array([names.index(label) for label in labels])
+
+
+def _number(question: Asked) -> float:
+    try:
+        return float(question.label or 0.0)
+    except ValueError:
+        raise DataError(f"{question.place}: the label is {str(question.label)[:40]!r}", expected="a number") from None
