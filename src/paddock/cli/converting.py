@@ -53,14 +53,14 @@ def convert(
     if goal.suffix != ".bin" and (version is not None or group_size is not None):
         raise UsageError("--version and --group-size shape llama2.c files", fix="name a target that ends in .bin")
     output.note(f"reading {source}")
-    model = _in_numbers(asked)
+    model = in_numbers(asked)
     with scratch(goal.parent) as place:
         output.note(f"writing {goal}")
         new = place / ("new" + goal.suffix if goal.suffix in FILES else "new")
         with output.waiting(f"writing {goal.name}"):
             done = _write(model, new, asked.dtype, version or 0, group_size)
         output.note("comparing both")
-        original = model if asked.dtype == "auto" else _in_numbers(replace(asked, dtype="auto"))
+        original = model if asked.dtype == "auto" else in_numbers(replace(asked, dtype="auto"))
         written, _ = load(Loading(str(new), device=asked.device, tokenizer=asked.tokenizer))
         parity = _compared(original, written, rounded=version == 2 or _type(model) != _type(original))
         keep(parity, new, done)
@@ -102,7 +102,7 @@ def keep(parity: Parity, new: Path, done: Written | None) -> None:
         parity.write(new)
 
 
-def _in_numbers(asked: Loading) -> LanguageModel:
+def in_numbers(asked: Loading) -> LanguageModel:
     """The model with its codes expanded: kernels that round a matrix's inputs would differ from what is written."""
     if asked.dtype == "auto":
         checkpoint = open_checkpoint(locate(asked.model), asked.ignore_config)

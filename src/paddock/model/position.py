@@ -14,9 +14,11 @@ from paddock.model.spec import (
     FactorScaling,
     LinearScaling,
     Llama3Scaling,
+    PowerScaling,
     Rope,
     Rope2D,
     Sinusoidal,
+    TruncatedScaling,
     YarnScaling,
 )
 
@@ -38,7 +40,18 @@ def frequencies(rope: Rope, length: int, device: torch.device) -> Tensor:
             return _yarn(plain, rope, rope.scaling)
         case FactorScaling(factors):
             return plain / torch.tensor(factors, dtype=torch.float32, device=device)
+        case PowerScaling(exponent):
+            share = torch.arange(len(plain), dtype=torch.float32, device=device) / len(plain)
+            return plain * (1 - share) ** exponent
+        case TruncatedScaling(cutoff):
+            return _truncated(plain, cutoff)
     return plain
+
+
+def _truncated(plain: Tensor, cutoff: float) -> Tensor:
+    least = 2 * math.pi / cutoff
+    slow = torch.where(plain >= least / 8, least / 16, 0.0)
+    return torch.where(plain >= least, plain, slow)
 
 
 def _llama3(plain: Tensor, scaling: Llama3Scaling) -> Tensor:

@@ -20,16 +20,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from paddock.errors import UnsupportedError
+from paddock.model.rotary import DynamicScaling, FactorScaling, Scaling
+from paddock.model.rotary import LinearScaling as LinearScaling
+from paddock.model.rotary import Llama3Scaling as Llama3Scaling
+from paddock.model.rotary import PowerScaling as PowerScaling
+from paddock.model.rotary import TruncatedScaling as TruncatedScaling
+from paddock.model.rotary import YarnScaling as YarnScaling
+from paddock.model.rotary import require as _require
 
 Activation = Literal["relu", "silu", "gelu", "gelu_tanh"]
 Wiring = Literal["pre", "post", "parallel", "deepnorm"]
-
-
-def _require(right: bool, what: str, expected: str) -> None:
-    """Parts refuse sizes that no model can have: a description read from a file must not fail later, in arithmetic."""
-    if not right:
-        raise UnsupportedError(what, expected=expected)
 
 
 @dataclass(frozen=True)
@@ -48,56 +48,6 @@ class LayerNorm:
 
 
 Norm = RMSNorm | LayerNorm
-
-
-@dataclass(frozen=True)
-class LinearScaling:
-    """Position interpolation: every frequency divided by `factor` (Giraffe, Vicuna-16k)."""
-
-    factor: float
-
-
-@dataclass(frozen=True)
-class DynamicScaling:
-    """NTK-aware: the base grows with the planned length once that exceeds `original` positions."""
-
-    factor: float
-    original: int
-
-
-@dataclass(frozen=True)
-class YarnScaling:
-    """YaRN (arXiv 2309.00071): interpolate slow frequencies, keep fast ones, and sharpen attention by `attention`."""
-
-    factor: float
-    original: int
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    attention: float = 1.0
-    truncate: bool = True
-
-    def __post_init__(self) -> None:
-        _require(min(self.beta_fast, self.beta_slow) > 0, "YaRN's beta_fast or beta_slow is 0", "a number of turns")
-
-
-@dataclass(frozen=True)
-class Llama3Scaling:
-    """Llama 3.1: slow frequencies divided by `factor`, fast ones kept, a linear blend between."""
-
-    factor: float
-    low: float
-    high: float
-    original: int
-
-
-@dataclass(frozen=True)
-class FactorScaling:
-    """One published divisor per frequency: how GGUF files record Llama 3's scaling."""
-
-    factors: tuple[float, ...]
-
-
-Scaling = LinearScaling | DynamicScaling | YarnScaling | Llama3Scaling | FactorScaling
 
 
 @dataclass(frozen=True)

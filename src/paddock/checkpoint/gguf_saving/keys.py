@@ -23,7 +23,9 @@ from paddock.model.spec import (
     FeedForward,
     LinearScaling,
     Llama3Scaling,
+    PowerScaling,
     Rope,
+    TruncatedScaling,
     YarnScaling,
 )
 
@@ -66,7 +68,7 @@ def described(part: Architecture, config: Mapping[str, Any]) -> Keys:
 def divisors(part: Architecture) -> torch.Tensor | None:
     """The tensor `rope_freqs`: what each frequency is divided by, where a table of divisors is how it is scaled."""
     rope = part.layer(0).attention.position
-    if not isinstance(rope, Rope) or not isinstance(rope.scaling, Llama3Scaling | FactorScaling):
+    if not isinstance(rope, Rope) or not isinstance(rope.scaling, Llama3Scaling | FactorScaling | PowerScaling):
         return None
     if isinstance(rope.scaling, FactorScaling):
         return torch.tensor(rope.scaling.factors)
@@ -115,6 +117,17 @@ def _rope(part: Architecture) -> Keys:
                 "rope.scaling.yarn_beta_fast": rope.scaling.beta_fast,
                 "rope.scaling.yarn_beta_slow": rope.scaling.beta_slow,
             }
+        case PowerScaling() if ARCHITECTURES[part.family] != "llama":
+            raise UnsupportedError(
+                f"llama.cpp reads divisors of rotary frequencies, which a power basis needs, of llama only, not of "
+                f"{part.family}",
+                fix="write a Hugging Face folder",
+            )
+        case TruncatedScaling():
+            raise UnsupportedError(
+                "GGUF states rotary frequencies by their divisors, and a truncated basis has frequencies of 0",
+                fix="write a Hugging Face folder",
+            )
         case DynamicScaling():
             raise UnsupportedError(
                 "llama.cpp does not do dynamic rotary scaling, which grows with the text",

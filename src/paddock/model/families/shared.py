@@ -17,10 +17,14 @@ from paddock.model.spec import (
     LastToken,
     LinearScaling,
     Llama3Scaling,
+    PowerScaling,
     Rope,
     Scaling,
+    TruncatedScaling,
     YarnScaling,
 )
+
+POWER, TRUNCATED = "paddock_power", "paddock_truncated"  # Giraffe's two, in rope_type
 
 ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu",
@@ -109,6 +113,11 @@ def _scaling(config: Config, table: Config, width: int) -> Scaling | None:
         return None
     if kind == "factors":
         return FactorScaling(_factors(table.get("factors"), width))
+    # Paddock's own names: a program that does not know them refuses, where a known name would be misread.
+    if kind == POWER:
+        return PowerScaling(table.number("exponent", low=1e-6, high=1e3))
+    if kind == TRUNCATED:
+        return TruncatedScaling(table.number("cutoff", low=1.0, high=2.0**31))
     factor = table.number("factor", low=1e-3, high=1e6)
     match kind:
         case "linear":
@@ -123,7 +132,8 @@ def _scaling(config: Config, table: Config, width: int) -> Scaling | None:
         case "yarn":
             return _yarn(table, factor, original)
     raise UnsupportedError(
-        f"config.json: rope scaling {kind!r} is unknown", expected="default, linear, dynamic, yarn or llama3"
+        f"config.json: rope scaling {kind!r} is unknown",
+        expected=f"default, linear, dynamic, yarn, llama3, {POWER} or {TRUNCATED}",
     )
 
 
