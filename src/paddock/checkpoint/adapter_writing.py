@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,7 @@ def _described(
         "target_modules": suffixes(wanted, names),
         "layers_to_transform": None if settings.layers is None else list(settings.layers),
         "modules_to_save": [name.rpartition(".")[2] for name in dict.fromkeys(saved)] or None,
+        **_patterns(settings, model, mine),
         "use_rslora": settings.rslora,
         "use_dora": settings.dora,
         "fan_in_fan_out": any(matrix.transposed for matrix in mine),
@@ -112,6 +114,22 @@ def _described(
         "init_lora_weights": True,
         "inference_mode": True,
     }
+
+
+def _patterns(settings: Settings, model: Transformer, mine: Collection[Matrix]) -> dict[str, dict[str, Any]]:
+    """The ranks and alphas of matrices that have others than the rest."""
+    on = dict(adapted(model))
+    ranks: dict[str, Any] = {}
+    alphas: dict[str, Any] = {}
+    for matrix in mine:
+        module = on[matrix.paths[0]]
+        rank = module.a.shape[0]
+        alpha = module.scale * (math.sqrt(rank) if settings.rslora else rank)
+        if rank != settings.rank:
+            ranks[matrix.module] = rank
+        if not math.isclose(alpha, settings.alpha, rel_tol=1e-9):
+            alphas[matrix.module] = alpha
+    return {"rank_pattern": ranks, "alpha_pattern": alphas}
 
 
 def task_type(model: Transformer) -> str | None:

@@ -27,6 +27,7 @@ from paddock.cli.vouching import LICENCE_FILES, licence
 from paddock.engine import parity as gate
 from paddock.engine.language_model import LanguageModel
 from paddock.engine.locate import locate
+from paddock.engine.merging import FILE as MERGED
 from paddock.engine.parity_card import EMPTY, KEY, Parity
 from paddock.engine.parity_card import FILE as PARITY
 from paddock.errors import PaddockError, ResourceError, UnsupportedError, UsageError
@@ -39,7 +40,16 @@ from paddock.tokenizer import Tokenizer, write_llama2c
 TOKENIZER = "tokenizer.bin"
 REPORT = "please report this; nothing was written"
 FILES = (".bin", ".gguf")  # targets that end so are single files
-OURS = {CARD, PARITY, "config.json", "generation_config.json", "chat_template.jinja", "README.md", *LICENCE_FILES}
+OURS = {
+    CARD,
+    PARITY,
+    MERGED,
+    "config.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    "README.md",
+    *LICENCE_FILES,
+}
 OURS_ALSO = (".safetensors", ".safetensors.index.json")
 POOLING = {"modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"}
 POOLING_FOLDER = "1_Pooling"

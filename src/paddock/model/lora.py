@@ -6,7 +6,7 @@ own size. It runs, and is recorded for the native kernels, like any other: the a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from paddock import kernels
+from paddock.errors import UsageError
+from paddock.kernels import Part
 from paddock.kernels.packed import Packed
-from paddock.model.linear import Linear, weights_of
+from paddock.model.linear import Linear, part_of, weights_of
 from paddock.model.transformer import Transformer
 from paddock.model.twin import twin_of
 
@@ -49,9 +51,24 @@ class Adapted(nn.Module):
         self._seen = Seen(1) if seen is None else seen
         self._lengths: tuple[Any, Tensor] | None = None
 
+    def part(self) -> Part | None:
+        """What it computes, as one of several linears that share x; None where that is not all."""
+        base = part_of(self.base)
+        if base is None or base.a is not None or self.magnitude is not None or self._forward_hooks:
+            return None
+        rate = self.dropout if self._dropping else 0.0
+        return Part(base.weight, base.bias, self.a, self.b, self.scale, rate)
+
+    @property
+    def _dropping(self) -> bool:
+        """No gradients, no dropout: a sample drawn while a model trains is drawn from what it is."""
+        return self.dropout > 0 and self.training and torch.is_grad_enabled()
+
     def forward(self, x: Tensor) -> Tensor:
-        # No gradients, no dropout: a sample drawn while a model trains is drawn from what it is.
-        dropping = self.dropout > 0 and self.training and torch.is_grad_enabled()
+        part = self.part()
+        if part is not None and (self._seen.sharers < 2 or not part.dropout) and kernels.adapts(x, [part]):
+            return kernels.adapted(x, [part])[0]
+        dropping = self._dropping
         inner = self._seen.dropped(x, self.dropout) if dropping else x
         if isinstance(inner, Tensor) and inner.dtype != self.a.dtype and not torch.is_autocast_enabled(x.device.type):
             inner = inner.to(self.a.dtype)
@@ -90,12 +107,23 @@ class Adapted(nn.Module):
     @torch.no_grad()
     def _measured(self) -> Tensor:
         weight: Any = self.base.weight
-        return torch.linalg.vector_norm(
-            self.merged(weight.dequantise() if isinstance(weight, Packed) else weight), dim=1
-        )
+        return torch.linalg.vector_norm(self._sum(weight.dequantise() if isinstance(weight, Packed) else weight), dim=1)
 
-    def merged(self, weight: Tensor) -> Tensor:
-        """W + scale B A in the adapter's type, its rows not yet scaled to a magnitude."""
+    def merged(self) -> Tensor:
+        """(out, in): the one matrix that does the same, in the adapter's type. Raises UsageError for a packed base."""
+        weight: Any = self.base.weight
+        if isinstance(weight, Packed):
+            raise UsageError(
+                "this base is quantised: with an adapter's numbers in it, it would have to be rounded again",
+                fix='load the base with dtype="float32" or "bfloat16", and merge into that',
+            )
+        whole = self._sum(weight)
+        if self.magnitude is None:
+            return whole
+        return whole * (self.magnitude.detach() / torch.linalg.vector_norm(whole, dim=1))[:, None]
+
+    def _sum(self, weight: Tensor) -> Tensor:
+        """W + scale B A, its rows not yet scaled to a magnitude."""
         return torch.addmm(weight.detach().to(self.a.dtype), self.b.detach(), self.a.detach(), alpha=self.scale)
 
 
@@ -163,6 +191,43 @@ def adapt(
         sharers.sharers += 1
         parent._modules[leaf] = Adapted(parent.get_submodule(leaf), held, dropout, sharers)
     return twin
+
+
+def merged(model: Transformer) -> Transformer:
+    """A plain Transformer that computes what an adapted one does; what is not adapted is shared with it.
+
+    Sums are made in the adapter's type, and rounded to the base's once. Raises UsageError for a packed base.
+    """
+    twin: Transformer = twin_of(model)
+    for path, module in list(adapted(model)):
+        parent_path, _, leaf = path.rpartition(".")
+        base = module.base
+        assert isinstance(base, Linear)
+        plain: Linear = twin_of(base)
+        plain._parameters["weight"] = _parameter(module.merged().to(base.weight.dtype).contiguous())
+        twin.get_submodule(parent_path)._modules[leaf] = plain
+    return twin
+
+
+def summed(parts: Sequence[tuple[float, Mapping[str, LowRank]]]) -> dict[str, LowRank]:
+    """Adapters as one, each times its weight: their ranks side by side, which is the sum of what they add, exactly.
+
+    Raises UsageError where one of several has magnitudes, which do not add.
+    """
+    if len(parts) == 1 and parts[0][0] == 1:
+        return dict(parts[0][1])
+    if any(delta.magnitude is not None for _, deltas in parts for delta in deltas.values()):
+        raise UsageError("an adapter with magnitudes (DoRA) cannot be weighed or added to others", fix="merge it alone")
+    made: dict[tuple[int, ...], Tensor] = {}
+    found: dict[str, LowRank] = {}
+    for path in dict.fromkeys(path for _, deltas in parts for path in deltas):
+        held = [(weight, deltas[path]) for weight, deltas in parts if path in deltas]
+        key = tuple(id(delta.a) for _, delta in held)
+        if key not in made:  # matrices that are published as one go on sharing it
+            made[key] = torch.cat([delta.a for _, delta in held])
+        b = torch.cat([delta.b * (weight * delta.scale) for weight, delta in held], dim=1)
+        found[path] = LowRank(made[key], b, 1.0)
+    return found
 
 
 def adapted(model: Transformer) -> Iterator[tuple[str, Adapted]]:
