@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from paddock.errors import TemplateError, UsageError
 from paddock.tokenizer.chat import (
@@ -24,6 +24,7 @@ from paddock.tokenizer.chat import (
     Message,
     Prompt,
     Span,
+    Stops,
     encode_inside,
     encode_prompt,
     encode_stretches,
@@ -74,20 +75,13 @@ class Supervisor:
     """Makes sequences of conversations with one template.
 
     end: `template`: an answer ends as the template writes it, and one that writes no end is refused; `eos`: such an
-    answer gets the tokenizer's end of text; `missing`: it is learned without one. options: variables of the template,
-    which must be the same at inference.
+    answer gets the tokenizer's end of text; `missing`: it is learned without one.
     """
 
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        template: Template,
-        end: End = "template",
-        options: Mapping[str, Any] | None = None,
-    ) -> None:
-        if end == "eos" and not tokenizer.eos_ids:
-            raise UsageError(f"{tokenizer!r} has no token that ends a text", fix="leave end: eos out")
-        self.tokenizer, self.template, self.end, self.options = tokenizer, template, end, dict(options or {})
+    def __init__(self, tokenizer: Tokenizer, template: Template, end: End = "template") -> None:
+        if end == "eos":
+            _end_of_text(tokenizer)
+        self.tokenizer, self.template, self.end = tokenizer, template, end
 
     def sequences(
         self, messages: Sequence[Message], learned: Sequence[int], tools: Sequence[Message] | None = None
@@ -121,8 +115,7 @@ class Supervisor:
 
     def _rendered(self, messages: Sequence[Message], tools: Sequence[Message] | None, open_: bool) -> Prompt:
         turns = history(self.template, messages)
-        settings = {**self.options, "add_generation_prompt": open_, "tools": tools}
-        return render_marked(self.tokenizer, self.template, turns, **settings)
+        return render_marked(self.tokenizer, self.template, turns, add_generation_prompt=open_, tools=tools)
 
     def _answer(
         self, messages: Sequence[Message], number: int, tools: Sequence[Message] | None, memo: Memo
@@ -135,68 +128,73 @@ class Supervisor:
             answer = whole[len(prompt) :]
         else:
             answer = self._apart(_cut(found.text, len(found.prompt.text)), memo)
-        return prompt, answer if found.ends or self.end != "eos" else [*answer, self.tokenizer.eos_ids[0]]
+        return prompt, answer if found.ends or self.end != "eos" else [*answer, _end_of_text(self.tokenizer)]
 
     def _located(self, messages: Sequence[Message], number: int, tools: Sequence[Message] | None) -> _Answer:
         prompt = self._rendered(messages[:number], tools, True)
         whole = self._rendered(messages[: number + 1], tools, False)
         if not whole.text.startswith(prompt.text):
             raise self._differing(prompt.text, whole.text, number)
-        start = len(prompt.text)
-        last, gap = self._last(messages[number], whole, start, number)
-        ended = self._ended(whole, last, gap)
-        if ended is None and number + 1 <= len(messages):
-            ended = self._ended_by_the_next(messages[: number + 1], tools, whole, last, gap)
+        last, dressed = self._last(messages[number], whole, len(prompt.text), number)
+        ended = self._ended(whole, last, dressed) or self._ended_by_the_next(messages, number, tools, whole, last)
         if ended is None and self.end == "template":
             raise self._endless(whole.text[last:], number)
         return _Answer(prompt, ended or _until(whole, last), ended is not None)
 
     def _last(self, message: Message, whole: Prompt, start: int, number: int) -> tuple[int, bool]:
-        """Where in the text the answer's own words end, and whether the template may write more behind them."""
-        if any(value for key, value in message.items() if key not in ("role", "content")):
-            ends = [stop for _, stop in whole.foreign if stop > start]  # calls and thoughts, in the template's dress
-            if ends:
-                return ends[-1], True
-        content = message.get("content")
+        """Where in the text the answer's content ends, and whether calls or thoughts are written around it."""
+        given = message.get("content")
+        content = given if isinstance(given, str) else ""
         written = whole.text[start:]
-        size = _past(written, content if isinstance(content, str) else "")
+        if any(value for key, value in message.items() if key not in ("role", "content")):
+            core = content.strip()
+            at = whole.text.rfind(core, start) if core else start
+            ended = self._ended(whole, start, True)
+            if at < 0 or (ended is not None and len(ended.text) < at):
+                raise self._rewritten(written, number)
+            return at + len(core), True
+        size = _past(written, content)
         if size is None:
             raise self._rewritten(written, number)
         return start + size, False
 
-    def _ended(self, whole: Prompt, last: int, gap: bool) -> Prompt | None:
-        """The text up to the end behind `last`; None where the template writes none there."""
-        match = (self._loose_end if gap else self._tight_end).match(whole.text, last)
-        return _until(whole, match.end()) if match else None
+    def _ended(self, whole: Prompt, last: int, dressed: bool) -> Prompt | None:
+        """The text up to the end behind `last`, which follows at once unless there is more to write; None if there is
+        none."""
+        if not dressed:
+            match = self._end.match(whole.text, last)
+            return _until(whole, match.end()) if match else None
+        for match in self._end.finditer(whole.text, last):
+            if not any(start < match.end() and match.start() < stop for start, stop in whole.foreign):
+                return _until(whole, match.end())
+        return None
 
     def _ended_by_the_next(
-        self, messages: Sequence[Message], tools: Sequence[Message] | None, whole: Prompt, last: int, gap: bool
+        self,
+        messages: Sequence[Message],
+        number: int,
+        tools: Sequence[Message] | None,
+        whole: Prompt,
+        last: int,
     ) -> Prompt | None:
         try:
-            longer = self._rendered([*messages, NEXT], tools, False)
+            longer = self._rendered([*messages[: number + 1], NEXT], tools, False)
         except TemplateError:  # a format of one question and its answer
             return None
-        return self._ended(longer, last, gap) if longer.text.startswith(whole.text[:last]) else None
+        return self._ended(longer, last, False) if longer.text.startswith(whole.text[:last]) else None
 
     @functools.cached_property
-    def _stops(self):  # type: ignore[no-untyped-def]
+    def _stops(self) -> Stops:
         return stops(self.tokenizer, self.template)
 
     @functools.cached_property
-    def _end_texts(self) -> str:
-        """A pattern of all that ends generation."""
+    def _end(self) -> re.Pattern[str]:
+        """What ends generation, behind any blanks."""
         texts = list(self.template.stop)
         if self.template.control:
             texts += [*self._stops.strings, *map(self.tokenizer.piece, self._stops.ids)]
-        return "|".join(re.escape(text) for text in sorted(set(texts), key=len, reverse=True) if text) or r"(?!)"
-
-    @functools.cached_property
-    def _tight_end(self) -> re.Pattern[str]:
-        return re.compile(rf"\s*?(?:{self._end_texts})")
-
-    @functools.cached_property
-    def _loose_end(self) -> re.Pattern[str]:
-        return re.compile(rf"(?s:.*?)(?:{self._end_texts})")
+        longest = sorted({text for text in texts if text}, key=len, reverse=True)
+        return re.compile(rf"\s*?(?:{'|'.join(map(re.escape, longest))})" if longest else r"(?!)")
 
     # Ids
 
@@ -249,7 +247,8 @@ class Supervisor:
         )
 
     def _endless(self, rest: str, number: int) -> TemplateError:
-        known = ", ".join(map(repr, [*self.template.stop, *map(self.tokenizer.piece, self.tokenizer.eos_ids)]))
+        ends = dict.fromkeys([*self.template.stop, *map(self.tokenizer.piece, self.tokenizer.eos_ids)])
+        known = ", ".join(map(repr, ends))
         return TemplateError(
             f"chat template {self.template.name!r} writes no end behind message {number + 1} (assistant), but "
             f"{rest[:SHOWN]!r}: a model would not learn to stop",
@@ -265,8 +264,29 @@ class Supervisor:
         )
 
 
+def pair(tokenizer: Tokenizer, source: str, target: str, end: End = "template") -> Supervised:
+    """A text and how it goes on, without a template: `target` is learned behind `source` as `generate` reads it, and
+    the tokenizer's end of text behind it unless `end` is `missing`.
+
+    Raises UsageError for a tokenizer without one, TokenizerError for text that it cannot spell.
+    """
+    plain = functools.partial(tokenizer.encode, specials="plain", add_special=False)
+    prompt, whole = ([*tokenizer.before, *plain(text)] for text in (source, source + target))
+    answer = whole[len(prompt) :] if whole[: len(prompt)] == prompt else encode_inside(plain, target)
+    if end != "missing":
+        answer = [*answer, _end_of_text(tokenizer)]
+    return Supervised((*prompt, *answer), ((len(prompt), len(prompt) + len(answer)),))
+
+
+def _end_of_text(tokenizer: Tokenizer) -> int:
+    if not tokenizer.eos_ids:
+        fix = "end: missing learns answers without an end"
+        raise UsageError(f"{tokenizer!r} has no token that ends a text", fix=fix)
+    return tokenizer.eos_ids[0]
+
+
 def _past(written: str, content: str) -> int | None:
-    """Where `content` ends in `written`, which may begin with blanks and may have others in it; None if it is not there.
+    """Where `content` ends in `written`, which may begin with blanks and have others in it; None if it is not there.
 
     Templates trim messages, and some take blank lines out of them; whatever else they change is a loss.
     """
