@@ -46,7 +46,7 @@ def write_documents(
     with atomic_write(path) as partial:
         if kind == "parquet":
             return _parquet(documents, partial)
-        with _opened(partial, kind) as file:
+        with opened(partial, kind) as file:
             lines = _texts(documents, separator) if kind == "txt" else map(json_line, documents)
             return sum(bool(file.write(line)) for line in lines)
 
@@ -54,10 +54,11 @@ def write_documents(
 def json_line(document: Document) -> bytes:
     """One line of JSON, its break included."""
     record = {"text": document.text, **({"meta": dict(document.meta)} if document.meta else {})}
-    return _json(record) + b"\n"
+    return json_bytes(record) + b"\n"
 
 
-def _json(value: object) -> bytes:
+def json_bytes(value: object) -> bytes:
+    """A value as JSON on one line, in UTF-8."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except UnicodeEncodeError:  # half a character somewhere in meta, which only an escape can spell
@@ -65,7 +66,8 @@ def _json(value: object) -> bytes:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, kind: str) -> Iterator[IO[bytes]]:
+def opened(path: Path, kind: str) -> Iterator[IO[bytes]]:
+    """A file to write into, compressed as the end of `kind` says; equal bytes make equal files."""
     packed: Any
     with path.open("wb") as file:
         if kind.endswith(".gz"):  # without name and time: equal documents make equal bytes
@@ -101,7 +103,7 @@ def _parquet(documents: Iterable[Document], path: Path) -> int:
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
 
         def flush() -> None:
-            meta = [_json(dict(each.meta)).decode() if each.meta else None for each in held]
+            meta = [json_bytes(dict(each.meta)).decode() if each.meta else None for each in held]
             writer.write_table(pyarrow.table({"text": [each.text for each in held], "meta": meta}, schema))
             held.clear()
 

@@ -10,6 +10,7 @@ from typing import Any
 from paddock.data.instruct.options import Options
 from paddock.data.instruct.records import Example, Message, Origin
 from paddock.data.reading.options import Broken
+from paddock.data.reading.parsing import parse_meta
 from paddock.data.reading.reader import SKIP
 from paddock.data.reading.records import checked, kind, plain
 from paddock.errors import DataError
@@ -50,6 +51,10 @@ class Taking:
     def origin(self, record: Record, used: Iterable[str], id: Any = None, **more: Any) -> Origin:
         """Where it is from; what `used` does not name becomes meta. `more` goes into meta too."""
         options, known = self.options, set(used)
+        inner = record.get("meta") if "meta" not in known else None
+        inner = parse_meta(inner) if isinstance(inner, str) else inner
+        group = record.get("group") if "group" not in known and _short(record.get("group")) else None
+        known |= ({"meta"} if isinstance(inner, Mapping) else set()) | ({"group"} if group else set())
         said: dict[str, str | None] = {}
         for name, spellings in KNOWN_OF_ORIGIN.items():
             where = next((key for key in spellings if key not in known and _short(record.get(key))), None)
@@ -61,9 +66,11 @@ class Taking:
             id = record["id"]
             known.add("id")
         meta = {str(key): plain(value) for key, value in record.items() if key not in known and value is not None}
+        for key, value in inner.items() if isinstance(inner, Mapping) else ():
+            meta[f"meta.{key}" if str(key) in meta else str(key)] = plain(value)
         meta |= {key: plain(value) for key, value in more.items() if value not in (None, "")}
         short = str(id)[:MAX_NAME] if id is not None else None
-        return Origin(self.place, short, said["source"] or self.file, said["language"], said["licence"], meta)
+        return Origin(self.place, short, said["source"] or self.file, said["language"], said["licence"], meta, group)
 
 
 def _short(value: Any) -> bool:

@@ -52,7 +52,7 @@ def _alpaca_libre(record: Record, taking: Taking) -> Iterable[Example]:
     status = text(record, "status")
     if status != "ok":
         raise Dropped(f"status: {status[:LONGEST_STATUS]}")
-    return _alpaca(record, taking)
+    return _alpaca({name: value for name, value in record.items() if name != "status"}, taking)
 
 
 def _dolly(record: Record, taking: Taking) -> Iterable[Example]:

@@ -25,6 +25,7 @@ GUANACO = re.compile(r"###[ ]?(Human|Assistant):[ ]?")
 BAIZE = re.compile(r"\[\|(Human|AI)\|\][ \t]*")
 INSTRUCTION, INPUT, RESPONSE = "### Instruction:\n", "\n\n### Input:\n", "### Response:"
 PREFACE = 1000  # characters before the first mark
+BAIZE_BEGINS = "The conversation between human and AI assistant."
 WHO = {"Human": "user", "Assistant": "assistant", "AI": "assistant"}
 
 
@@ -96,7 +97,8 @@ def _baize(record: Record, taking: Taking) -> Iterable[Example]:
         raise Broken("no turns", "field 'input' has no marks [|Human|] and [|AI|]")
     if turns[-1].role == "user" and not turns[-1].content:
         turns.pop()  # every transcript ends with an open mark
-    yield Conversation(in_turn(turns, taking), origin=taking.origin(record, ("input",), preface=before))
+    origin = taking.origin(record, ("input",), preface=before if before != BAIZE_BEGINS else "")
+    yield Conversation(in_turn(turns, taking), origin=origin)
 
 
 def _wrapped(record: Record, taking: Taking) -> Iterable[Example]:
@@ -111,8 +113,8 @@ def _wrapped(record: Record, taking: Taking) -> Iterable[Example]:
             f"--format prompt-{name} takes prompts as they are",
         )
     asked = prompt[begun + len(INSTRUCTION) : -len(RESPONSE)]
-    instruction, _, given = asked.partition(INPUT)
-    messages = asked_and_answered(instruction.strip("\n"), given.strip("\n"), text(record, name), taking)
+    instruction, _, given = asked.removesuffix("\n\n").partition(INPUT)
+    messages = asked_and_answered(instruction, given, text(record, name), taking)
     yield Conversation(messages, origin=taking.origin(record, ("prompt", name)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from paddock.data.instruct.options import Options
@@ -18,7 +18,17 @@ ROLES = {"prompter": "user", "user": "user", "assistant": "assistant"}
 MAX_TREE = 100_000  # messages of one tree
 MAX_FLAT = 2_000_000  # messages of one file
 LONGEST = 500  # messages of a thread; every prompt on it may become an example of its own
-KEPT = ("review_count", "created_date", "user_id", "model_name", "detoxify", "emojis", "labels", "synthetic", "rank")
+OWN = (
+    "message_id",
+    "parent_id",
+    "text",
+    "role",
+    "replies",
+    "message_tree_id",
+    "tree_state",
+    "deleted",
+    "review_result",
+)
 
 
 @dataclass
@@ -164,9 +174,7 @@ def _messages(path: Sequence[_Node]) -> tuple[Message, ...]:
 
 
 def _origin(node: _Node, tree: str, taking: Taking) -> Origin:
-    record = {key: node.record[key] for key in (*KEPT, "lang") if node.record.get(key) is not None}
-    origin = taking.origin(record, (), node.id or None)
-    return Origin(origin.place, origin.id, origin.source, origin.language, origin.licence, origin.meta, tree or None)
+    return replace(taking.origin(node.record, OWN, node.id or None), group=tree or None)
 
 
 def _gathered(records: Iterator[tuple[str, Record]], taking: Taking) -> Iterator[Example]:

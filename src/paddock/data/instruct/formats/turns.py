@@ -187,7 +187,7 @@ def conversation(name: str, *, allowed: Mapping[str, str] = SPEAKERS) -> Read:
             used.add("system")
             if system.strip() and not any(turn.role == "system" for turn in turns[:1]):
                 turns.insert(0, Message("system", system))
-        origin = taking.origin(record, used, record.get("conversation_id", record.get("id")))
+        origin = taking.origin(record, used, record.get("conversation_id"))
         yield Conversation(in_turn(turns, taking), tools_of(record), origin)
 
     return read
