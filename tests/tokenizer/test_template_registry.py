@@ -394,3 +394,18 @@ def test_suggestions_by_name(model, first):
 def test_no_suggestion_where_nothing_is_known():
     assert suggest("stories260K") == []
     assert "may be meant" not in str(no_template("stories260K"))
+
+
+@pytest.mark.parametrize("name", ["vicuna-v0", "llama-2", "baize"])
+def test_a_bundled_format_is_known_by_its_text(tmp_path, name):
+    """A model tuned in a bundled format stops and is spelt as it was tuned, from its own folder."""
+    ours = registered(name)
+    (tmp_path / "chat_template.jinja").write_text(ours.source, encoding="utf-8")
+    found = find_template(tmp_path)
+    assert found == ours
+    (tmp_path / "chat_template.jinja").write_text("{%- set x = 1 -%}\n" + ours.source + "!", encoding="utf-8")
+    found = find_template(tmp_path)
+    assert (found.stop, found.own_blank, found.control) == (ours.stop, ours.own_blank, ours.control)
+    assert not found.bundled
+    (tmp_path / "chat_template.jinja").write_text(ours.source.replace("user", "User"), encoding="utf-8")
+    assert find_template(tmp_path).stop == ()

@@ -13,7 +13,7 @@ from paddock.tokenizer import Tokenizer
 from paddock.tokenizer.gguf import from_gguf
 from paddock.tokenizer.load import IN_ORDER
 from paddock.tokenizer.template import Template
-from paddock.tokenizer.template_registry import find_template
+from paddock.tokenizer.template_registry import find_template, recognised
 
 CHAT_TEMPLATE = "tokenizer.chat_template"
 
@@ -57,7 +57,7 @@ class Beside:
             return find_template(template=given)
         if self.metadata is not None:
             source = self.metadata.get(CHAT_TEMPLATE)
-            return None if source is None else Template(source, f"{self.path.name}: {CHAT_TEMPLATE}")
+            return None if source is None else recognised(Template(source, f"{self.path.name}: {CHAT_TEMPLATE}"))
         return find_template(self.path) if self.kind == "folder" else None
 
 

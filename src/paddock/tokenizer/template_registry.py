@@ -9,7 +9,7 @@ import functools
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,21 @@ def find_template(
     return None if source is None else _from_folder(Path(source), variant)
 
 
+def recognised(template: Template) -> Template:
+    """A model's template with what is known of the bundled format that its text is, or has in it.
+
+    A model that was tuned in a bundled format keeps that text as its own, perhaps with settings around it. Its stops
+    and blanks are then those it was tuned with.
+    """
+    for name in entries():
+        ours = registered(name)
+        if template.source == ours.source:
+            return replace(ours, stop=tuple(dict.fromkeys([*ours.stop, *template.stop])))
+        if ours.source.strip() in template.source:
+            return replace(ours, source=template.source, name=template.name, bundled=False)
+    return template
+
+
 def is_bundled(name: str) -> bool:
     """Whether `name` is a bundled format's, or an alias of one."""
     return any(name == entry.name or name in entry.aliases for entry in entries().values())
@@ -137,7 +152,7 @@ def _from_folder(folder: Path, variant: str | None) -> Template | None:
     stop = _stop(config)
     name = "chat_template.jinja" if variant in (None, "default") else f"additional_chat_templates/{variant}.jinja"
     if (folder / name).exists():
-        return Template(_read(folder / name, MAX_SOURCE * 4), name, stop=stop)
+        return recognised(Template(_read(folder / name, MAX_SOURCE * 4), name, stop=stop))
     for file, holder in (("tokenizer_config.json", config), ("chat_template.json", None)):
         found = _from_config(_config(folder / file) if holder is None else holder, file, variant, stop)
         if found is not None:
