@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from paddock.checkpoint.checkpoint import open_checkpoint
+from paddock.engine.defaults import ids_of, published_defaults
 from paddock.engine.locate import locate
 from paddock.engine.opening import Beside
 from paddock.errors import TokenizerError
+from paddock.tokenizer.chat import stops
 from paddock.tokenizer.template import Template
 from paddock.tokenizer.tokenizer import Tokenizer
 from paddock.training import precision
@@ -28,6 +30,18 @@ class Opened:
     tokenizer: Tokenizer
     template: Template | None
     path: Path
+
+    def answering(self, template: Template | None) -> Opened:
+        """With the template that answers are learned in; its end tokens are published with the model from then on."""
+        if template is None:
+            return self
+        published = published_defaults(self.base.generation, self.base.config)
+        known = ids_of(published.get("eos_token_id"), "eos_token_id")
+        ends = dict.fromkeys([*known, *stops(self.tokenizer, template).ids])
+        if set(ends) == set(known):
+            return replace(self, template=template)
+        base = replace(self.base, generation={**published, "eos_token_id": list(ends)})
+        return replace(self, base=base, template=template)
 
 
 def open_base(name: str, template: str | None, asked: str, method: Method) -> Opened:

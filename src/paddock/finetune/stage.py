@@ -101,8 +101,8 @@ def prepare(recipe: FineTuning, beside: Path, tell: Tell = lambda text: None) ->
         opened.path,
     )
     asked = recipe.task.ask(given)
-    opened = replace(opened, template=asked.template or opened.template)
-    tuned = recipe.method.attach(base, recipe.training.seed)
+    opened = opened.answering(asked.template)
+    tuned = recipe.method.attach(opened.base, recipe.training.seed)
     for line in asked.told:
         tell(line)
     share = tuned.trainable / tuned.parameters
