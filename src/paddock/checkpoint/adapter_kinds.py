@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from paddock.checkpoint import ia3_folders, own_adapters
+from paddock.checkpoint import ia3_folders, own_adapters, prompt_folders
 from paddock.checkpoint.adapters import CONFIG, deltas, read_adapter, replaced
 from paddock.checkpoint.jsonfile import read as read_json
 from paddock.checkpoint.own_adapters import with_replaced
 from paddock.errors import CheckpointError, UnsupportedError
+from paddock.model.ahead import Virtual
 from paddock.model.families import family
 from paddock.model.lora import Adapted, adapt
 from paddock.model.prompts import Prompts
@@ -25,15 +26,18 @@ def _lora(model: Transformer, folder: Path, config: Mapping[str, Any]) -> Transf
     return with_replaced(adapt(model, deltas(adapter, model, rules)), replaced(adapter, model, rules))
 
 
-def _ia3(model: Transformer, folder: Path, config: Mapping[str, Any]) -> Transformer:
-    return ia3_folders.with_ia3(model, folder, config)
-
-
 def _own(model: Transformer, folder: Path, config: Mapping[str, Any]) -> Transformer:
     return own_adapters.with_own(model, folder)
 
 
-KINDS: dict[str, Put] = {"LORA": _lora, "IA3": _ia3, **dict.fromkeys(own_adapters.KINDS, _own)}
+KINDS: dict[str, Put] = {
+    "LORA": _lora,
+    ia3_folders.KIND: ia3_folders.with_ia3,
+    prompt_folders.PREFIX: prompt_folders.with_prefix,
+    prompt_folders.PROMPT: prompt_folders.with_prompt,
+    prompt_folders.ADAPTION: prompt_folders.with_adaption,
+    **dict.fromkeys(own_adapters.KINDS, _own),
+}
 
 
 def kind(folder: Path) -> str:
@@ -57,4 +61,4 @@ def put(model: Transformer, folder: str | Path, config: Mapping[str, Any]) -> Tr
 
 def carries(model: Transformer) -> bool:
     """Whether parts of a model are an adapter's, which its own architecture has no place for."""
-    return any(isinstance(module, Adapted | Prompts | Scaled) for module in model.modules())
+    return any(isinstance(module, Adapted | Prompts | Scaled | Virtual) for module in model.modules())

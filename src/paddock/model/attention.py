@@ -39,6 +39,8 @@ class SelfAttention(nn.Module):
         q, k = rotate(self.part, q, k, step)
         if step.cache is not None:
             k, v = step.cache.put(self.layer, k, v)
+        if step.ahead is not None:
+            k, v = step.ahead.before(self.layer, k, v)
         seen = step.memo.get((self.part, q.dtype))
         if seen is None:  # equal parts see equally: the first layer computes it for all
             seen = self_visibility(self.mask, self.part, step, q.dtype)

@@ -43,7 +43,8 @@ class RecordingStep:
     """Has the interface of a `Step`. Its memo is filled beforehand with what the executor computes by itself: angles
     of rotary positions, and who sees whom."""
 
-    tokens, noise, dropout, recompute, token_gradient, routing = 0, 0.0, 0.0, False, 1.0, None
+    tokens, noise, dropout, recompute, token_gradient = 0, 0.0, 0.0, False, 1.0
+    routing, ahead = None, None
 
     def __init__(self, tape: Tape, architecture: Architecture) -> None:
         self.positions = tape.positions

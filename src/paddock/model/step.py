@@ -15,6 +15,24 @@ from paddock.model.spec import Architecture, Learned, Prefix
 
 
 @dataclass(frozen=True, eq=False)
+class Ahead:
+    """Keys and values (1, kv_heads, count, head_dim), layer by layer, of tokens before every text, at positions from 0
+    to count - 1 and without slots in a cache."""
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+
+    @property
+    def count(self) -> int:
+        return self.keys[0].shape[2]
+
+    def before(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """A layer's k, v (batch, kv_heads, tokens, head_dim) behind its own."""
+        own = (each.to(k.dtype).expand(len(k), -1, -1, -1) for each in (self.keys[layer], self.values[layer]))
+        return tuple(torch.cat(pair, dim=2) for pair in zip(own, (k, v), strict=True))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, eq=False)
 class Step:
     """What a forward needs to know besides the token ids.
 
@@ -26,6 +44,7 @@ class Step:
     their own document only, and positions begin anew in each. Documents lie one after another; never with a cache.
     segments (batch, tokens): BERT's sentence A/B; zeros if None.
     memory (batch, source, width), memory_padding (batch, source): an encoder's output, for cross-attention.
+    ahead: what stands before every text and was put here by the stack itself; positions count from behind it.
     relative_bias (buckets, heads): the stack's table of learned distances (T5), put here by the stack itself.
     noise: NEFTune's alpha (arXiv 2310.05914): how far from their places tokens are looked up (training).
     dropout: the share of embedded and sublayers' outputs that is zeroed (training).
@@ -45,6 +64,7 @@ class Step:
     segments: Tensor | None = None
     memory: Tensor | None = None
     memory_padding: Tensor | None = None
+    ahead: Ahead | None = None
     relative_bias: Tensor | None = None
     noise: float = 0.0
     dropout: float = 0.0

@@ -13,6 +13,7 @@ Parameters carry the same names in every family:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -66,8 +67,13 @@ class Embedding(nn.Module):
             x = x + noise(x, step)
         if self.part.scale != 1.0:
             x = x * self.part.scale
+        return self.placed(x, step)
+
+    def placed(self, x: Tensor, step: Step) -> Tensor:
+        """Token vectors (batch, tokens, width) with all that depends on where they stand."""
         if self.segments is not None:
-            x = x + self.segments(torch.zeros_like(ids) if step.segments is None else step.segments)
+            first = torch.zeros_like(step.positions) if step.segments is None else step.segments
+            x = x + self.segments(first)
         if self.positions is not None:
             x = x + self.positions(step.positions)
         elif isinstance(self.part.positions, spec.Sinusoidal):
@@ -207,6 +213,7 @@ class Transformer(nn.Module):
         self.encoder = Transformer(architecture.encoder) if architecture.encoder else None
         if self.encoder is not None and architecture.shared_embedding:
             self.encoder.embedding.tokens = self.embedding.tokens
+        self.ahead: Callable[[Transformer, Step], Step] | None = None  # an adapter's tokens before every text
 
     @cached_property
     def weight_bytes(self) -> int:
@@ -217,6 +224,8 @@ class Transformer(nn.Module):
         """(batch, tokens) ids to (batch, tokens, width), after the last norm. Advances the step's cache."""
         if self.relative_bias is not None:
             step = replace(step, relative_bias=self.relative_bias.weight)
+        if self.ahead is not None:
+            step = self.ahead(self, step)
         x = self.embedding(ids, step)
         for block in self.blocks:
             x = checkpoint(block, x, step, use_reentrant=False) if step.recompute else block(x, step)

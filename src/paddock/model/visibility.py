@@ -30,6 +30,8 @@ def self_visibility(mask: Mask, attention: Attention, step: Step, dtype: torch.d
     A plain causal mask stays a word, not a tensor, so that kernels can skip half the work; a single new token that sees
     everything needs no mask at all.
     """
+    if step.ahead is not None:
+        return _behind(step.ahead.count, mask, attention, step, dtype)
     penalty = _penalty(attention, step)
     if penalty is None and _only_documents(mask, attention, step):
         return Visibility(None, causal=True, starts=document_starts(step))
@@ -43,6 +45,31 @@ def self_visibility(mask: Mask, attention: Attention, step: Step, dtype: torch.d
     if allowed is not None:
         penalty = penalty.masked_fill(~allowed, torch.finfo(dtype).min)
     return Visibility(penalty.to(dtype), causal=False)
+
+
+def _behind(count: int, mask: Mask, attention: Attention, step: Step, dtype: torch.dtype) -> Visibility:
+    """What tokens see where the keys of `count` others stand first: all of those, but for what a window leaves."""
+    first = torch.arange(count, device=step.positions.device)
+    allowed = _allowed(mask, attention.window, step)
+    if allowed is None:
+        allowed = _triangle(mask, step)
+    alibi = isinstance(attention.position, Alibi)
+    if allowed is None and attention.window is None and not alibi:
+        return Visibility(None, causal=False)
+    if allowed is None:
+        allowed = torch.ones(1, 1, step.tokens, step.start + step.tokens, dtype=torch.bool, device=first.device)
+    near = torch.ones(1, 1, step.tokens, count, dtype=torch.bool, device=first.device)
+    if attention.window is not None:
+        near = (step.positions[:, None, :, None] - first < attention.window) & near
+    rows = max(len(near), len(allowed))
+    seen = torch.cat([each.expand(rows, -1, -1, -1) for each in (near, allowed)], dim=-1)
+    if not alibi:
+        return Visibility(seen, causal=False)
+    keys = _key_positions(step)
+    keys = torch.cat((first.expand(len(keys), -1), keys), dim=1)
+    assert isinstance(attention.position, Alibi)
+    penalty = alibi_bias(attention.position, attention.heads, attention.multiplier, step.positions, keys)
+    return Visibility(penalty.masked_fill(~seen, torch.finfo(dtype).min).to(dtype), causal=False)
 
 
 def memory_visibility(step: Step) -> Visibility:
@@ -126,6 +153,7 @@ def _key_positions(step: Step) -> Tensor:
     """(batch, slots) positions of all slots so far."""
     if step.documents is not None:
         return step.positions
+    first = 0 if step.ahead is None else step.ahead.count
     if step.padding is not None:
-        return (step.padding.long().cumsum(1) - 1).clamp(min=0)
-    return torch.arange(step.start + step.tokens, device=step.positions.device).unsqueeze(0)
+        return (step.padding.long().cumsum(1) - 1).clamp(min=0) + first
+    return torch.arange(first, first + step.start + step.tokens, device=step.positions.device).unsqueeze(0)

@@ -12,8 +12,12 @@ from paddock.training.methods.full import Full
 from paddock.training.methods.ia3 import IA3
 from paddock.training.methods.llama_adapter import AdapterV1, AdapterV2
 from paddock.training.methods.low_rank import LoRA, QLoRA
+from paddock.training.methods.prefix import PrefixTuning, PromptTuning
 from paddock.training.methods.tuned import Base, Tuned
 
-Method = Annotated[Full | LoRA | QLoRA | AdapterV1 | AdapterV2 | IA3 | BitFit, Field(discriminator="name")]
+Method = Annotated[
+    Full | LoRA | QLoRA | AdapterV1 | AdapterV2 | IA3 | PrefixTuning | PromptTuning | BitFit,
+    Field(discriminator="name"),
+]
 
 __all__ = ["Base", "Full", "LoRA", "Method", "QLoRA", "Tuned"]
