@@ -23,6 +23,7 @@ from paddock.model.families import family
 from paddock.model.transformer import Transformer
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
+DELTA = "delta.json"  # beside differences to another model (checkpoint/delta.py)
 # Where the first GPTQ and AWQ folders kept what is now config.json's quantization_config.
 _PACKING = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
 SHARD_BYTES = 5 * 10**9
@@ -39,6 +40,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     if folder.is_dir() and not path.exists() and not path.is_symlink():
         expected = "a Hugging Face folder with it, or a .gguf or llama2.c .bin file"
         raise CheckpointError(f"{path} is missing", expected=expected, fix=_instead(folder))
+    if (folder / DELTA).is_file():
+        raise CheckpointError(
+            f"{folder} holds no model but the difference to one", fix=f"paddock delta apply BASE {folder} -o MODEL"
+        )
     return read_json(path)
 
 

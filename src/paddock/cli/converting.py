@@ -15,6 +15,8 @@ import torch
 
 from paddock.checkpoint import llama2c
 from paddock.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from paddock.checkpoint.delta import EXACT
+from paddock.checkpoint.delta import FILE as DELTA
 from paddock.checkpoint.gguf import GGUFFile
 from paddock.checkpoint.gguf_write import Value
 from paddock.checkpoint.weights import published
@@ -44,6 +46,8 @@ OURS = {
     CARD,
     PARITY,
     MERGED,
+    DELTA,
+    EXACT,
     "config.json",
     "generation_config.json",
     "chat_template.jinja",

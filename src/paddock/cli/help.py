@@ -44,6 +44,7 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
     "Change": (
         Listed("convert", "convert", "from one format into another", "paddock convert model.gguf folder/"),
         Listed("merge", "merge", "adapters into the weights, or out", "paddock merge my-model --adapter lora -o new"),
+        Listed("delta", "delta", "what a tuned model adds to its base", "paddock delta apply llama delta -o vicuna"),
         Listed("quantize", "quantize", "smaller weights, and what they cost", "paddock quantize my-model --to q4_k"),
         Listed("extend", "extend", "room for longer texts", "paddock extend my-model --scale 4 -o longer"),
     ),
