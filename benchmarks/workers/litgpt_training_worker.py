@@ -48,9 +48,9 @@ def described(facts: dict[str, Any]) -> Config:
     )
 
 
-def renamed(tensors: dict[str, torch.Tensor], layers: int) -> dict[str, torch.Tensor]:
+def renamed(tensors: dict[str, torch.Tensor], layers: int, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
     """Hugging Face's names to LitGPT's, which keeps q, k and v in one matrix."""
-    at = {name: tensor.float() for name, tensor in tensors.items()}
+    at = {name: tensor.to(dtype) for name, tensor in tensors.items()}
     found = {
         "lm_head.weight": at["lm_head.weight"],
         "transformer.wte.weight": at["model.embed_tokens.weight"],

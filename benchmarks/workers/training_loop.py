@@ -35,8 +35,9 @@ class Plain:
     def __init__(self, module: torch.nn.Module, loss: Callable[..., torch.Tensor], precision: str) -> None:
         self.module, self.loss, self.narrow = module.train(), loss, precision == "bfloat16"
         tables = {id(p) for m in module.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
-        decayed = [p for p in module.parameters() if p.dim() >= 2 and id(p) not in tables]
-        kept = [p for p in module.parameters() if p.dim() < 2 or id(p) in tables]
+        trained = [p for p in module.parameters() if p.requires_grad]
+        decayed = [p for p in trained if p.dim() >= 2 and id(p) not in tables]
+        kept = [p for p in trained if p.dim() < 2 or id(p) in tables]
         groups = [{"params": decayed, "weight_decay": DECAY}, {"params": kept, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=RATE, betas=BETAS, fused=True)
 

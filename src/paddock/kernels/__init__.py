@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from paddock.kernels.gradients_adapted import Part
 from paddock.kernels.native import chosen
 from paddock.kernels.operations import (
     activate,
+    adapted,
+    adapts,
     attend,
     cross_entropy,
     embed,
@@ -20,7 +23,10 @@ from paddock.kernels.reference import ACTIVATIONS
 
 __all__ = [
     "ACTIVATIONS",
+    "Part",
     "activate",
+    "adapted",
+    "adapts",
     "attend",
     "chosen",
     "cross_entropy",

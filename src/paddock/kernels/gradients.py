@@ -199,8 +199,10 @@ class _Rotate(Function):
 
 
 def norms(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    if not takes(x, weight, bias) or weight.dtype != real_type(x) or (bias is not None and bias.dtype != weight.dtype):
+    if not takes(x, weight, bias) or (bias is not None and bias.dtype != weight.dtype):
         return False
+    if weight.requires_grad or (bias is not None and bias.requires_grad):
+        return x.dtype == weight.dtype == real_type(x)
     return x.dtype == weight.dtype  # what is narrower than its weight comes out as wide as that: the reference's
 
 
@@ -210,8 +212,8 @@ def norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, rms: bool, 
     if weight.shape != (width,) or (bias is not None and bias.shape != (width,)):
         raise ValueError(f"a norm of {tuple(x.shape)} has weights of ({width},), not {tuple(weight.shape)}")
     narrow = narrow and x.dtype == torch.float32 and narrow_type(x) == torch.bfloat16
-    bias = None if bias is None else bias.contiguous()
-    return _Norm.apply(x.contiguous(), weight.contiguous(), bias, eps, rms, narrow)
+    weight, bias = (None if each is None else each.to(real_type(x)).contiguous() for each in (weight, bias))
+    return _Norm.apply(x.contiguous(), weight, bias, eps, rms, narrow)
 
 
 class _Norm(Function):
@@ -235,8 +237,10 @@ class _Norm(Function):
         assert module is not None
         x, weight, mean, factor = ctx.saved_tensors
         y_grad = y_grad.contiguous()
-        x_grad, weight_grad = torch.empty_like(x), torch.zeros_like(weight)
-        bias_grad = torch.zeros_like(weight) if ctx.biased else None
+        x_grad = torch.empty_like(x)
+        learns = any(ctx.needs_input_grad[1:3])
+        weight_grad = torch.zeros_like(weight) if learns else None
+        bias_grad = torch.zeros_like(weight) if learns and ctx.biased else None
         places = [_pointer(each) for each in (x, weight, mean, factor, y_grad, x_grad, weight_grad, bias_grad)]
         module.train_norm_back(NUMBERS[x.dtype], ctx.narrow, ctx.rows, x.shape[-1], *places)
         return x_grad, weight_grad, bias_grad, None, None, None

@@ -112,14 +112,15 @@ class _Chunks:
         self.targets, self.real = targets, real_type(x)
         self.rows = max(1, LOGITS_AT_ONCE // (len(weight) * self.x.element_size()))
 
-    def run(self, scales: tuple[Tensor, Tensor] | None, grad: bool) -> tuple[Tensor, Tensor, list[Grad]]:
+    def run(self, scales: tuple[Tensor, Tensor] | None, needs: Sequence[bool]) -> tuple[Tensor, Tensor, list[Grad]]:
+        """needs: which of the gradients of x, weight and bias are wanted."""
         module = native.library()
         assert module is not None
         count, vocabulary = len(self.x), len(self.weight)
         losses, log_sums = torch.empty(2, count, dtype=self.real)
-        x_grad = torch.empty_like(self.x) if grad else None
+        x_grad = torch.empty_like(self.x) if needs[0] else None
         weight_grad: Grad = None
-        bias_grad = torch.zeros(vocabulary, dtype=self.real) if grad and self.bias is not None else None
+        bias_grad = torch.zeros(vocabulary, dtype=self.real) if needs[2] and self.bias is not None else None
         for start in range(0, count, self.rows):
             part = slice(start, start + self.rows)
             rows = self.x[part]
@@ -127,9 +128,10 @@ class _Chunks:
             places = (self.targets[part].data_ptr(), losses[part].data_ptr(), log_sums[part].data_ptr())
             factors = (0, 0) if scales is None else tuple(each[part].data_ptr() for each in scales)
             number = NUMBERS[logits.dtype]
-            module.train_entropy(number, len(rows), vocabulary, logits.data_ptr(), *places, grad, *factors)
+            module.train_entropy(number, len(rows), vocabulary, logits.data_ptr(), *places, any(needs), *factors)
             if x_grad is not None:
                 torch.mm(logits, self.weight, out=x_grad[part])
+            if needs[1]:
                 own = logits.t() @ rows
                 weight_grad = own.to(self.real) if weight_grad is None else weight_grad.add_(own)
             if bias_grad is not None:
@@ -142,7 +144,7 @@ class _CrossEntropy(Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Grad, targets: Tensor, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        losses, log_sums, grads = _Chunks(x, weight, bias, targets, dtype).run(None, grad=True)
+        losses, log_sums, grads = _Chunks(x, weight, bias, targets, dtype).run(None, ctx.needs_input_grad)
         ctx.save_for_backward(x, weight, bias, targets, *grads)
         ctx.dtype = dtype
         ctx.set_materialize_grads(False)
@@ -160,7 +162,8 @@ class _CrossEntropy(Function):
             factor = torch.ones((), dtype=real_type(x))
             zeros = torch.zeros(len(x), dtype=real_type(x))
             scales = tuple(zeros if each is None else each.contiguous() for each in (loss_grad, sum_grad))
-            grads = _Chunks(x, weight, bias, targets, ctx.dtype).run(scales, grad=True)[2]  # type: ignore[arg-type]
+            chunks = _Chunks(x, weight, bias, targets, ctx.dtype)
+            grads = chunks.run(scales, ctx.needs_input_grad)[2]  # type: ignore[arg-type]
         given = (x, weight, bias)
         scaled = [
             None if grad is None or each is None or not need else (grad.to(real_type(x)) * factor).to(each.dtype)

@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from paddock.kernels import gradients, gradients_products, reference
+from paddock.kernels import gradients, gradients_adapted, gradients_products, reference
+from paddock.kernels.gradients_adapted import Part
 from paddock.kernels.packed import Packed
 from paddock.kernels.record import Ids, Recorded, Zeros
 
@@ -37,6 +38,16 @@ def linears(x: Tensor, weights: Sequence[Tensor | Packed], biases: Sequence[Tens
     if not isinstance(x, Recorded) and gradients_products.multiplies(x, weights, biases):
         return gradients_products.linears(x, weights, biases)  # type: ignore[arg-type]
     return [linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
+
+
+def adapts(x: Tensor, parts: Sequence[Part]) -> bool:
+    """Whether `adapted` takes these: a gradient is asked for, and not of the matrices."""
+    return not isinstance(x, Recorded) and gradients_adapted.adapts(x, parts)
+
+
+def adapted(x: Tensor, parts: Sequence[Part]) -> Sequence[Tensor]:
+    """Linears of one x that stay as they are, each with what an adapter adds to it; formula in gradients_adapted.py."""
+    return gradients_adapted.adapted(x, parts)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, narrow: bool = False) -> Tensor:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from paddock import kernels
+from paddock.kernels import Part
 from paddock.kernels.packed import Packed
 
 
@@ -16,13 +18,27 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return kernels.linear(x, self.weight, self.bias)
 
+    def part(self) -> Part | None:
+        """What it computes, as one of several linears; None where that is not all."""
+        plain = type(self) is Linear and not (self._forward_hooks or self._forward_pre_hooks)
+        return Part(self.weight, self.bias) if plain else None
+
 
 def together(x: Tensor, modules: Sequence[nn.Module]) -> Sequence[Tensor]:
-    """What each of several linears makes of x: in training as one product, where they are nothing but linears."""
-    plain = [each for each in modules if type(each) is Linear and not (each._forward_hooks or each._forward_pre_hooks)]
-    if len(plain) < len(modules):  # an adapter, or what splits a matrix over processes
-        return [module(x) for module in modules]
-    return kernels.linears(x, [each.weight for each in plain], [each.bias for each in plain])
+    """What each of several linears makes of x: in training together, where linears and low ranks are all there is."""
+    parts = [part_of(module) for module in modules]
+    known = [part for part in parts if part is not None]
+    if len(known) == len(modules):
+        if kernels.adapts(x, known):
+            return kernels.adapted(x, known)
+        if all(part.a is None for part in known):
+            return kernels.linears(x, [part.weight for part in known], [part.bias for part in known])
+    return [module(x) for module in modules]
+
+
+def part_of(module: Any) -> Part | None:
+    """None for what splits a matrix over processes, for what is heard by a hook, and the like."""
+    return module.part() if hasattr(module, "part") else None
 
 
 class Table(nn.Embedding):

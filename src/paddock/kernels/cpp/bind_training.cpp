@@ -126,6 +126,10 @@ template <class Real>
 void norm_back_in(const NormLoop run, const Normed& task, int64_t rows) {
     const int64_t width = task.width, parts = std::min(PARTS, rows), size = (rows + parts - 1) / parts;
     Real *weight_grad = static_cast<Real*>(task.weight_grad), *bias_grad = static_cast<Real*>(task.bias_grad);
+    if (!weight_grad) {  // a norm that stays as it is
+        in_parts(rows, size, [&](int64_t first, int64_t last) { run(task, first, last); });
+        return;
+    }
     std::vector<Real> sums(static_cast<size_t>(parts * width * 2));
     in_parts(rows, size, [&](int64_t first, int64_t last) {
         Normed own = task;
@@ -202,6 +206,19 @@ void gate_back(int64_t number, int64_t kind, int64_t rows, int64_t width, const 
     });
 }
 
+void level(int64_t number, int64_t count, int64_t block, int64_t codes, int64_t scales, int64_t scale_codes, int64_t scale_levels,
+           double offset, int64_t y) {
+    if (number != 0 && number != 1) refuse("levels become float32 (0) or bfloat16 (1)");
+    if (block < 16 || block % 16) refuse("a block of " + std::to_string(block) + " weights; expected a multiple of 16");
+    const Levelled task = {at<const uint8_t>(codes), at<const uint8_t>(scale_codes), at<const float>(scales), at<const float>(scale_levels),
+                           static_cast<float>(offset), block};
+    const Training& native = training();
+    Unlocked unlocked;
+    in_parts(count, (NUMBERS + block - 1) / block * block, [&](int64_t first, int64_t last) {
+        number == 0 ? native.level(task, first, last, at<float>(y)) : native.level_narrow(task, first, last, at<uint16_t>(y));
+    });
+}
+
 void entropy(int64_t number, int64_t rows, int64_t count, int64_t logits, int64_t targets, int64_t losses, int64_t log_sums, bool grad,
              int64_t loss_scales, int64_t sum_scales) {
     const TrainingOf& native = of(number);
@@ -233,6 +250,7 @@ void bind_training(nb::module_& module) {
     module.def("train_gate", &gate);
     module.def("train_gate_back", &gate_back);
     module.def("train_entropy", &entropy);
+    module.def("train_level", &level);
 }
 
 }  // namespace paddock

@@ -33,10 +33,20 @@ struct Attention {
 struct Normed {
     const void *x, *weight, *bias;
     void *y, *mean, *factor;         // mean, factor (rows,): what takes x to its normal form
-    const void* y_grad;              // backward only, as are these: weight_grad and bias_grad are added to
+    const void* y_grad;              // backward only, as are these: weight_grad and bias_grad are added to, unless null
     void *x_grad, *weight_grad, *bias_grad;
     int64_t width;
     double eps;
+};
+
+// NF4 (arXiv 2305.14314) as bitsandbytes lays it out: two codes a byte, the first in the high half; `block` weights of the
+// flattened matrix share a scale. It is codes[block] as a level times the scale of 256 blocks, plus an offset, where there
+// are such codes; else a float32.
+struct Levelled {
+    const uint8_t *codes, *scale_codes;  // scale_codes: null for float32 scales
+    const float *scales, *scale_levels;  // scales: of blocks, or of 256 of them; scale_levels (256,)
+    float offset;
+    int64_t block;                       // a multiple of 16
 };
 
 // Turns pairs of features of x (heads of one token, `head` numbers apart) by cos, sin (width / 2 each).
@@ -70,6 +80,9 @@ struct Training {
     // x, x_grad float32; y, y_grad bfloat16.
     void (*norm_narrow)(const Normed& task, int64_t first, int64_t last);
     void (*norm_narrow_back)(const Normed& task, int64_t first, int64_t last);
+    // Weights [first, last) of the flattened matrix, first a whole number of blocks: as float32, and as bfloat16.
+    void (*level)(const Levelled& task, int64_t first, int64_t last, float* y);
+    void (*level_narrow)(const Levelled& task, int64_t first, int64_t last, uint16_t* y);
 };
 
 }  // namespace paddock

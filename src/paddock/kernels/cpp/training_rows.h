@@ -67,7 +67,7 @@ static void norm_back(const Normed& task, int64_t first, int64_t last) {
             const auto weighted = mul(grad, load(weight + i, left));
             along = fma(weighted, normal, along);
             sum = add(sum, weighted);
-            store(weight_grad + i, fma(grad, normal, load(weight_grad + i, left)), left);
+            if (weight_grad) store(weight_grad + i, fma(grad, normal, load(weight_grad + i, left)), left);
             if (bias_grad) store(bias_grad + i, add(grad, load(bias_grad + i, left)), left);
         }
         const auto lean = broadcast(reduce_add(along) / static_cast<Real>(width));

@@ -1,6 +1,7 @@
 // One instruction set's operations for training; compiled beside variant.cpp, once per variant.
 #include "training.h"
 #include "training_attention.h"
+#include "training_levels.h"
 #include "training_pairs.h"
 #include "training_rows.h"
 
@@ -22,7 +23,7 @@ static constexpr TrainingOf training_of_bfloats() {
 
 extern const Training training;
 const Training training = {training_of<InFloats>(), training_of_bfloats(), training_of<InDoubles>(),
-                           norm<InFloats, InBfloats>, norm_back<InFloats, InBfloats>};
+                           norm<InFloats, InBfloats>, norm_back<InFloats, InBfloats>, level<InFloats>, level<InBfloats>};
 
 }  // namespace PADDOCK_VARIANT
 }  // namespace paddock
