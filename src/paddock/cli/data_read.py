@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from paddock.cli import data_options as d
+from paddock.cli import example_options as e
 from paddock.cli.options import Force, Json
 from paddock.cli.verb import Verb, new_app
 
@@ -17,7 +18,9 @@ app = new_app()
     cls=Verb,
     epilog="""paddock data inspect corpus.jsonl.zst
     paddock data inspect "texts/*.txt" --split lines --records 5
-    paddock data inspect crawl.json.gz --on-error skip --json""",
+    paddock data inspect crawl.json.gz --on-error skip --json
+    paddock data inspect alpaca.json
+    paddock data inspect reviews.jsonl --field text=review --field label=stars""",
 )
 def inspect(
     ctx: typer.Context,
@@ -33,18 +36,31 @@ def inspect(
     errors: d.Errors = "strict",
     on_error: d.OnError = "stop",
     limit: d.Limit = None,
+    field: e.Field = None,
+    second: e.Second = None,
+    source: e.Source = None,
+    licence: e.Licence = None,
+    language: e.Language = None,
+    duplicates: e.Duplicates = "keep",
+    trees: e.Trees = "threads",
+    tree_state: e.States = None,
+    synthetic: e.Synthetic = False,
+    best: e.Best = None,
     json: Json = False,
 ) -> None:
-    """Says what files of documents are: format, shape, counts, sizes, what is dropped and why, and some records."""
+    """Says what files of documents or examples are: format, shape, counts, lengths, what is dropped and why."""
     from paddock.cli import data_reading
 
-    data_reading.inspect(files, d.reading(ctx.params), records, json)
+    data_reading.inspect(files, data_reading.asked(ctx.params), records, json)
 
 
 @app.command(
     cls=Verb,
     epilog="""paddock data convert corpus.json --output corpus.jsonl.zst
-    paddock data convert "pages/*.parquet" --to txt --output pages.txt""",
+    paddock data convert "pages/*.parquet" --to txt --output pages.txt
+    paddock data convert alpaca.json --to messages --output chat.jsonl --licence CC-BY-NC-4.0
+    paddock data convert trees.jsonl.gz --trees ranked --to dpo --output preferences.jsonl
+    paddock data convert train.en --second train.de --output pairs.jsonl""",
 )
 def convert(
     ctx: typer.Context,
@@ -54,7 +70,8 @@ def convert(
         str | None,
         typer.Option(
             metavar="KIND",
-            help="jsonl, jsonl.gz, jsonl.zst, parquet, txt. [default: as the name of the output says]",
+            help="Documents: jsonl, jsonl.gz, jsonl.zst, parquet, txt. Examples: messages, alpaca, sharegpt, dpo ... "
+            "[default: as the name of the output says, and what suits the examples]",
             show_default=False,
         ),
     ] = None,
@@ -66,10 +83,32 @@ def convert(
     errors: d.Errors = "strict",
     on_error: d.OnError = "stop",
     limit: d.Limit = None,
+    field: e.Field = None,
+    second: e.Second = None,
+    source: e.Source = None,
+    licence: e.Licence = None,
+    language: e.Language = None,
+    duplicates: e.Duplicates = "keep",
+    trees: e.Trees = "threads",
+    tree_state: e.States = None,
+    synthetic: e.Synthetic = False,
+    best: e.Best = None,
+    bare: Annotated[
+        bool, typer.Option("--bare", help="Leave out id, source, licence and meta.", rich_help_panel=e.PANEL)
+    ] = False,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="With --to text: the chat template that conversations are written in.",
+            rich_help_panel=e.PANEL,
+            show_default=False,
+        ),
+    ] = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Writes the documents of files, in order, as one file of another format. With txt, meta is left behind."""
+    """Writes documents or examples of files, in order, as one file of another format. With txt, meta is left behind."""
     from paddock.cli import data_reading
 
-    data_reading.convert(files, d.reading(ctx.params), output, to, force, json)
+    data_reading.convert(files, data_reading.asked(ctx.params), output, to, force, json)

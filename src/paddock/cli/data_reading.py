@@ -3,26 +3,71 @@
 from __future__ import annotations
 
 import json as jsons
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paddock.cli import output
+from paddock.cli import data_options, example_options, example_reading, output
 from paddock.cli.progress import Progress
 from paddock.data.document import Document
+from paddock.data.instruct.options import Options as ExampleOptions
+from paddock.data.instruct.reading import format_of
+from paddock.data.instruct.writers import WRITERS
 from paddock.data.reading import FileReport, Options, Report, read_documents
 from paddock.data.reading.opening import find_files
-from paddock.data.writing import kind_by_name, write_documents
-from paddock.errors import UsageError
+from paddock.data.reading.options import FORMATS
+from paddock.data.writing import SUFFIXES, kind_by_name, write_documents
+from paddock.errors import UsageError, did_you_mean
 
 SHOWN, SHOWN_META = 300, 200  # characters of a record
 
 
-def inspect(files: Sequence[str], options: Options, records: int, json: bool) -> None:
-    told = []
-    paths = find_files(files)
+@dataclass(frozen=True)
+class Asked:
+    """How documents are read, and how examples are. plainly: what was asked for means documents only."""
+
+    documents: Options
+    examples: ExampleOptions
+    second: Sequence[str] = ()
+    bare: bool = False
+    template: str | None = None
+
+    @property
+    def plainly(self) -> bool:
+        given = self.documents
+        return given.text_field != "text" or given.split != "auto" or given.separator is not None
+
+    def of_examples(self, path: Path) -> bool:
+        """Whether a file holds examples, and not documents."""
+        if self.second or self.examples.fields or self.examples.format not in FORMATS:
+            return True
+        if self.plainly or self.examples.format == "text":
+            return False
+        return format_of(path, self.examples) not in (None, "text")
+
+
+def asked(params: Mapping[str, Any]) -> Asked:
+    """From a verb's options. A format of examples is no format of documents, which are then read as they come."""
+    format = params["format"]
+    documents = {**params, "format": format if format in FORMATS else "auto"}
+    return Asked(
+        data_options.reading(documents),
+        example_options.reading(params),
+        params["second"] or (),
+        params.get("bare", False),
+        params.get("template"),
+    )
+
+
+def inspect(files: Sequence[str], given: Asked, records: int, json: bool) -> None:
+    told: list[dict[str, Any]] = []
+    paths, options = find_files(files), given.documents
     with Progress("file") as progress:
         for number, path in enumerate(paths):
+            if given.of_examples(path):
+                told.append(example_reading.inspect(path, _second(given, number), given.examples, records, json))
+                continue
             report = Report()
             samples: list[Document] = []
             size = 0
@@ -38,8 +83,14 @@ def inspect(files: Sequence[str], options: Options, records: int, json: bool) ->
     if json:
         output.as_json(told)
     elif len(told) > 1:
-        kept, dropped = sum(each["documents"] for each in told), sum(sum(each["dropped"].values()) for each in told)
-        output.result(f"\n{len(told)} files, {kept:,} documents" + (f", {dropped:,} dropped" if dropped else ""))
+        counts = [(sum(each.get(name, 0) for each in told), name) for name in ("documents", "examples")]
+        dropped = sum(sum(each["dropped"].values()) for each in told)
+        kept = ", ".join(f"{count:,} {name}" for count, name in counts if count) or "nothing"
+        output.result(f"\n{len(told)} files, {kept}" + (f", {dropped:,} dropped" if dropped else ""))
+
+
+def _second(given: Asked, number: int) -> Path | None:
+    return find_files(given.second)[number] if given.second else None
 
 
 def _described(file: FileReport, text_bytes: int, samples: Sequence[Document]) -> dict[str, Any]:
@@ -81,14 +132,20 @@ def _short(text: str, length: int) -> str:
     return output.printable(cut) + (f" … ({len(text):,} characters)" if len(text) > length else "")
 
 
-def convert(files: Sequence[str], options: Options, target: str, to: str | None, force: bool, json: bool) -> None:
-    path = Path(target)
-    kind = to or kind_by_name(path)
+def convert(files: Sequence[str], given: Asked, target: str, to: str | None, force: bool, json: bool) -> None:
+    path, options = Path(target), given.documents
     if path.exists() and not force:
         raise UsageError(f"{target} is there already", fix="choose another --output, or replace it with --force")
     paths = find_files(files)
-    if any(path.exists() and path.samefile(each) for each in paths if each.exists()):
+    second = find_files(given.second) if given.second else []
+    if any(path.exists() and path.samefile(each) for each in [*paths, *second] if each.exists()):
         raise UsageError(f"{target} is one of the files to be read", fix="choose another --output")
+    if to in WRITERS or (to is None and any(given.of_examples(each) for each in paths)):
+        wanted = example_reading.Wanted(path, to, given.bare, given.template, json)
+        example_reading.convert(paths, second or None, given.examples, wanted)
+        return
+    _check_kind(to)
+    kind = to or kind_by_name(path)
     report, left = Report(), [0]
     more = {"separator": options.separator} if options.separator and kind == "txt" else {}
     with Progress("file") as progress:
@@ -106,6 +163,12 @@ def convert(files: Sequence[str], options: Options, target: str, to: str | None,
     if kind == "txt" and left[0]:
         output.note(f"plain text has no place for meta: that of {left[0]:,} documents was left behind")
     output.result(f"{target}: {count:,} documents, {output.size(path.stat().st_size)}")
+
+
+def _check_kind(to: str | None) -> None:
+    known = [*SUFFIXES, *WRITERS]
+    if to is not None and to not in known:
+        raise UsageError(f"there is no format {to!r}", expected=", ".join(known), fix=did_you_mean(to, known))
 
 
 def _watched(

@@ -67,6 +67,22 @@ def read_examples(
     return _examples(find_files(paths), options, report)
 
 
+def format_of(path: Path, options: Options) -> str | None:
+    """The format of a file's examples; "text" for documents, None for records that no format fits and for none at all.
+
+    Only its beginning is read. Raises DataError for what is neither text nor JSON nor Parquet.
+    """
+    easy = replace(options, on_error="skip", format="auto" if options.format == "mixed" else options.format)
+    container, head = probe(path, easy.container)
+    table = tables.recognise(head, easy) if container == "text" else None
+    if container == "text" and table is None:
+        return "text"
+    file = _File(path, easy, FileReport(path))
+    with contextlib.closing(file.records(table)) as records:
+        told = file.told([record for _, record in itertools.islice(records, SAMPLE)])
+    return told.name if told else None
+
+
 def _examples(paths: list[Path], options: Options, report: Report) -> Iterator[Example]:
     seen: set[tuple[str, str, str]] = set()
     for path in paths:
@@ -99,7 +115,7 @@ class _File:
         if container == "text" and table is None:
             yield from self._read(self._documents())
             return
-        with contextlib.closing(self._records(table)) as records:
+        with contextlib.closing(self.records(table)) as records:
             yield from self._read(records)
 
     def _documents(self) -> Iterator[tuple[str, Record]]:
@@ -111,7 +127,8 @@ class _File:
         self._seen(file)
         self.report.dropped.update(file.report.dropped)
 
-    def _records(self, table: tables.Table | None) -> Generator[tuple[str, Record], None, None]:
+    def records(self, table: tables.Table | None) -> Generator[tuple[str, Record], None, None]:
+        """(place, record) of what is no running text."""
         file = DataFile(self.path, self.options.container, None)
         with contextlib.closing(file.records()) as records:
             for place, value in records:
@@ -185,19 +202,24 @@ class _File:
 
     def _format(self, sample: list[Record]) -> Format | None:
         """The one format of a file; None where every record is to be looked at."""
-        named = self.options.format
-        if named in FORMATS:
-            return FORMATS[named]
-        if named == "mixed" or not sample:
+        if self.options.format == "mixed" or not sample:
             return None
-        told = Counter(form.name for record in sample if (form := _fitting(record)))
-        if not told:
+        told = self.told(sample)
+        if told is None:
             raise DataError(
                 f"{self.path}: records of no known format; the first has the fields "
                 + (", ".join(repr(str(key)) for key in list(sample[0])[:12]) or "none"),
                 fix="say what its fields are (--field text=NAME --field label=NAME, say), or name its --format",
             )
-        return FORMATS[told.most_common(1)[0][0]]
+        return told
+
+    def told(self, sample: list[Record]) -> Format | None:
+        """The format that was named, else the one that most records of a sample fit."""
+        named = self.options.format
+        if named in FORMATS and named not in FILES:
+            return FORMATS[named]
+        told = Counter(form.name for record in sample if (form := _fitting(record)))
+        return FORMATS[told.most_common(1)[0][0]] if told else None
 
     def _told(self, record: Record) -> Format:
         form = _fitting(record)

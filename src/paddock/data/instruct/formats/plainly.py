@@ -23,9 +23,10 @@ LABELS = ("label", "score")
 
 
 def _names(record: Record) -> tuple[tuple[str, ...], str] | None:
-    """The fields of the texts and of the class."""
-    label = next((name for name in LABELS if isinstance(record.get(name), str | int | float)), None)
-    texts = next((names for names in TEXTS if record.keys() >= set(names)), None)
+    """The fields of the texts and of the class. A score is one of two texts only: crawled documents have scores."""
+    texts = next((names for names in TEXTS if record.keys() >= set(names)), ())
+    labels = LABELS if len(texts) == 2 else LABELS[:1]
+    label = next((name for name in labels if isinstance(record.get(name), str | int | float)), None)
     return (texts, label) if label and texts else None
 
 

@@ -18,17 +18,7 @@ ROLES = {"prompter": "user", "user": "user", "assistant": "assistant"}
 MAX_TREE = 100_000  # messages of one tree
 MAX_FLAT = 2_000_000  # messages of one file
 LONGEST = 500  # messages of a thread; every prompt on it may become an example of its own
-OWN = (
-    "message_id",
-    "parent_id",
-    "text",
-    "role",
-    "replies",
-    "message_tree_id",
-    "tree_state",
-    "deleted",
-    "review_result",
-)
+OWN = ("message_id", "parent_id", "text", "role", "replies", "message_tree_id", "tree_state", "deleted")
 
 
 @dataclass
