@@ -75,13 +75,14 @@ class Supervisor:
     """Makes sequences of conversations with one template.
 
     end: `template`: an answer ends as the template writes it, and one that writes no end is refused; `eos`: such an
-    answer gets the tokenizer's end of text; `missing`: it is learned without one.
+    answer gets the tokenizer's end of text; `missing`: it is learned without one. opening: how every answer that is
+    learned begins, and the template's generation prompt ends; it is given, not learned.
     """
 
-    def __init__(self, tokenizer: Tokenizer, template: Template, end: End = "template") -> None:
+    def __init__(self, tokenizer: Tokenizer, template: Template, end: End = "template", opening: str = "") -> None:
         if end == "eos":
             _end_of_text(tokenizer)
-        self.tokenizer, self.template, self.end = tokenizer, template, end
+        self.tokenizer, self.template, self.end, self.opening = tokenizer, template, end, opening
 
     def sequences(
         self, messages: Sequence[Message], learned: Sequence[int], tools: Sequence[Message] | None = None
@@ -144,7 +145,7 @@ class Supervisor:
     def _last(self, message: Message, whole: Prompt, start: int, number: int) -> tuple[int, bool]:
         """Where in the text the answer's content ends, and whether calls or thoughts are written around it."""
         given = message.get("content")
-        content = given if isinstance(given, str) else ""
+        content = given.removeprefix(self.opening) if isinstance(given, str) else ""
         written = whole.text[start:]
         if any(value for key, value in message.items() if key not in ("role", "content")):
             core = content.strip()

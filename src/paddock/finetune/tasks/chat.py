@@ -20,7 +20,6 @@ from paddock.finetune.tasks.formats import with_marker, with_options
 from paddock.finetune.tasks.sifting import Length, Sifted, Sifter
 from paddock.finetune.tasks.turns import Learn, Markers, Reading, Systems
 from paddock.tokenizer.supervision import End, Supervisor
-from paddock.tokenizer.template import Template
 from paddock.training.methods import Base
 from paddock.training.objectives import Objective, objective
 
@@ -67,11 +66,10 @@ class ChatTask(Section):
         plain, loss = objective(Objective(), given.tokenizer, given.architecture, given.length)
         assert isinstance(plain, Causal)
         prepare = Supervised(given.length, plain.pad)
-        good, bad = self._templates(given)
+        good, bad = self._supervisors(given)
         reading = Reading(self.learn, self.system, self.systems, self.markers)
-        good_ones, bad_ones = (Supervisor(given.tokenizer, each, self.end) if each else None for each in (good, bad))
         length = Length(prepare.takes, given.too_long, self.cut_answers)
-        sifter = Sifter(reading, good_ones, bad_ones, given.tokenizer, self.end, length, self.unfit == "drop")
+        sifter = Sifter(reading, good, bad, given.tokenizer, self.end, length, self.unfit == "drop")
         train, kept = sifter.sift(given.train), sifter.sift(given.validation)
         if not train.sequences:
             raise DataError("; ".join(["no example is left to learn from", *train.remarks("training")]))
@@ -83,18 +81,20 @@ class ChatTask(Section):
             loss,
             told=[*train.remarks("training"), *kept.remarks("validation")],
             counts=train.counts | {"tokens": shown.statistics.tokens, "supervised": shown.statistics.supervised},
-            template=good,
+            template=good.template if good else None,
             preview=shown,
         )
 
-    def _templates(self, given: Material) -> tuple[Template | None, Template | None]:
-        """What good answers are asked for with, and the trained model is given; and what bad ones are."""
+    def _supervisors(self, given: Material) -> tuple[Supervisor | None, Supervisor | None]:
+        """Of good answers, whose template the trained model is given, and of bad ones."""
         if given.template is None:
             return None, None
-        told = with_options(given.template, self.options)
+        tokenizer, told = given.tokenizer, with_options(given.template, self.options)
         if self.markers is None:
-            return told, told
-        good, bad = (with_marker(given.tokenizer, told, text) for text in (self.markers.good, self.markers.bad))
+            every = Supervisor(tokenizer, told, self.end)
+            return every, every
+        texts = (self.markers.good, self.markers.bad)
+        good, bad = (Supervisor(tokenizer, with_marker(tokenizer, told, text), self.end, text) for text in texts)
         return good, bad
 
     def _table(self, sifted: Sifted, length: int) -> Table:

@@ -95,7 +95,8 @@ class Sifter:
             place, error = other[0]
             many = "" if len(unfit) == 1 else f" ({len(other):,} of {examples:,} examples cannot be learned; the first)"
             fix = "; ".join(filter(None, [error.fix, "task.unfit: drop leaves such examples out"]))
-            raise type(error)(f"{place}: {error.what}{many}", expected=error.expected, fix=fix)
+            kind = DataError if isinstance(error, Unfit) else type(error)
+            raise kind(f"{place or 'an example'}: {error.what}{many}", expected=error.expected, fix=fix)
         if long and self.length.too_long != "drop":
             self._refuse_long(long, examples)
         sifted.dropped.update(error.reason if isinstance(error, Unfit) else _reason(error) for _, error in unfit)

@@ -89,7 +89,7 @@ class Reading:
             raise Unfit("nothing to learn", "no message of it is to be learned", fix="see task.learn")
         for number in learned:
             message = messages[number]
-            if not message.content.strip() and not any(message.more.values()):
+            if not message.says:
                 raise Unfit("an empty answer", f"message {number + 1} ({message.role}) is to be learned and empty")
         return Turns(messages, learned, tools, good)
 
