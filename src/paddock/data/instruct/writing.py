@@ -103,7 +103,8 @@ def write_examples(
     rows = _rows(itertools.chain([first], stream), WRITERS[to], written, on_error, bare, render)
     pieces: dict[str, Pieces] = {".json": _array, ".tsv": functools.partial(_table, written)}
     with atomic_write(path) as partial, opened(partial, container) as file:
-        file.writelines(pieces.get(container, _lines)(rows))
+        for piece in pieces.get(container, _lines)(rows):
+            file.write(piece)
     written.lost = +written.lost
     return written
 

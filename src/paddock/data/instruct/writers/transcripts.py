@@ -12,13 +12,18 @@ from paddock.data.instruct.records import Conversation, Message, Ranked
 from paddock.data.instruct.writers.writer import Row, Unwritable, Writer, about, answered, plain_roles, without_input
 
 
-def bare(messages: Sequence[Message], mark: re.Pattern[str], lost: Counter[str]) -> list[tuple[str, str]]:
-    """(role, text) without the blanks around it, which a transcript cannot tell from its own. Raises Unwritable."""
-    found = []
+def bare(
+    messages: Sequence[Message], mark: re.Pattern[str], lost: Counter[str], apart: bool = False
+) -> list[tuple[str, str]]:
+    """(role, text) without the blanks around it, which a transcript cannot tell from its own. Raises Unwritable.
+
+    apart: the last answer has a field of its own, where marks are text.
+    """
+    found: list[tuple[str, str]] = []
     for message in without_input(messages, lost):
         said = message.content.strip()
         lost["blanks at the ends of turns"] += said != message.content
-        if mark.search(said):
+        if mark.search(said) and not (apart and len(found) == len(messages) - 1):
             raise Unwritable("a mark of the format in the text")
         found.append((message.role, said))
     return found
@@ -27,7 +32,7 @@ def bare(messages: Sequence[Message], mark: re.Pattern[str], lost: Counter[str])
 def _guanaco(example: Conversation, lost: Counter[str]) -> list[Row]:
     answered(example)
     plain_roles(example, ("user", "assistant"))
-    *before, (_, answer) = bare(example.messages, GUANACO, lost)
+    *before, (_, answer) = bare(example.messages, GUANACO, lost, apart=True)
     names = {"user": "Human", "assistant": "Assistant"}
     asked = " ".join(f"### {names[role]}: {said}" for role, said in before)
     row: Row = {"input": f"{asked} ### Assistant:", "output": answer}
@@ -40,7 +45,7 @@ def _guanaco(example: Conversation, lost: Counter[str]) -> list[Row]:
 def _belle(example: Conversation, lost: Counter[str]) -> list[Row]:
     answered(example)
     plain_roles(example, ("user", "assistant"))
-    *before, (_, answer) = bare(example.messages, BELLE, lost)
+    *before, (_, answer) = bare(example.messages, BELLE, lost, apart=True)
     names = {"user": "Human", "assistant": "Assistant"}
     asked = "".join(f"{names[role]}:{said}\n" for role, said in before)
     row = {"instruction": f"{asked}Assistant:", "input": "", "output": answer}
