@@ -11,6 +11,7 @@ from paddock.cli.options import Force, Json
 from paddock.cli.verb import Verb, new_app
 
 app = new_app()
+EXAMPLES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".tsv")  # names of files that hold examples
 
 Packing = Annotated[
     str,
@@ -116,14 +117,26 @@ def show(
 @app.command(
     cls=Verb,
     epilog="""paddock data mix stories=0.7 code=0.3 --output mix.json
-    paddock data mix web/train=80 wiki/train=20 -o mix.json --tokens 1e9 --context 2048""",
+    paddock data mix web/train=80 wiki/train=20 -o mix.json --tokens 1e9 --context 2048
+    paddock data mix human.jsonl=1 synthetic.jsonl=2 -o mix.jsonl --against test.jsonl""",
 )
 def mix(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SHARDS=WEIGHT", help="Token shards and their weights.", show_default=False),
+        typer.Argument(
+            metavar="SOURCE=WEIGHT", help="Token shards, or files of examples, and their weights.", show_default=False
+        ),
     ],
-    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="What to write.", show_default=False)],
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="A .json mixture of shards, or .jsonl of examples.",
+            show_default=False,
+        ),
+    ],
     tokens: Annotated[
         float | None,
         typer.Option(
@@ -132,13 +145,55 @@ def mix(
     ] = None,
     context: Annotated[int, typer.Option(metavar="N", min=1, help="Tokens of a row.")] = 1024,
     packing: Packing = "fit",
+    count: Annotated[
+        int | None,
+        typer.Option("--count", "-n", metavar="N", min=1, help="Examples in all. [default: most]", show_default=False),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE", help="Leave out examples that share a run of words with these.", show_default=False
+        ),
+    ] = None,
+    run: Annotated[int, typer.Option("--run", metavar="WORDS", min=2, help="How long such a run is.")] = 13,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Chooses and orders examples.")] = 0,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Writes a mixture of token shards by weights, and says what a run would read of each: tokens and epochs.
+    """Writes a mixture by weights, and says what it takes of each source.
 
-    Weights may sum to anything. In every 1,000 rows the proportions are exact.
+    Of token shards: which are drawn from how often; in every 1,000 rows the proportions are exact. Of examples: the
+    examples themselves, none twice, in exact proportions, each saying which source it is from.
     """
-    from paddock.cli import data_packing
+    if output.endswith(EXAMPLES):
+        from paddock.cli import data_combining
 
-    data_packing.mix(sources, output, tokens, context, packing, force, json)
+        data_combining.mix(data_combining.Asked(sources, output, count, against or [], run, seed, force, json))
+    else:
+        from paddock.cli import data_packing
+
+        data_packing.mix(sources, output, tokens, context, packing, force, json)
+
+
+@app.command(
+    cls=Verb,
+    epilog="""paddock data overlap train.jsonl --against test.jsonl
+    paddock data overlap "sets/*.json" --against heldout.jsonl --run 8 --json""",
+)
+def overlap(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE", help="Files of examples to train on.", show_default=False)
+    ],
+    against: Annotated[
+        list[str], typer.Option(metavar="FILE", help="Files of what is measured on.", show_default=False)
+    ],
+    run: Annotated[int, typer.Option("--run", metavar="WORDS", min=2, help="How long a shared run is.")] = 13,
+    json: Json = False,
+) -> None:
+    """Says which examples share runs of words with what is measured on: contamination.
+
+    Exits 1 where any does.
+    """
+    from paddock.cli import data_combining
+
+    data_combining.overlap(files, against, run, json)

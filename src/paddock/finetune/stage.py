@@ -11,6 +11,7 @@ from pathlib import Path
 from paddock.checkpoint.writing import write_bytes, write_text
 from paddock.data.encoding import kept_back
 from paddock.data.instruct import reading
+from paddock.data.instruct.overlap import RUN, Protected
 from paddock.data.instruct.reading import Report
 from paddock.data.instruct.records import Example, Origin
 from paddock.data.shards import fingerprint as spelling_of
@@ -84,6 +85,10 @@ def prepare(recipe: FineTuning, beside: Path, tell: Tell = lambda text: None) ->
     places, report = Places.of(recipe.data.root, beside), Report()
     train, kept = _examples(recipe, places, report)
     tell(report.told)
+    if isinstance(recipe.data.validation, list) and (shared := sum(1 for _ in Protected(kept).overlaps(train))):
+        tell(
+            f"{shared:,} of them share a run of {RUN} words with the validation files: paddock data overlap names them"
+        )
     opened = open_base(recipe.model, recipe.template, recipe.training.precision, recipe.method)
     base = recipe.task.shape(opened.base, [*train, *kept], recipe.training.seed)
     opened = replace(opened, base=base)
