@@ -103,7 +103,9 @@ def mix(
     named = [_weighted(source) for source in sources]
     goal = Path(target)
     if goal.suffix != ".json":
-        raise UsageError(f"{target} is no name for a mixture", expected="a name that ends in .json (of token shards) or .jsonl (of examples)")
+        raise UsageError(
+            f"{target} is no name for a mixture", expected="a name that ends in .json (token shards) or .jsonl (examples)"
+        )
     if os.path.lexists(goal) and not force:
         raise UsageError(f"{goal} is there already", fix="--force replaces it")
     opened = [(open_tokens(name), weight) for name, weight in named]
