@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +90,27 @@ def read_pooling(folder: Path) -> Pooling:
         origin=MODULES,
         stored=_stored(folder, (MODULES, f"{place}/config.json", PROMPTS, LIMITS)),
     )
+
+
+def pooling_files(pooling: Pooling, width: int) -> dict[str, bytes]:
+    """The files that make a folder this pooling is read from, by their path in it: those it was read from, or the same
+    in sentence-transformers' words (its version 2 and later)."""
+    if pooling.stored:
+        return pooling.files()
+    kinds = [("", "Transformer"), ("1_Pooling", "Pooling"), *([("2_Normalize", "Normalize")] * pooling.normalise)]
+    modules = [
+        {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for number, (path, kind) in enumerate(kinds)
+    ]
+    flags = {flag: mode == pooling.mode for flag, mode in FLAGS.items()}
+    tables: dict[str, Any] = {
+        MODULES: modules,
+        "1_Pooling/config.json": {"word_embedding_dimension": width, **flags},
+        LIMITS: {"max_seq_length": pooling.limit, "do_lower_case": pooling.lower},
+    }
+    if pooling.prefix:
+        tables[PROMPTS] = {"prompts": {"default": pooling.prefix}, "default_prompt_name": "default"}
+    return {name: (json.dumps(table, indent=2, ensure_ascii=False) + "\n").encode() for name, table in tables.items()}
 
 
 def _stored(folder: Path, names: Iterable[str]) -> dict[str, bytes]:

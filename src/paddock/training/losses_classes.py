@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -55,3 +56,43 @@ def number_loss(model: Transformer, batch: Batch, step: Step) -> Sums:
     told = text_scores(model, batch, step)[:, 0]
     there = asked(batch.labels)
     return Sums((told - batch.labels)[there].square().sum(), int(there.sum()))
+
+
+@dataclass(frozen=True)
+class ContrastiveLoss:
+    """Cross-entropy of each query's own answer among all answers of its group (InfoNCE, arXiv 1807.03748; in-batch
+    negatives, arXiv 1705.00652), by the cosine over `temperature`.
+
+    size: pairs of a group, each a row of `data.preparing.contrastive`. pool: token vectors (texts, tokens, width) and
+    which are real (texts, tokens) to a vector for each text. `parts`: `accuracy`, how many found theirs first;
+    `reciprocal_rank`, the sum of 1 / its place.
+    """
+
+    size: int
+    temperature: float
+    pool: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, model: Transformer, batch: Batch, step: Step) -> Sums:
+        assert batch.labels is not None and batch.padding is not None, "these batches have no groups"
+        vectors = self._vectors(model, batch, step)
+        with torch.autocast(vectors.device.type, enabled=False):  # cosines are divided: they need their digits
+            queries, answers = F.normalize(vectors, dim=-1).split(self.size, dim=1)
+            scores = (queries @ answers.transpose(1, 2) / self.temperature).flatten(0, 1)
+        labels = batch.labels.flatten()
+        total = F.cross_entropy(scores, labels, reduction="sum", ignore_index=IGNORED)
+        there = asked(labels)
+        found = scores.detach()[there]
+        own = found.gather(1, labels[there].unsqueeze(1))
+        places = 1 + (found > own).sum(1)
+        parts = {"accuracy": (places == 1).sum(), "reciprocal_rank": (1 / places).sum()}
+        return Sums(total, int(there.sum()), parts)
+
+    def _vectors(self, model: Transformer, batch: Batch, step: Step) -> Tensor:
+        """A vector for each text of each group: (rows, 2 * size, width), float32 or wider."""
+        assert batch.padding is not None
+        texts = 2 * self.size
+        ids, real = (part.unflatten(1, (texts, -1)).flatten(0, 1) for part in (batch.ids, batch.padding))
+        full = isinstance(model.architecture.mask, spec.Full)
+        positions = torch.arange(ids.shape[1], device=ids.device).expand(len(ids), -1)
+        alone = replace(step, positions=positions, padding=real if full else None, length=ids.shape[1])
+        return self.pool(model.hidden(ids, alone), real).unflatten(0, (batch.rows, texts))

@@ -27,6 +27,7 @@ CLASSIFIERS = {
     "bloom": "Bloom",
     "mpt": "Mpt",
 }
+ABOUT_CLASSES = ("num_labels", "_num_labels", "problem_type", "id2label", "label2id", "auto_map")
 SUFFIX = "ForSequenceClassification"
 HEAD = ("pooler.classes.weight", "pooler.classes.bias")
 
@@ -53,6 +54,19 @@ def with_classes(base: Base, names: Sequence[str], problem: str, seed: int) -> B
     return replace(base, model=model, config=_config(base, names, problem), generation={}, fresh=frozenset(fresh))
 
 
+def without_heads(base: Base) -> Base:
+    """An encoder without what stands on its token vectors, but for a bare pooler; a decoder as it is."""
+    model, architecture = base.model, base.model.architecture
+    if not isinstance(architecture.mask, spec.Full) or architecture.family not in CLASSIFIERS:
+        return base
+    if model.pooler is not None:
+        model.pooler.classes = model.pooler.next_sentence = None
+        architecture = replace(architecture, pooler=spec.Pooler())
+    model.architecture, model.head = replace(architecture, head=None), None
+    config = {key: value for key, value in base.config.items() if key not in ABOUT_CLASSES}
+    return replace(base, config={**config, "architectures": [CLASSIFIERS[architecture.family] + "Model"]})
+
+
 def _part(architecture: spec.Architecture, labels: int) -> spec.Pooler | spec.LastToken:
     return spec.Pooler(labels) if isinstance(architecture.mask, spec.Full) else spec.LastToken(labels)
 
@@ -74,8 +88,7 @@ def _put(model: Transformer, part: spec.Pooler | spec.LastToken, seed: int, conf
 
 def _config(base: Base, names: Sequence[str], problem: str) -> dict[str, Any]:
     """config.json, as transformers writes that of a model with classes."""
-    left_out = ("num_labels", "_num_labels", "problem_type", "id2label", "label2id", "auto_map")
-    config = {key: value for key, value in base.config.items() if key not in left_out}
+    config = {key: value for key, value in base.config.items() if key not in ABOUT_CLASSES}
     return {
         **config,
         "architectures": [CLASSIFIERS[base.model.architecture.family] + SUFFIX],
