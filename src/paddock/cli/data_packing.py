@@ -104,7 +104,7 @@ def mix(
     goal = Path(target)
     if goal.suffix != ".json":
         raise UsageError(
-            f"{target} is no name for a mixture", expected="a name that ends in .json (token shards) or .jsonl (examples)"
+            f"{target} is no name for a mixture", expected="a name in .json (token shards) or .jsonl (examples)"
         )
     if os.path.lexists(goal) and not force:
         raise UsageError(f"{goal} is there already", fix="--force replaces it")
