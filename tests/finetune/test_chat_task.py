@@ -22,6 +22,7 @@ from paddock.finetune.tasks.asked import Material
 from paddock.model.families import describe
 from paddock.tokenizer.chat import encode_chat
 from paddock.tokenizer.template_registry import find_template, registered
+from paddock.training import recipe_files
 from paddock.training.parallel import Alone
 from paddock.training.recipe_files import validated
 
@@ -377,3 +378,12 @@ def test_settings_that_cannot_be_meant_are_refused(recipe):
     for task in ({"learn": "some"}, {"learn": ["robot"]}, {"end": "never"}, {"options": {"a b": 1}}, {"lern": "last"}):
         with pytest.raises(UsageError):
             recipe(task={"name": "chat", **task})
+
+
+@pytest.mark.parametrize("name", ["lora", "qlora", "full", "alpaca", "koala"])
+def test_starter_recipes_need_only_a_model_and_examples(name):
+    path = recipe_files.find(name)
+    values = recipe_files.override(recipe_files.read(path), ["model=mine", "data.files=examples.json"])
+    recipe = validated(FineTuning, values, name)
+    assert recipe.card is not None
+    assert (recipe.model, recipe.data.files, recipe.task.name) == ("mine", ["examples.json"], "chat")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from paddock.data.section import Section
 from paddock.finetune.tasks import Task
@@ -27,6 +27,10 @@ class Reading(Section):
     encoding: str = "utf-8"
 
 
+def _several(given: Any) -> Any:
+    return [given] if isinstance(given, str) else given
+
+
 class Data(Section):
     """The examples. Files (or patterns) are looked for in `root`, in PADDOCK_DATA, beside the recipe.
 
@@ -37,7 +41,7 @@ class Data(Section):
     word. limit: only so many examples of the files.
     """
 
-    files: Annotated[list[str], Field(min_length=1)]
+    files: Annotated[list[str], Field(min_length=1), BeforeValidator(_several)]
     root: str | None = None
     second: list[str] = Field(default_factory=list)
     format: str = "auto"

@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from paddock.data.instruct.records import Example
+from paddock.data.instruct.records import Example, Pair
 from paddock.data.packing import PACKINGS
 from paddock.data.preparing.causal import Causal
 from paddock.data.preparing.supervised import Supervised, sequences
 from paddock.data.samples import Table
 from paddock.data.section import Section
-from paddock.errors import DataError
+from paddock.errors import DataError, TemplateError
 from paddock.finetune import gate
 from paddock.finetune.tasks.asked import Asked, Material
 from paddock.finetune.tasks.formats import with_marker, with_options
@@ -88,6 +88,9 @@ class ChatTask(Section):
     def _supervisors(self, given: Material) -> tuple[Supervisor | None, Supervisor | None]:
         """Of good answers, whose template the trained model is given, and of bad ones."""
         if given.template is None:
+            if not all(isinstance(example, Pair) for example in (*given.train, *given.validation)):
+                what = f"{given.path.name} has no chat template, and none is assumed"
+                raise TemplateError(what, fix="name one: template=NAME or FILE (see `paddock template ls`)")
             return None, None
         tokenizer, told = given.tokenizer, with_options(given.template, self.options)
         if self.markers is None:

@@ -14,7 +14,6 @@ from paddock.errors import DataError, PaddockError, TemplateError, TokenizerErro
 from paddock.finetune import gate
 from paddock.finetune.tasks.turns import Reading, Turns, Unfit
 from paddock.tokenizer.supervision import End, Supervised, Supervisor, pair
-from paddock.tokenizer.template_registry import no_template
 from paddock.tokenizer.tokenizer import Tokenizer
 
 
@@ -174,8 +173,7 @@ class Sifter:
 
     def _sequences(self, turns: Turns) -> list[Supervised]:
         supervisor = self.good if turns.good else self.bad
-        if supervisor is None:
-            raise no_template("this model")
+        assert supervisor is not None, "no template for a conversation"
         messages = [message.plain() for message in turns.messages]
         tools = [dict(tool) for tool in turns.tools] or None
         return [self._whole(each) for each in supervisor.sequences(messages, turns.learned, tools)]
