@@ -44,6 +44,8 @@ class TrainingProgress:
         if record.get("validation"):
             self._validation = record["validation"]
             self.note(f"step {record['step']}: {validated(record['validation'])}")
+            for shown in record["validation"].get("texts", ()):
+                self.note("  | " + " -> ".join(shown[side].replace("\n", " ") for side in ("source", "output")))
         for text in record.get("samples", ()):
             self.note("  | " + text.replace("\n", "\n  | "))
         line = told(record, self.steps, self._validation, self._left(record["step"], now))

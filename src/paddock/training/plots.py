@@ -18,6 +18,7 @@ POINTS = 2000  # of a curve: more than a screen has columns
 # Okabe and Ito's colours, which all kinds of colour vision tell apart.
 BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "#9A9A9A"
 SHARES = ("accuracy", "macro_f1", "majority", "pearson", "spearman")  # of a validation, where a task measures them
+PERCENT = ("bleu", "chrf", "rouge1", "rouge2", "rouge_l")  # of texts; `baseline` has what needs no model
 Point = tuple[int, float]
 
 
@@ -67,6 +68,7 @@ class Curves:
         self.validation: list[Point] = []
         self.bits: list[Point] = []
         self.shares: dict[str, list[Point]] = {}
+        self.baseline: dict[str, float] = {}
         self.bad: list[int] = []
         self.steps = 0
         for record in records:
@@ -88,9 +90,11 @@ class Curves:
         ):
             if value is not None and _finite(value):
                 points.append((step, value))
-        for name in SHARES:
-            if score.get(name) is not None and _finite(score[name]):
+        for name in (*SHARES, *PERCENT):
+            if _finite(score.get(name)):
                 self.shares.setdefault(name, []).append((step, score[name]))
+            if _finite(baseline := score.get("baseline", {}).get(name)):
+                self.baseline[name] = baseline
 
 
 def thinned(points: Sequence[Point], most: int = POINTS) -> list[Point]:
@@ -135,12 +139,15 @@ def _curve(axis: Axes, points: Sequence[Point], label: str, color: str) -> None:
 
 
 def _shares(axis: Axes, curves: Curves) -> None:
-    """What is right of what was kept back, beside what the commonest answer would reach."""
-    for (name, points), color in zip(curves.shares.items(), (BLUE, ORANGE, GREY, RED), strict=False):
+    """What is right of what was kept back, beside what the commonest answer, or none of a model's, would reach."""
+    for (name, points), color in zip(curves.shares.items(), (BLUE, ORANGE, RED, GREY), strict=False):
         plain = {"color": GREY, "linestyle": ":"} if name == "majority" else {"color": color, "marker": "o"}
         label = f"{name.replace('_', ' ')} (last {points[-1][1]:.4g})"
+        if name in curves.baseline:
+            axis.axhline(curves.baseline[name], color=color, linestyle=":", linewidth=1.2)
+            label += f", without a model {curves.baseline[name]:.4g}"
         _line(axis, points, markersize=4, linewidth=1.4, label=label, **plain)
-    axis.set_ylabel("validation, share")
+    axis.set_ylabel("validation, share" if curves.shares.keys() <= set(SHARES) else "validation, percent")
     axis.grid(alpha=0.3)
     axis.legend()
 
