@@ -192,7 +192,7 @@ CONVERSATIONS: dict[str, list[tuple[Any, Said]]] = {
                 "chat": {"turn_2": step("再见", "拜"), "turn_1": step("你好", "好")},
                 "category": "chat",
             },
-            said("你好", "好", "再见", "拜", system="You are MOSS."),
+            said("你好", "好", "再见", "拜", system="You are MOSS.\n"),
         ),
         (
             {

@@ -27,7 +27,7 @@ def _moss(record: Record, taking: Taking) -> Iterable[Example]:
     chat = record.get("chat")
     if not isinstance(chat, Mapping):
         raise Broken(f"'chat' is {kind(chat)}", f"field 'chat' is {kind(chat)}, where an object of turns belongs")
-    system = maybe(record, "meta_instruction").strip("\n")
+    system = maybe(record, "meta_instruction")  # with its line break, which the template puts nothing behind
     messages = [Message("system", system)] if system.strip() else []
     for name, turn in _ordered(chat):
         messages += _turn(turn, f"chat.{name}")

@@ -75,7 +75,7 @@ def _moss(example: Conversation, lost: Counter[str]) -> list[Row]:
         f"turn_{number}": {name: f"{STEPS[name][0]} {turn[name]}{STEPS[name][1]}\n" for name in STEPS}
         for number, turn in enumerate(turns, 1)
     }
-    row: Row = {"meta_instruction": f"{system}\n" if system else "", "num_turns": len(turns), "chat": chat}
+    row: Row = {"meta_instruction": system, "num_turns": len(turns), "chat": chat}
     origin = about(example.origin, row, ("category",))
     if "id" in origin:
         row = {"conversation_id": origin.pop("id"), **row}
