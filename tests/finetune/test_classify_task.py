@@ -17,11 +17,12 @@ import paddock
 from paddock.checkpoint import folder
 from paddock.data.instruct.records import Labelled, Origin
 from paddock.data.preparing.labelled import Layout
-from paddock.errors import ContextLengthError, DataError, PaddockError, UsageError
+from paddock.errors import CheckpointError, ContextLengthError, DataError, PaddockError, UsageError
 from paddock.finetune.stage import Prepared, finetune
 from paddock.finetune.tasks.labels import labelled
 from paddock.training.journal import read as read_journal
 from paddock.training.loop import learning
+from paddock.training.losses_classes import text_scores
 from paddock.training.metrics import Metrics
 from paddock.training.parallel import Alone
 from paddock.training.run import RunFolder
@@ -186,6 +187,42 @@ def test_a_run_learns_measures_and_reads_again(tmp_path: Path) -> None:
     assert log[0]["parts"]["accuracy"] <= 1.0 and log[-1]["loss"] < 0.4 < log[0]["loss"]
     ours = paddock.load(final)
     assert [ours.classify(text)[0].name for text in ("good film the", "bad film the")] == ["g", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("bert", {"name": "lora", "rank": 2}), ("llama", {"name": "lora", "rank": 2}), ("bert", {"name": "bitfit"})],
+)
+def test_an_adapter_brings_its_head(name: str, method: dict[str, Any], tmp_path: Path) -> None:
+    model = write_reader(tmp_path / "base", name)
+    examples = write_examples(tmp_path / "x.jsonl", ONES)
+    rate = {"steps": 3, "optimizer": {"learning_rate": 1e-2}}
+    recipe = asked(model, examples, {"name": "classify"}, method=method, training=rate)
+    final = finetune(recipe, Path(), tmp_path / "run", CPU)
+    assert (final / "adapter_config.json").is_file() and not (final / "config.json").exists()
+    ours, base = paddock.load(final), paddock.load(model)
+    assert base.architecture.pooler is None or base.architecture.pooler.labels == 0, "the base stays what it was"
+    made = prepared(model, examples, {"name": "classify"}, method=method, training=rate)
+    with torch.no_grad():
+        for key, value in made.tuned.read(final).items():
+            dict(made.tuned.model.named_parameters())[key].copy_(value)
+        batch = made.train.at(0)
+        trained = text_scores(made.tuned.model, batch, batch.step(ours.architecture)).softmax(-1)
+        fresh = prepared(model, examples, {"name": "classify"}).tuned.model
+        untrained = text_scores(fresh, batch, batch.step(ours.architecture)).softmax(-1)
+    for (text, _), scores in zip(ONES[:4], trained.tolist(), strict=False):
+        assert {label.name: label.score for label in ours.classify(text)} == pytest.approx(
+            dict(zip(("no", "yes"), scores, strict=True)), abs=1e-5
+        )
+    assert float((trained - untrained).abs().max()) > 1e-3
+
+    told = json.loads((final / "classes.json").read_text())
+    (final / "classes.json").write_text(json.dumps({**told, "id2label": {"0": "a", "1": "b", "2": "c"}}))
+    with pytest.raises(CheckpointError):
+        paddock.load(final)
+    (final / "classes.json").write_text(json.dumps({**told, "hidden_size": 7}))
+    with pytest.raises(CheckpointError, match=r"classes\.json says 'hidden_size'"):
+        paddock.load(final)
 
 
 def test_classes_that_are_there_stay(tmp_path: Path) -> None:

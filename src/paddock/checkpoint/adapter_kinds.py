@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from paddock.checkpoint import ia3_folders, own_adapters, prompt_folders
+from paddock.checkpoint import class_heads, ia3_folders, own_adapters, prompt_folders
 from paddock.checkpoint.adapters import CONFIG, deltas, read_adapter, replaced
 from paddock.checkpoint.jsonfile import read as read_json
 from paddock.checkpoint.own_adapters import with_replaced
@@ -56,7 +56,15 @@ def put(model: Transformer, folder: str | Path, config: Mapping[str, Any]) -> Tr
     Raises CheckpointError for what is corrupt or was made for another model, UnsupportedError for other kinds.
     """
     folder = Path(folder).expanduser()
-    return KINDS[kind(folder)](model, folder, config)
+    put_on = KINDS[kind(folder)]
+    classes = class_heads.read(folder)
+    if not classes:
+        return put_on(model, folder, config)
+    config = {**config, **classes}
+    headed, blank = class_heads.with_head(model, config)
+    made = put_on(headed, folder, config)
+    class_heads.check_filled(headed, made, blank)
+    return made
 
 
 def carries(model: Transformer) -> bool:

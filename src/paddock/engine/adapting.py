@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from paddock.checkpoint import adapter_kinds
+from paddock.checkpoint import adapter_kinds, class_heads
+from paddock.checkpoint.checkpoint import Checkpoint
 from paddock.engine.memory import memory_for
 from paddock.engine.reading import share_packed
 from paddock.errors import UsageError
@@ -21,6 +23,12 @@ def with_adapter(model: Transformer, path: str | Path, config: Mapping[str, Any]
     twin = adapter_kinds.put(model, path, config)
     share_packed(model, twin)
     return twin
+
+
+def as_adapted(checkpoint: Checkpoint, twin: Transformer, path: str | Path) -> Checkpoint:
+    """The base's checkpoint, saying what `twin` is: an adapter may bring a head over classes."""
+    told = class_heads.read(Path(path).expanduser())
+    return replace(checkpoint, config={**checkpoint.config, **told}, architecture=twin.architecture)
 
 
 def check_plain(model: Transformer, done: str) -> None:

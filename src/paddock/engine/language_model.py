@@ -14,7 +14,7 @@ from torch import Tensor
 from paddock.checkpoint import folder
 from paddock.checkpoint.checkpoint import Checkpoint
 from paddock.engine import encoders
-from paddock.engine.adapting import check_plain, with_adapter
+from paddock.engine.adapting import as_adapted, check_plain, with_adapter
 from paddock.engine.beam import BeamSearch
 from paddock.engine.continuation import Continuation
 from paddock.engine.defaults import Resolved, published_defaults
@@ -336,7 +336,7 @@ class LanguageModel:
         that is no plain LoRA, UsageError on a model that carries one already.
         """
         twin = with_adapter(self.model, path, self.checkpoint.config)
-        return LanguageModel(self.checkpoint, twin, self._tokenizer, self.template)
+        return LanguageModel(as_adapted(self.checkpoint, twin, path), twin, self._tokenizer, self.template)
 
     def save(self, path: str | Path) -> None:
         """Writes a Hugging Face folder: weights, config, generation defaults, and `side_files()`, over whatever model,

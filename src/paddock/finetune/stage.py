@@ -59,7 +59,8 @@ class Prepared:
         self.opened.tokenizer.save(folder)
         if self.opened.template is not None:
             write_text(folder / TEMPLATE, self.opened.template.source)
-        for name, data in self.asked.files.items():
+        beside = {**self.asked.files, **(self.asked.adapter_files if self.tuned.adapter else {})}
+        for name, data in beside.items():
             write_bytes(folder / name, data)
 
     def trainer(self, parallel: Alone) -> Trainer:

@@ -42,8 +42,9 @@ class Asked:
     """What is trained on. validation: None where nothing was kept back. told: what a user should read before it begins.
 
     measure: what is measured on the validation examples, beside or instead of the plain token loss (None: that alone).
-    files: what belongs beside the trained weights, by its path in their folder. template: the chat template they are to
-    be asked with; None: as it was found. preview: of the masks, to be shown before the first step.
+    files: what belongs beside the trained weights, by its path in their folder. adapter_files: what belongs beside an
+    adapter, and no whole model. template: the chat template they are to be asked with; None: as it was found. preview:
+    of the masks, to be shown before the first step.
     """
 
     train: Table
@@ -54,5 +55,6 @@ class Asked:
     measure: Measure | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
+    adapter_files: Mapping[str, bytes] = field(default_factory=dict)
     template: Template | None = None
     preview: Preview | None = None

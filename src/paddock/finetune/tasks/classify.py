@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from paddock.checkpoint.class_heads import described
 from paddock.data.instruct.records import Example
 from paddock.data.instruct.records import Labelled as LabelledExample
 from paddock.data.section import Section
@@ -77,7 +78,9 @@ class Classify(Section):
             commonest = max(self._counts(kept).items(), key=lambda item: item[1])
             told.append(f"always {commonest[0]!r} would be right of {commonest[1] / len(kept):.1%} that are kept back")
             measure = on_classes(BatchStream(held, prepare, MEASURED, given.seed, shuffle=False), names)
-        return Asked(table, held, prepare, ClassLoss(self.smoothing), told, measure)
+        return Asked(
+            table, held, prepare, ClassLoss(self.smoothing), told, measure, adapter_files=described(given.config)
+        )
 
     def _name(self, example: LabelledExample) -> str:
         label = labelling.class_of(example)
@@ -115,7 +118,8 @@ class Regress(Section):
             *rows.told,
         ]
         stream = None if held is None else BatchStream(held, prepare, MEASURED, given.seed, shuffle=False)
-        return Asked(table, held, prepare, number_loss, told, None if stream is None else on_numbers(stream))
+        measure = None if stream is None else on_numbers(stream)
+        return Asked(table, held, prepare, number_loss, told, measure, adapter_files=described(given.config))
 
 
 def _numbers(examples: Sequence[LabelledExample]) -> np.ndarray:
