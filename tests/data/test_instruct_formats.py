@@ -111,9 +111,9 @@ def test_a_named_format_that_does_not_fit_is_refused(name: str, tmp_path: Path) 
 def test_look_alikes(tmp_path: Path) -> None:
     """Who speaks tells ShareGPT from BELLE, and where labels lie a tree from a table of messages."""
     gpt, assistant = CONVERSATIONS["sharegpt"][0][0], CONVERSATIONS["belle-conversations"][0][0]
-    with pytest.raises(DataError, match=r":2: this is Alpaca: .*, in a file that began as ShareGPT"):
+    with pytest.raises(DataError, match=r":2: .*this looks like alpaca .*, in a file that began as sharegpt"):
         list(examples(lines(tmp_path / "a", [gpt, CONVERSATIONS["alpaca"][0][0], gpt])))
-    with pytest.raises(DataError, match=r":2: this is ShareGPT: .*, in a file that began as BELLE"):
+    with pytest.raises(DataError, match=r":2: .*\[1\].*looks like sharegpt .*, in a file that began as belle-conv"):
         list(examples(lines(tmp_path / "a", [assistant, gpt, assistant])))
     with pytest.raises(DataError, match=r"not belle-conversations .*'conversations\[1\].from' is 'gpt'.*ShareGPT"):
         list(examples(lines(tmp_path / "b", [gpt]), "belle-conversations"))

@@ -40,7 +40,7 @@ States = Annotated[
 Synthetic = Annotated[bool, _option("--synthetic", help="Trees that models wrote, too.")]
 Best = Annotated[int | None, _option("--best", metavar="N", min=1, help="Only the N best ranked answers.")]
 
-NAMES = ("format", "on_error", "encoding", "errors", "limit", "source", "licence", "language", "duplicates", "trees")
+NAMES = ("format", "on_error", "encoding", "errors", "source", "licence", "language", "duplicates", "trees")
 
 
 def reading(params: Mapping[str, Any]) -> Options:
@@ -48,6 +48,8 @@ def reading(params: Mapping[str, Any]) -> Options:
     from paddock.data.instruct.options import Options
 
     more = {name: params[name] for name in NAMES if params.get(name) is not None}
+    if params.get("limit") is not None:
+        more["record_bytes"] = params["limit"]
     states = params.get("tree_state")
     if states:
         more["tree_states"] = () if "all" in states else tuple(states)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from paddock.data.instruct.options import FileReport, Options, Report
 from paddock.data.instruct.records import Origin, Pair
-from paddock.data.reading.options import Options as Container
 from paddock.data.reading.reader import DataFile
 from paddock.errors import DataError, UsageError
 
@@ -26,7 +26,7 @@ def pairs(sources: Sequence[Path], targets: Sequence[Path], options: Options, re
 
 def _of_two(source: Path, target: Path, options: Options, report: Report) -> Iterator[Pair]:
     # A line that is passed over would shift all behind it, so that a broken one stops whatever `on_error` says.
-    lines = Container("text", split="lines", encoding=options.encoding, errors=options.errors, limit=options.limit)
+    lines = replace(options.container, format="text", on_error="stop")
     file = FileReport(source, "text", format="pairs")
     report.files.append(file)
     one, other = DataFile(source, lines, None), DataFile(target, lines, None)

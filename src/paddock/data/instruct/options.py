@@ -33,7 +33,7 @@ class Options:
     trees: what is made of message trees: each thread that ends in an answer, each prompt with its ranked answers, or
     every prompt. tree_states: those that are taken, none for all. synthetic: whether what models wrote is taken too.
     best: only answers of a rank below this.
-    encoding, errors, limit: `paddock.data.reading.Options` says.
+    encoding, errors, record_bytes: `paddock.data.reading.Options` says, which calls the last one limit.
     """
 
     format: str = "auto"
@@ -50,7 +50,7 @@ class Options:
     best: int | None = None
     encoding: str = "utf-8"
     errors: str = "strict"
-    limit: int = LIMIT
+    record_bytes: int = LIMIT
 
     def __post_init__(self) -> None:
         for name, known in CHOICES.items():
@@ -67,7 +67,12 @@ class Options:
         """How the files themselves are read. Plain text is read by lines."""
         format = self.format if self.format in FILES else "auto"
         return Container(
-            format, split="lines", encoding=self.encoding, errors=self.errors, on_error=self.on_error, limit=self.limit
+            format,
+            split="lines",
+            encoding=self.encoding,
+            errors=self.errors,
+            on_error=self.on_error,
+            limit=self.record_bytes,
         )
 
 

@@ -25,6 +25,7 @@ __all__ = ["Options", "Report", "examples", "read_examples"]
 
 SAMPLE = 16  # records that tell a file's format
 MAX_IDS = 10**7
+VAGUE = ("prompts", "asked-messages", "text")  # that fit broken records of many formats
 
 Paths = str | Path | Iterable[str | Path]
 
@@ -192,11 +193,12 @@ class _File:
         """The same, said of a file that begins as one format and goes on as another, or is not what the user named."""
         if form.fits(record):
             return broken
-        other = next((each for each in FORMATS.values() if each.fits(record)), None)
+        other = _fitting(record)
+        if other is not None and other.name in VAGUE:
+            other = None
         if self.options.format in ("auto", *FILES) and other is not None:
-            return Broken(
-                "another format", f"this is {other.title}, in a file that began as {form.title}", "--format mixed"
-            )
+            began = f"this looks like {other.name} ({other.title}), in a file that began as {form.name} ({form.title})"
+            return Broken("another format", f"{broken.what}; {began}", "--format mixed takes each record as what it is")
         found = f"; it looks like {other.title}" if other else ""
         return Broken(broken.reason, f"not {form.name} ({form.title}): {broken.what}{found}", broken.fix)
 

@@ -149,7 +149,7 @@ def asked_and_answered(instruction: str, given: str, answer: str, taking: Taking
 def sound(value: Any, options: Options, where: str = "", depth: int = 0) -> Any:
     """The value, every text of which UTF-8 can write, not nested too deeply. Raises Broken naming the field."""
     if isinstance(value, str):
-        if value.isascii() and len(value) <= options.limit:
+        if value.isascii() and len(value) <= options.record_bytes:
             return value
         try:
             return checked(value, options.container)
