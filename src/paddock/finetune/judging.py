@@ -18,7 +18,6 @@ from paddock.training.scores import texts
 
 Scores = dict[str, float]
 Scorer = Callable[[Sequence[str], texts.References], Scores]
-IDEOGRAPHIC = 0.3  # the share of a text's signs from which on it is taken for Chinese or Japanese
 
 
 @dataclass(frozen=True)
@@ -73,13 +72,6 @@ class Judge:
 def spread(count: int, most: int) -> list[int]:
     """At most `most` numbers below `count`, evenly spread."""
     return list(range(count)) if count <= most else [at * count // most for at in range(most)]
-
-
-def tokenization(references: Sequence[str]) -> texts.Tokenization:
-    """How BLEU is to find words in such texts: `zh` where many of their signs are ideographs, else `13a`."""
-    signs = "".join("".join(text.split()) for text in references)
-    ideographs = sum("\u3040" <= sign <= "\u30ff" or "\u3400" <= sign <= "\u9fff" for sign in signs)
-    return "zh" if signs and ideographs / len(signs) > IDEOGRAPHIC else "13a"
 
 
 def translation_scores(tokenization: texts.Tokenization) -> Scorer:

@@ -123,7 +123,7 @@ class _Pairs(Section):
         )
 
     def _scorer(self, references: Sequence[str]) -> Scorer:
-        chosen = judging.tokenization(references) if self.tokenization == "auto" else self.tokenization
+        chosen = texts.tokenization_of(references) if self.tokenization == "auto" else self.tokenization
         return judging.translation_scores(chosen)
 
     def _naive(self, source: str) -> str:

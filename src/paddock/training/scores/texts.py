@@ -20,6 +20,7 @@ from paddock.errors import DataError, UsageError
 
 LONGEST = 100_000  # characters of a text: what is counted of one stays within seconds and a few hundred MiB
 ORDER, CHARACTERS, BETA = 4, 6, 2.0
+IDEOGRAPHIC = 0.3  # the share of texts' signs from which on they are taken for Chinese or Japanese
 
 Tokenization = Literal["13a", "zh", "none"]
 References = Sequence[Sequence[str]]  # the references of each output, one or more
@@ -112,6 +113,16 @@ def first_sentence(text: str) -> str:
         if text[: found.end()].strip():
             return text[: found.end()].strip()
     return text.strip()
+
+
+def tokenization_of(references: Sequence[str]) -> Tokenization:
+    """How BLEU is to find words in such texts: `zh` where many of their signs are ideographs or kana, else `13a`."""
+    signs = ideographs = 0
+    for text in references:
+        written = "".join(text.split())
+        signs += len(written)
+        ideographs += sum("\u3040" <= sign <= "\u30ff" or "\u3400" <= sign <= "\u9fff" for sign in written)
+    return "zh" if signs and ideographs / signs > IDEOGRAPHIC else "13a"
 
 
 def common_subsequence(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
