@@ -20,9 +20,9 @@ from packed_folders import Folder
 from torch import Tensor
 
 import paddock
-from paddock.checkpoint.bitsandbytes import NF4_LEVELS
 from paddock.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from paddock.errors import CheckpointError, InputError, UnsupportedError
+from paddock.kernels.nf4 import NF4_LEVELS
 from paddock.model.step import Step
 
 FP4_LEVELS = [0, 0.0052, 0.6667, 1, 0.3333, 0.5, 0.1667, 0.25, 0, -0.0052, -0.6667, -1, -0.3333, -0.5, -0.1667, -0.25]

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from paddock.checkpoint.bitsandbytes import NF4_LEVELS
 from paddock.checkpoint.quantised_folder import read
 from paddock.checkpoint.stored import Stored
+from paddock.kernels import levels as level_tables
+from paddock.kernels.nf4 import NF4_LEVELS
 from paddock.quantize import nf4
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "checkpoint" / "bitsandbytes.json").read_text())["nf4 double"]
@@ -81,14 +82,14 @@ def test_error_is_below_that_of_int4_with_equal_blocks() -> None:
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=50))
 def test_the_nearest_level_is_the_nearest(values: list[float]) -> None:
-    for levels in (torch.tensor(NF4_LEVELS), nf4.dynamic_levels()):
+    for levels in (torch.tensor(NF4_LEVELS), level_tables.dynamic_levels()):
         distances = (torch.tensor(values).double()[:, None] - levels.double()).abs()
-        found = nf4.nearest_level(torch.tensor(values), levels)
+        found = level_tables.nearest_level(torch.tensor(values), levels)
         assert torch.equal(distances.gather(1, found.long()[:, None])[:, 0], distances.amin(1))
 
 
 def test_dynamic_levels() -> None:
-    levels = nf4.dynamic_levels()
+    levels = level_tables.dynamic_levels()
     assert len(levels) == 256 and levels.unique().numel() == 256 and levels.diff().gt(0).all()
     assert levels[127] == 0 and levels[-1] == 1 and levels[128] == pytest.approx(5.5e-7)
     assert torch.equal(levels[:127], -levels[128:255].flip(0))

@@ -26,14 +26,9 @@ from paddock.checkpoint.jsonfile import parse
 from paddock.checkpoint.pieces import FLOATS, Pieces, Settings
 from paddock.checkpoint.stored import Codes, Stored
 from paddock.errors import CheckpointError, UnsupportedError
+from paddock.kernels.nf4 import NESTED_BLOCK, NF4_LEVELS, Nf4, Scales
 
-# Normal quantiles scaled to [-1, 1] with an exact zero: 7 levels below it, 8 above.
 # fmt: off
-NF4_LEVELS = (
-    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
-    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
-    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
-)
 NOTES = (
     "quant_method", "load_in_4bit", "load_in_8bit", "_load_in_4bit", "_load_in_8bit", "bnb_4bit_compute_dtype",
     "bnb_4bit_use_double_quant", "llm_int8_threshold", "llm_int8_enable_fp32_cpu_offload",
@@ -100,12 +95,33 @@ class Levelled:
             return Stored(self.shape[::-1], torch.float32, lambda: self.load().T)
         standard = kind == "nf4" and torch.allclose(self.levels, torch.tensor(NF4_LEVELS), rtol=0, atol=1e-6)
         fits = standard and self.block % KERNEL_BLOCK == 0 and self.shape[1] % self.block == 0
-        return Stored(self.shape, torch.float32, self.load, codes=Codes("NF4", self.parts) if fits else None)
+        codes = Codes("NF4", self.parts) if fits else None
+        return Stored(self.shape, torch.float32, self.load, codes=codes, whole=self.whole if standard else None)
+
+    def whole(self) -> Nf4:
+        """Codes and scales as they were published, nothing rounded again."""
+        codes = self.weight.load().contiguous().view(torch.uint8).view(-1).clone()
+        self.weight.release()
+        nested, scales = self.nested, self.finite_scales()
+        if nested is None or nested.block != NESTED_BLOCK:
+            return Nf4(codes, scales.clone(), self.shape, self.block)
+        stored = [each.load().clone() for each in (self.absmax, nested.absmax, nested.levels)]
+        return Nf4(codes, Scales(stored[0], stored[1], stored[2], nested.offset), self.shape, self.block)
 
     def scales(self) -> Tensor:
         """(blocks,) float32."""
         stored = self.absmax.load()
         return stored.float() if self.nested is None else self.nested.scales(stored)
+
+    def finite_scales(self) -> Tensor:
+        """Raises CheckpointError where one is no number."""
+        scales = self.scales()
+        if not scales.isfinite().all():
+            raise CheckpointError(
+                f"tensor {self.name[:120]!r} has scales that are not numbers (NaN or infinite)",
+                fix="the file is corrupt; get another copy",
+            )
+        return scales
 
     def codes(self, first: int, last: int) -> Tensor:
         """Codes of weights [first, last), both even, of the flattened matrix."""
@@ -125,12 +141,7 @@ class Levelled:
 
     def parts(self) -> tuple[Tensor, Tensor]:
         """Codes (rows, columns) uint8, scales (rows, columns / 64) float32."""
-        scales = self.scales().repeat_interleave(self.block // KERNEL_BLOCK)
-        if not scales.isfinite().all():
-            raise CheckpointError(
-                f"tensor {self.name[:120]!r} has scales that are not numbers (NaN or infinite)",
-                fix="the file is corrupt; get another copy",
-            )
+        scales = self.finite_scales().repeat_interleave(self.block // KERNEL_BLOCK)
         codes = self.codes(0, math.prod(self.shape)).view(self.shape)
         self.weight.release()
         return codes, scales.view(self.shape[0], -1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from paddock.checkpoint.blocks import TYPES, TensorType
 from paddock.checkpoint.encoding import ENCODERS, encode
-from paddock.checkpoint.stored import Codes
+from paddock.checkpoint.stored import Codes, Stored
 from paddock.errors import CheckpointError, UsageError, did_you_mean
 from paddock.kernels.packed import Packed
 from paddock.model.linear import Linear, Table
@@ -32,6 +32,11 @@ class Packing:
     """
 
     kind: TensorType | None = None
+
+    @property
+    def rest(self) -> torch.dtype:
+        """The type of what is not packed."""
+        return torch.float32
 
     @staticmethod
     def named(name: str) -> Packing:
@@ -61,6 +66,10 @@ class Packing:
         return {
             own: Packed.of(codes.format, mine, width) for (own, width), mine in zip(columns.items(), split, strict=True)
         }
+
+    def whole(self, model: Transformer, name: str, stored: Stored, rule: Rule) -> Packed | None:
+        """A published matrix, the parameter `name`, all of it in a form of its own; None where it has none here."""
+        return None
 
     def numbers(self, model: Transformer, name: str, matrix: Tensor) -> Packed | None:
         """A matrix (rows, columns) of numbers, packed where there is a reason to: `kind`, or a 16-bit type to keep."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, dtype
 
+from paddock.kernels.packed import Packed
+
 
 def _keep() -> None:
     """Nothing of a file to let go of: the tensor was made in memory."""
@@ -35,7 +37,8 @@ class Stored:
     `shape` is in PyTorch's order. `dtype` is what `load()` returns; a quantised block type says the type it is
     dequantised to. `load()` may return a view of the file's memory map (nothing copied) or a new tensor; it raises
     CheckpointError when the bytes are not what the description promised. `release()` says that the loaded tensor was
-    copied elsewhere, so the file's pages need not stay in memory. `codes` are there for a quantised matrix only.
+    copied elsewhere, so the file's pages need not stay in memory. `codes` are there for a quantised matrix only;
+    `whole` gives one as it lies, all that was published of it, where there is a form for that (kernels/nf4.py).
     """
 
     shape: tuple[int, ...]
@@ -43,3 +46,4 @@ class Stored:
     load: Callable[[], Tensor]
     release: Callable[[], None] = _keep
     codes: Codes | None = None
+    whole: Callable[[], Packed] | None = None

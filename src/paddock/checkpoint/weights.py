@@ -47,13 +47,13 @@ def build(
 ) -> Transformer:
     """A Transformer with these weights, for inference; all in `dtype`, which None leaves to `native_dtype`.
 
-    With `packing`, quantised matrices are packed for the native kernels, and all else is float32.
+    With `packing`, quantised matrices are packed as it says, and all else is of the type that it names.
 
     Tensors that need no change stay views of the file's memory map; others are converted one at a time, so that memory
     peaks near the size of the result. Raises CheckpointError naming every missing, unknown or misshapen tensor, and the
     first that holds NaN, infinity or a number too large for `dtype` (unless `check_finite` is off).
     """
-    dtype = torch.float32 if packing else dtype or native_dtype(tensors)
+    dtype = packing.rest if packing else dtype or native_dtype(tensors)
     model = sketch(architecture, len(tensors))
     expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
     rules = [rule for rule in rules if rule.when(architecture)]
@@ -70,7 +70,10 @@ def build(
             continue
         codes, attention = item.stored.codes, attention_at(architecture, item.ours[0])
         ours = [own for own in item.ours if own in expected]
-        if packing and codes and len(ours) == len(item.ours) and packing.takes(model, ours, item.rule):
+        whole = packing.whole(model, ours[0], item.stored, item.rule) if packing and len(ours) == 1 else None
+        if whole is not None:
+            _put(done, ours[0], whole, item.name)
+        elif packing and codes and len(ours) == len(item.ours) and packing.takes(model, ours, item.rule):
             columns = {own: expected[own][1] for own in ours}
             for own, matrix in packing.published(item.name, codes, item.rule, attention, columns).items():
                 _put(done, own, matrix, item.name)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from paddock.checkpoint.checkpoint import open_checkpoint
+from paddock.checkpoint.held_nf4 import HeldNf4
 from paddock.engine.defaults import ids_of, published_defaults
 from paddock.engine.locate import locate
 from paddock.engine.opening import Beside
@@ -17,6 +18,7 @@ from paddock.tokenizer.template import Template
 from paddock.tokenizer.tokenizer import Tokenizer
 from paddock.training import precision
 from paddock.training.methods import Base, Full, Method
+from paddock.training.methods.low_rank import QLoRA
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Opened:
 
 def open_base(name: str, template: str | None, asked: str, method: Method) -> Opened:
     """Opens a model as it is to be trained: weights that stay are in the type that is computed in, others in float32.
+    For QLoRA matrices are rounded to NF4 one by one, as they are read.
 
     asked: `training.precision`. Raises UsageError, CheckpointError, TokenizerError and TemplateError.
     """
@@ -56,6 +59,7 @@ def open_base(name: str, template: str | None, asked: str, method: Method) -> Op
         raise tokenizer
     computed = precision.choose(asked, torch.device("cpu"), checkpoint.architecture).type
     dtype = torch.float32 if isinstance(method, Full) else computed
-    model = checkpoint.model(dtype)
+    held = HeldNf4(type=computed, double=method.double) if isinstance(method, QLoRA) else None
+    model = checkpoint.model(dtype, packing=held)
     base = Base(model, checkpoint.config, checkpoint.generation, name or str(checkpoint.path), tokenizer=tokenizer)
     return Opened(base, tokenizer, beside.template(template), checkpoint.path)

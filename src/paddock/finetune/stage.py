@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from paddock.checkpoint import held_nf4
 from paddock.checkpoint.writing import write_bytes, write_text
 from paddock.data.encoding import kept_back
 from paddock.data.instruct import reading
@@ -116,6 +117,7 @@ def prepare(recipe: FineTuning, beside: Path, tell: Tell = lambda text: None) ->
         f"{base.model.architecture.family} of {tuned.parameters:,} parameters, of which {tuned.trainable:,} "
         f"({share:.3%}) are trained: {recipe.method.name}"
     )
+    tell(held_nf4.told(tuned.model))
     training = recipe.training.resolved(len(asked.train))
     rows, seed = training.batch, training.seed
     held = asked.validation
@@ -126,7 +128,7 @@ def prepare(recipe: FineTuning, beside: Path, tell: Tell = lambda text: None) ->
         tuned,
         asked,
         BatchStream(asked.train, asked.prepare, rows, seed, data.shuffle),
-        BatchStream(held, asked.prepare, rows, seed, shuffle=False) if held else None,
+        BatchStream(held, asked.measured or asked.prepare, rows, seed, shuffle=False) if held else None,
         _fingerprint([*train, *kept], opened),
         report,
     )

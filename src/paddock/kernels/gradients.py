@@ -212,8 +212,9 @@ def norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, rms: bool, 
     if weight.shape != (width,) or (bias is not None and bias.shape != (width,)):
         raise ValueError(f"a norm of {tuple(x.shape)} has weights of ({width},), not {tuple(weight.shape)}")
     narrow = narrow and x.dtype == torch.float32 and narrow_type(x) == torch.bfloat16
-    weight, bias = (None if each is None else each.to(real_type(x)).contiguous() for each in (weight, bias))
-    return _Norm.apply(x.contiguous(), weight, bias, eps, rms, narrow)
+    real = real_type(x)
+    bias = None if bias is None else bias.to(real).contiguous()
+    return _Norm.apply(x.contiguous(), weight.to(real).contiguous(), bias, eps, rms, narrow)
 
 
 class _Norm(Function):

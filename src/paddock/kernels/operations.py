@@ -2,7 +2,7 @@
 
 x is            the matrix is     what happens
 a Tensor        a Tensor          reference.py; for a gradient gradients.py and gradients_products.py, if they can
-a Tensor        Packed            the native kernel, at once
+a Tensor        Packed            the native kernel, at once; for a gradient gradients_packed.py
 Recorded        either            noted in the recording's program
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from paddock.kernels import gradients, gradients_adapted, gradients_products, reference
+from paddock.kernels import gradients, gradients_adapted, gradients_packed, gradients_products, reference
 from paddock.kernels.gradients_adapted import Part
 from paddock.kernels.packed import Packed
 from paddock.kernels.record import Ids, Recorded, Zeros
@@ -30,7 +30,9 @@ def linear(x: Tensor, weight: Tensor | Packed, bias: Tensor | None) -> Tensor:
     """(..., in) and (out, in) to (..., out)."""
     if isinstance(x, Recorded):
         return x.tape.linear(x, weight, bias)
-    return weight.linear(x, bias) if isinstance(weight, Packed) else reference.linear(x, weight, bias)
+    if isinstance(weight, Packed):
+        return gradients_packed.linear(x, weight, bias) if gradients_packed.wanted(x, bias) else weight.linear(x, bias)
+    return reference.linear(x, weight, bias)
 
 
 def linears(x: Tensor, weights: Sequence[Tensor | Packed], biases: Sequence[Tensor | None]) -> Sequence[Tensor]:

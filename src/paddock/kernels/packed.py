@@ -71,6 +71,10 @@ class Packed:
         """The numbers, (rows, columns) float32."""
         return torch.from_numpy(self.native.unpack())
 
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        """The numbers, (rows, columns), for a product in `dtype`."""
+        return self.dequantise().to(dtype)
+
     def take(self, ids: Tensor) -> Tensor:
         """Rows `ids`, (...) int64 to (..., columns) float32."""
         rows = self.native.take(np.ascontiguousarray(ids.reshape(-1).numpy()))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from paddock.model.linear import weights_of
 from paddock.model.transformer import Transformer
 from paddock.tokenizer.tokenizer import Tokenizer
 from paddock.training.saving import Publish, Read, read_weights
@@ -52,7 +53,7 @@ class Tuned:
 
     @property
     def parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
+        return sum(weight.numel() for weight in weights_of(self.model).values())
 
 
 def whole(base: Base, folder: Path, model: Transformer) -> None:
