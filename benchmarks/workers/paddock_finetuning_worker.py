@@ -14,8 +14,8 @@ import paddock
 from paddock import kernels
 from paddock.finetune.opened import open_base
 from paddock.model.transformer import Transformer
-from paddock.training.losses import token_loss
 from paddock.training.loop import Trainer
+from paddock.training.losses import token_loss
 from paddock.training.methods.low_rank import LoRA, QLoRA
 from paddock.training.parallel import Alone
 from paddock.training.recipe import Optimizer, Schedule, Training

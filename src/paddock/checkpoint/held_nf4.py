@@ -1,0 +1,64 @@
+"""A base whose matrices are held in NF4 while an adapter to it learns (QLoRA, arXiv 2305.14314)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from paddock.checkpoint.packing import Packing
+from paddock.checkpoint.stored import Stored
+from paddock.kernels.nf4 import Nf4
+from paddock.kernels.packed import Packed
+from paddock.model.linear import weights_of
+from paddock.model.rules import Rename, Rule
+from paddock.model.transformer import Transformer
+
+ROLES = frozenset({"q", "k", "v", "out", "gate", "up", "down"})
+
+
+@dataclass(frozen=True)
+class HeldNf4(Packing):
+    """Matrices of the blocks, by role, in NF4; tables, norms, routers and heads in `type`.
+
+    What was published in NF4 stays as it is, scales included; of what was published quantised in another way the codes
+    stay; everything else is rounded here. double: its scales too.
+    """
+
+    type: torch.dtype = torch.bfloat16
+    double: bool = True
+
+    @property
+    def rest(self) -> torch.dtype:
+        return self.type
+
+    def takes(self, model: Transformer, names: Sequence[str], rule: Rule) -> bool:
+        return all(by_role(name) for name in names) and super().takes(model, names, rule)
+
+    def whole(self, model: Transformer, name: str, stored: Stored, rule: Rule) -> Packed | None:
+        plain = type(rule) is Rename and not rule.transpose
+        return stored.whole() if stored.whole is not None and plain and by_role(name) else None
+
+    def numbers(self, model: Transformer, name: str, matrix: Tensor) -> Packed | None:
+        return Nf4.rounded(matrix, self.double) if by_role(name) and matrix.dim() == 2 else None
+
+
+def by_role(name: str) -> bool:
+    """Whether a parameter is the matrix of a role that is held so."""
+    path, _, leaf = name.rpartition(".")
+    return leaf == "weight" and path.rpartition(".")[2] in ROLES and "blocks." in name
+
+
+def told(model: Transformer) -> str:
+    """What the weights take, in words, and how much of that is NF4."""
+    weights = weights_of(model).values()
+    total = sum(weight.nbytes for weight in weights)
+    levelled = [weight for weight in weights if isinstance(weight, Nf4)]
+    text = f"the weights take {total / 1e6:,.1f} MB"
+    if levelled:
+        taken, count = sum(weight.nbytes for weight in levelled), sum(weight.numel() for weight in levelled)
+        bits = 8 * taken / count
+        text += f", of which {taken / 1e6:,.1f} MB are {len(levelled)} matrices in NF4, {bits:.3f} bits a weight"
+    return text
