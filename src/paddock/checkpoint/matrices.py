@@ -70,7 +70,7 @@ def suffixes(wanted: Collection[str], others: Collection[str]) -> list[str]:
             end = ".".join(parts[-count:])
             if end not in ends:
                 ends[end] = not any(other == end or other.endswith("." + end) for other in taken)
-            if ends[end]:
+            if ends[end] or count == len(parts):
                 found.add(end)
                 break
     return sorted(found)
