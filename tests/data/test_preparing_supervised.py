@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from paddock.data.batch import IGNORED
 from paddock.data.packing import Fit, Single
-from paddock.data.preparing.supervised import Supervised, coded, ids_of, sequences
+from paddock.data.preparing.supervised import Supervised, SupervisedBlanks, coded, ids_of, sequences
 from paddock.data.samples import Sample
 from paddock.data.stream import BatchStream
-from paddock.errors import DataError
+from paddock.errors import DataError, UsageError
 from paddock.model import spec
 from paddock.model.families import describe
+from paddock.model.step import Step
 from paddock.model.transformer import Transformer
 from paddock.training.losses import token_loss
 
@@ -140,3 +141,38 @@ def test_a_neighbour_in_the_row_changes_nothing(model):
     torch.testing.assert_close(
         inside, model.hidden(alone.ids, alone.step(model.architecture))[0, : len(second)], rtol=1e-9, atol=1e-9
     )
+
+
+GLM = {
+    "model_type": "chatglm",
+    "vocab_size": 40,
+    "hidden_size": 32,
+    "inner_hidden_size": 48,
+    "num_layers": 2,
+    "num_attention_heads": 4,
+    "max_sequence_length": 64,
+    "position_encoding_2d": True,
+    "gmask_token_id": 36,
+    "mask_token_id": 37,
+    "bos_token_id": 38,
+}
+
+
+def test_rows_of_a_glm_are_read_as_at_inference():
+    """Its prompt sees all of itself, positions count in two parts: of a padded row, as of a prompt that is answered."""
+    torch.manual_seed(4)
+    model = Transformer(describe(GLM)).double()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    mask = model.architecture.mask
+    assert isinstance(mask, spec.Prefix)
+    ids = [5, 6, 7, 36, 38, 8, 9, 39]
+    batch = SupervisedBlanks(12, pad=3, mask=mask)([sample(coded(ids, [(5, 8)]))])
+    assert batch.targets[0, :8].tolist() == [IGNORED] * 4 + [8, 9, 39, IGNORED]
+    whole = torch.tensor([ids])
+    with torch.no_grad():
+        expected = model.hidden(whole, Step.begin(model.architecture, whole))
+        found = model.hidden(batch.ids, batch.step(model.architecture))[:, :8]
+    torch.testing.assert_close(found[:, :7], expected[:, :7], rtol=1e-9, atol=1e-9)
+    with pytest.raises(UsageError, match="lacks a mask token"):
+        SupervisedBlanks(12, mask=mask)([sample(coded([5, 6, 7], [(1, 3)]))])

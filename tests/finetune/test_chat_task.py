@@ -229,6 +229,16 @@ def test_models_that_do_not_say_the_next_token_are_refused(given):
         ChatTask().ask(given(talk("Q", "A"), architecture=describe(config)))
 
 
+def test_rows_of_a_glm_are_one_text_each(given, bundled):
+    sizes = {"hidden_size": 32, "inner_hidden_size": 48, "num_layers": 1, "num_attention_heads": 4}
+    ids = {"gmask_token_id": 600, "mask_token_id": 601, "bos_token_id": 602, "max_sequence_length": 512}
+    glm = describe({"model_type": "chatglm", "vocab_size": 700, "position_encoding_2d": True, **sizes, **ids})
+    with pytest.raises(UsageError, match=r"task\.packing: single"):
+        ChatTask().ask(given(talk("Q", "A"), template="chatglm", architecture=glm))
+    asked = ChatTask(packing="single").ask(given(talk("Q", "A"), template="chatglm", architecture=glm))
+    assert learned(asked, bundled.tokenizer) == ["A<eop>"]
+
+
 # --- length -------------------------------------------------------------------------------------------------------
 
 

@@ -146,7 +146,7 @@ def _causal(recipe: Objective, tokenizer: Tokenizer, a: Architecture, rows: Rows
             f"{a.family} reads what stands before its start token as a whole: the next token is no question to it",
             fix="use objective.name: blanks",
         )
-    return Causal(rows.length, _padding(tokenizer), rows.isolated)
+    return Causal(rows.length, padding(tokenizer), rows.isolated)
 
 
 def _masked(recipe: Objective, tokenizer: Tokenizer, a: Architecture, rows: Rows) -> Prepare:
@@ -172,7 +172,7 @@ def _masked(recipe: Objective, tokenizer: Tokenizer, a: Architecture, rows: Rows
         mask,
         first,
         last,
-        _padding(tokenizer),
+        padding(tokenizer),
         ordinary(tokenizer),
         continuing(tokenizer),
         recipe.share,
@@ -206,7 +206,7 @@ def _blanks(recipe: Objective, tokenizer: Tokenizer, a: Architecture, rows: Rows
         long_mask,
         a.mask.start_token,
         _end(tokenizer, recipe.name),
-        _padding(tokenizer),
+        padding(tokenizer),
         recipe.share,
         recipe.mean_span,
         recipe.long,
@@ -224,7 +224,7 @@ def _spans(recipe: Objective, tokenizer: Tokenizer, a: Architecture, rows: Rows)
         found,
         _start(rows, tokenizer, a),
         _end(tokenizer, recipe.name),
-        _padding(tokenizer),
+        padding(tokenizer),
         recipe.share,
         recipe.mean_span,
         _marks(tokenizer),
@@ -242,17 +242,17 @@ def _spans(recipe: Objective, tokenizer: Tokenizer, a: Architecture, rows: Rows)
 def _prefix(recipe: Objective, tokenizer: Tokenizer, a: Architecture, rows: Rows) -> Prepare:
     if a.encoder is not None:
         start, end = _start(rows, tokenizer, a), _end(tokenizer, recipe.name)
-        return PrefixedPairs(rows.length, start, end, _padding(tokenizer), _marks(tokenizer))
+        return PrefixedPairs(rows.length, start, end, padding(tokenizer), _marks(tokenizer))
     _check_decoder(recipe.name, a)
     if not isinstance(a.mask, CausalMask):
         raise UsageError(f"{a.family} marks the end of its prefix by a token", fix="use objective.name: blanks")
-    return Prefixed(rows.length, _padding(tokenizer))
+    return Prefixed(rows.length, padding(tokenizer))
 
 
 def _pairs(recipe: Objective, tokenizer: Tokenizer, a: Architecture, rows: Rows) -> Prepare:
     _check_encoder_decoder(recipe.name, a)
     start, end = _start(rows, tokenizer, a), _end(tokenizer, recipe.name)
-    return Paired(rows.length, start, end, _padding(tokenizer), marks=_marks(tokenizer))
+    return Paired(rows.length, start, end, padding(tokenizer), marks=_marks(tokenizer))
 
 
 Maker = Callable[[Objective, Tokenizer, Architecture, Rows], Prepare]
@@ -340,7 +340,7 @@ def _role(tokenizer: Tokenizer, role: str, name: str) -> int:
     return found
 
 
-def _padding(tokenizer: Tokenizer) -> int:
+def padding(tokenizer: Tokenizer) -> int:
     """What stands behind a row's end, where nothing looks and nothing is asked."""
     if tokenizer.pad_id is not None:
         return tokenizer.pad_id

@@ -7,7 +7,7 @@ which is negative. So what is asked for travels with the tokens through tables, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from paddock.data.batch import IGNORED, Batch
 from paddock.data.preparing.causal import Causal
 from paddock.data.samples import Sample
 from paddock.data.tokens import Tokens
+from paddock.model.spec import Prefix
+from paddock.model.step import blank_positions
 
 
 def coded(ids: Sequence[int], asked: Iterable[tuple[int, int]]) -> np.ndarray:
@@ -62,3 +64,17 @@ class Supervised:
             whole = np.concatenate(sample.texts)
             asked[row, : max(0, len(whole) - 1)] = whole[1:] >= 0
         return replace(batch, targets=batch.targets.masked_fill(~torch.from_numpy(asked), IGNORED))
+
+
+@dataclass(frozen=True)
+class SupervisedBlanks(Supervised):
+    """The same for a GLM: a row is one sequence, which sees all of itself up to the start token, and is written from
+    there on. Raises UsageError for a sequence without GLM's mask and start tokens."""
+
+    mask: Prefix = field(kw_only=True)
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch:
+        assert all(len(sample.texts) == 1 for sample in samples), "a row of a GLM is one text"
+        batch = super().__call__(samples)
+        positions, prefix = blank_positions(self.mask, batch.ids)
+        return replace(batch, positions=positions, prefix=prefix)

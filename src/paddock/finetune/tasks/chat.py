@@ -9,19 +9,28 @@ from pydantic import Field, field_validator
 
 from paddock.data.instruct.records import Example, Pair
 from paddock.data.packing import PACKINGS
-from paddock.data.preparing.causal import Causal
-from paddock.data.preparing.supervised import Supervised, sequences
+from paddock.data.preparing.supervised import Supervised, SupervisedBlanks, sequences
 from paddock.data.samples import Table
 from paddock.data.section import Section
-from paddock.errors import DataError, TemplateError
+from paddock.errors import DataError, TemplateError, UsageError
 from paddock.finetune import gate
 from paddock.finetune.tasks.asked import Asked, Material
 from paddock.finetune.tasks.formats import with_marker, with_options
+from paddock.finetune.tasks.positions import Positions, positioned
 from paddock.finetune.tasks.sifting import Length, Sifted, Sifter
 from paddock.finetune.tasks.turns import Learn, Markers, Reading, Systems
+from paddock.model.spec import Prefix
 from paddock.tokenizer.supervision import End, Supervisor
+from paddock.training.losses import Loss
 from paddock.training.methods import Base
-from paddock.training.objectives import Objective, objective
+from paddock.training.objectives import (
+    Objective,
+    check_length,
+    check_vocabulary,
+    objective,
+    padding,
+    weighted,
+)
 
 
 class ChatTask(Section):
@@ -35,6 +44,7 @@ class ChatTask(Section):
     put before the first `question`. markers: conditional tuning on preferences.
     unfit: whether examples that cannot be learned (empty answers, roles that the template does not take) are refused
     or dropped and counted. cut_answers: where data.too_long is cut, answers too lose their end.
+    positions: as of `text`.
     """
 
     name: Literal["chat"] = "chat"
@@ -47,6 +57,7 @@ class ChatTask(Section):
     markers: Markers | None = None
     unfit: Literal["refuse", "drop"] = "refuse"
     cut_answers: bool = False
+    positions: Positions = "counted"
 
     @field_validator("options")
     @classmethod
@@ -63,9 +74,7 @@ class ChatTask(Section):
     def ask(self, given: Material) -> Asked:
         """Raises UsageError for a model or settings that do not go together, DataError for examples that cannot be
         learned, TemplateError where the template cannot be trained with."""
-        plain, loss = objective(Objective(), given.tokenizer, given.architecture, given.length)
-        assert isinstance(plain, Causal)
-        prepare = Supervised(given.length, plain.pad)
+        prepare, loss = self._prepare(given)
         good, bad = self._supervisors(given)
         reading = Reading(self.learn, self.system, self.systems, self.markers)
         length = Length(prepare.takes, given.too_long, self.cut_answers)
@@ -77,13 +86,25 @@ class ChatTask(Section):
         return Asked(
             self._table(train, given.length),
             self._table(kept, given.length) if kept.sequences else None,
-            prepare,
+            positioned(prepare, self.positions, given),
             loss,
             told=[*train.remarks("training"), *kept.remarks("validation")],
             counts=train.counts | {"tokens": shown.statistics.tokens, "supervised": shown.statistics.supervised},
             template=good.template if good else None,
             preview=shown,
+            measured=prepare,
         )
+
+    def _prepare(self, given: Material) -> tuple[Supervised, Loss]:
+        a, pad = given.architecture, padding(given.tokenizer)
+        if not isinstance(a.mask, Prefix):
+            _, loss = objective(Objective(), given.tokenizer, a, given.length)
+            return Supervised(given.length, pad), loss
+        if self.packing != "single":
+            raise UsageError(f"a row of {a.family} is one text to it", fix="set task.packing: single")
+        check_length(a, given.length)
+        check_vocabulary(given.tokenizer, a)
+        return SupervisedBlanks(given.length, pad, mask=a.mask), weighted(Objective(), a)
 
     def _supervisors(self, given: Material) -> tuple[Supervisor | None, Supervisor | None]:
         """Of good answers, whose template the trained model is given, and of bad ones."""
