@@ -1,4 +1,4 @@
-"""Verbs that ask a model questions and count: eval lines, eval numeric-qa."""
+"""Verbs that say how good answers are: eval lines, eval numeric-qa, eval texts."""
 
 from __future__ import annotations
 
@@ -109,6 +109,47 @@ def numeric_qa(
     from paddock.cli import evaluating
 
     evaluating.numeric_qa(_asked(ctx), data)
+
+
+@app.command(
+    cls=Verb,
+    epilog="""paddock eval texts translated.de wanted.de
+    paddock eval texts summaries.txt wanted.txt --source articles.txt
+    paddock eval texts out.zh wanted-1.zh wanted-2.zh --json""",
+)
+def texts(
+    outputs: Annotated[str, typer.Argument(metavar="OUTPUTS", help="What was written, a text to a line.")],
+    references: Annotated[
+        list[str],
+        typer.Argument(metavar="REFERENCES...", help="What was wanted, line by line; several files: any of them."),
+    ],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--source",
+            metavar="FILE",
+            help="What was read: its copy and first sentences are scored too.",
+            show_default=False,
+        ),
+    ] = None,
+    tokenization: Annotated[
+        str,
+        typer.Option(
+            "--tokenization",
+            metavar="NAME",
+            help="How BLEU finds words: 13a, zh, none. [default: by the references' script]",
+            show_default=False,
+        ),
+    ] = "auto",
+    json: o.Json = False,
+) -> None:
+    """BLEU, chrF and ROUGE of texts that some model wrote, beside what needs no model.
+
+    BLEU and chrF are counted over all lines as sacrebleu counts them, ROUGE is the mean over lines, without stemming.
+    """
+    from paddock.cli import scoring
+
+    scoring.texts(outputs, references, tokenization, source, json)
 
 
 def _asked(ctx: typer.Context) -> Any:
