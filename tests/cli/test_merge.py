@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import paddock as api
-from paddock.checkpoint import safetensors
+from paddock.checkpoint import class_heads, safetensors
 from paddock.checkpoint.adapters import CONFIG, WEIGHTS
 from paddock.checkpoint.checkpoint import open_checkpoint
 from paddock.engine.locate import bundled
@@ -167,3 +167,34 @@ def test_damaged_papers_are_refused(paddock: Callable, tmp_path: Path, one: Path
         (tmp_path / "merged" / FILE).write_text(text)
         run = paddock("merge", tmp_path / "merged", "--adapter", one, "--output", tmp_path / "again", "--another-base")
         assert run.code == 3, (text, run.err)
+
+
+def test_a_head_over_classes_comes_along(paddock: Callable, tmp_path: Path, bert: Path) -> None:
+    """The base is a masked language model, the adapter a classifier's."""
+    found = open_checkpoint(bert)
+    names = {"id2label": {"0": "dull", "1": "lively"}, "label2id": {"dull": 0, "lively": 1}}
+    config = {**found.config, **names, "architectures": ["BertForSequenceClassification"]}
+    model, blank = class_heads.with_head(found.model("float32"), config)
+    for name, parameter in model.named_parameters():
+        if name in blank:
+            parameter.data.normal_()
+    tuned = LoRA().attach(Base(model, config, {}, "bert", frozenset(blank)), 0)
+    for name, parameter in tuned.model.named_parameters():
+        if name.endswith(".b"):
+            parameter.data.normal_(0, 0.3)
+    tuned.write(tmp_path / "adapter", tuned.model)
+    for name, data in class_heads.described(config).items():
+        (tmp_path / "adapter" / name).write_bytes(data)
+    base = api.load(bert)
+    text = "the cat sat ."
+    want = [label.score for label in base.with_adapter(tmp_path / "adapter").classify(text)]
+    run = paddock("merge", bert, "--adapter", tmp_path / "adapter", "--output", tmp_path / "merged")
+    assert run.code == 0, run.err
+    run = paddock("merge", bert, "--adapter", tmp_path / "adapter", "--output", tmp_path / "one", "--as-adapter")
+    assert run.code == 0, run.err
+    for model_ in (api.load(tmp_path / "merged"), base.with_adapter(tmp_path / "one")):
+        labels = model_.classify(text)
+        assert {label.name for label in labels} == {"dull", "lively"}
+        assert [label.score for label in labels] == pytest.approx(want, abs=1e-6)
+    half = paddock("merge", bert, "--adapter", f"{tmp_path / 'adapter'}=0.5", "--output", tmp_path / "half")
+    assert half.code == 2 and "cannot be weighed" in half.err

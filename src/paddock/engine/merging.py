@@ -9,18 +9,18 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from paddock.checkpoint import jsonfile
+from paddock.checkpoint import class_heads, jsonfile
 from paddock.checkpoint.adapter_writing import Settings, write_adapter
 from paddock.checkpoint.adapters import MAX_RANK, OLD_WEIGHTS, WEIGHTS, Adapter, deltas, read_adapter, replaced
 from paddock.checkpoint.own_adapters import with_replaced
-from paddock.checkpoint.writing import write_text
+from paddock.checkpoint.writing import write_bytes, write_text
 from paddock.engine.language_model import LanguageModel
 from paddock.engine.memory import memory_for
 from paddock.errors import CheckpointError, UsageError
@@ -131,6 +131,7 @@ def with_adapters(model: LanguageModel, chosen: Sequence[Chosen]) -> LanguageMod
 
     Raises CheckpointError for an adapter that does not fit the model, UsageError for what cannot be added.
     """
+    model, blank = _headed(model, chosen)
     rules = family(dict(model.checkpoint.config)).RULES
     whole: dict[str, Tensor] = {}
     parts: list[tuple[float, Mapping[str, LowRank]]] = []
@@ -145,7 +146,19 @@ def with_adapters(model: LanguageModel, chosen: Sequence[Chosen]) -> LanguageMod
         parts.append((one.weight, deltas(one.adapter, model.model, rules)))
     base = with_replaced(model.model, whole) if whole else model.model
     twin = adapt(base, summed(parts), dtype=torch.float32)
+    class_heads.check_filled(model.model, twin, blank)
     return LanguageModel(model.checkpoint, twin, model._tokenizer, model.template)
+
+
+def _headed(model: LanguageModel, chosen: Sequence[Chosen]) -> tuple[LanguageModel, tuple[str, ...]]:
+    """The model with the head over classes that an adapter brings along, and its parameters without numbers yet."""
+    told = next((found for one in chosen if (found := class_heads.read(one.adapter.path))), None)
+    if told is None:
+        return model, ()
+    config = {**model.checkpoint.config, **told}
+    headed, blank = class_heads.with_head(model.model, config)
+    checkpoint = replace(model.checkpoint, config=config, architecture=headed.architecture)
+    return LanguageModel(checkpoint, headed, model._tokenizer, model.template), blank
 
 
 @memory_for("for the merged weights")
@@ -175,6 +188,9 @@ def write_sum(folder: Path, model: LanguageModel, chosen: Sequence[Chosen], base
     fresh = _brought(model, chosen)
     settings = Settings(base, rank, scale * rank, dora=dora)
     write_adapter(folder, model.model, model.checkpoint.config, settings, fresh)
+    if any(class_heads.read(one.adapter.path) for one in chosen):
+        for name, data in class_heads.described(model.checkpoint.config).items():
+            write_bytes(folder / name, data)
     return max(ranks)
 
 
