@@ -15,6 +15,12 @@ from paddock.finetune.stage import finetune as run_stage
 from paddock.training.parallel.environment import from_environment
 from paddock.training.run import RunFolder
 
+# What to do with the model of a task.
+TRIAL = "paddock chat {}"
+TRIALS = dict.fromkeys(("classify", "regress"), 'paddock classify "a text" -m {}') | {
+    "embed": 'paddock embed "a text" "another" -m {}'
+}
+
 
 def finetune(asked: Asked) -> None:
     wishes = asked.wishes()
@@ -37,7 +43,7 @@ def finetune(asked: Asked) -> None:
                 )
             done = {"folder": str(asked.folder), "model": str(final), **last(RunFolder(asked.folder))}
         if parallel.main:
-            tell([done], asked, lambda run: f"try it: paddock chat {run['model']}")
+            tell([done], asked, lambda run: "try it: " + TRIALS.get(recipe.task.name, TRIAL).format(run["model"]))
 
 
 def _described(recipe: FineTuning, beside: Any, asked: Asked) -> dict[str, Any]:

@@ -215,6 +215,10 @@ def _check_beam_stops(stops: Sequence[str], published: bool, template_stops: Seq
 def check_generates(architecture: Architecture) -> None:
     """Refuses to write text with a model that only reads."""
     if not architecture.generates:
+        if architecture.pooler is not None and architecture.pooler.labels:
+            raise UnsupportedError(
+                f"this {architecture.family} tells classes, and writes no text", fix="paddock classify"
+            )
         raise UnsupportedError(
             f"a {architecture.family} encoder does not write text", fix="use it with embed, fill or classify"
         )
