@@ -37,8 +37,8 @@ def story() -> LanguageModel:
 def test_a_record_holds_its_answer_where_it_is_asked_for(units: int, place: Place) -> None:
     question = Lines().question(units, place, random())
     body = question.text.removeprefix(HEAD)
-    record, asked = body[: body.rindex("What is")], body[body.rindex("What is") :]
-    lines = [line.removeprefix("line ").split(": value ") for line in record.splitlines()]
+    record, asked = body[: body.rindex("Which value")], body[body.rindex("Which value") :]
+    lines = [line.removeprefix("line ").split(": ") for line in record.splitlines()]
     keys = [key for key, _ in lines]
     assert len(lines) == units == len(set(keys))
     at = next(i for i, key in enumerate(keys) if asked == ASK.format(key=key))
@@ -180,7 +180,7 @@ class First:
 def test_prompts_are_as_long_as_fits_and_not_a_token_longer(story: LanguageModel) -> None:
     cells = ask(story, First(), [128, 200, 512], 3, 0)
     assert [(cell.length, cell.place) for cell in cells] == [(n, p) for n in (128, 200, 512) for p in PLACES]
-    each = len(story.tokenizer.encode("line 47: value 31\n", add_special=False))
+    each = len(story.tokenizer.encode("line 47: 31\n", add_special=False))
     for cell in cells:
         room = cell.length - 12
         assert room - 2 * each < cell.tokens <= room, "a line more would not fit"
@@ -198,7 +198,7 @@ def test_a_right_answer_is_counted(story: LanguageModel, monkeypatch: pytest.Mon
         prompt = story.tokenizer.decode(ids)
         key = prompt.rsplit("line ", 1)[1].split(":")[0]
         said = Said()
-        said.text = " " + prompt.split(f"line {key}: value ")[1].split("\n")[0]
+        said.text = " " + prompt.split(f"line {key}: ")[1].split("\n")[0]
         return said
 
     monkeypatch.setattr(story, "generate", copies)

@@ -14,8 +14,8 @@ from paddock.errors import UsageError
 from paddock.evaluate.lengths import NUMBER, Place, Question
 
 HEAD = "Lines and their values:\n"
-LINE = "line {key}: value {value}\n"
-ASK = "What is the value of line {key}?\nline {key}: value"
+LINE = "line {key}: {value}\n"
+ASK = "Which value has line {key}?\nline {key}:"
 EDGE = 0.1  # the first and the last tenth
 
 

@@ -44,7 +44,8 @@ class Asked:
     measure: what is measured on the validation examples, beside or instead of the plain token loss (None: that alone).
     files: what belongs beside the trained weights, by its path in their folder. adapter_files: what belongs beside an
     adapter, and no whole model. template: the chat template they are to be asked with; None: as it was found. preview:
-    of the masks, to be shown before the first step.
+    of the masks, to be shown before the first step. measured: how validation rows are prepared, where not as `prepare`
+    does.
     """
 
     train: Table
@@ -58,3 +59,4 @@ class Asked:
     adapter_files: Mapping[str, bytes] = field(default_factory=dict)
     template: Template | None = None
     preview: Preview | None = None
+    measured: Prepare | None = None

@@ -12,15 +12,17 @@ from paddock.data.samples import Table
 from paddock.data.section import Section
 from paddock.errors import DataError
 from paddock.finetune.tasks.asked import Asked, Material
+from paddock.finetune.tasks.positions import Positions, positioned
 from paddock.training.methods import Base
 from paddock.training.objectives import Objective, objective
 
 
 class TextTask(Section):
-    """Learn texts. packing: `paddock pretrain`'s."""
+    """Learn texts. packing: `paddock pretrain`'s. positions: `counted`, or `randomised` in training (`Randomised`)."""
 
     name: Literal["text"] = "text"
     packing: Literal["fit", "stream", "single"] = "fit"
+    positions: Positions = "counted"
 
     def shape(self, base: Base, examples: Sequence[Example], seed: int) -> Base:
         """The model as it is."""
@@ -31,7 +33,8 @@ class TextTask(Section):
         prepare, loss = objective(Objective(), given.tokenizer, given.architecture, given.length)
         train = self._table(given.train, given)
         assert train is not None
-        return Asked(train, self._table(given.validation, given), prepare, loss)
+        trained = positioned(prepare, self.positions, given)
+        return Asked(train, self._table(given.validation, given), trained, loss, measured=prepare)
 
     def _table(self, examples: Sequence[Example], given: Material) -> Table | None:
         texts = [_text(example) for example in examples]
