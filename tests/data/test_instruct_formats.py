@@ -74,8 +74,7 @@ def test_read_by_content(name: str, form: str, tmp_path: Path) -> None:
     assert sum(report.dropped.values()) == dropped, report.dropped
     assert {each.origin.source for each in found} <= {"lines", "array", "C4", "WikiHow"}
     assert all(str(path) in each.origin.place for each in found)
-    if name != "text":  # which means plain text, where a user says it
-        assert [plain(each) for each in examples(path, name)] == expected
+    assert [plain(each) for each in examples(path, name)] == expected
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -154,3 +153,34 @@ def test_rare_parts() -> None:
     assert one("guanaco", 0).origin.id == "m1" and one("guanaco", 0).origin.language == "es"
     assert one("pairs", 1).origin.meta["references"] == ["Or."]
     assert one("step-by-step", 0).origin.meta["rationale"] == "because"
+
+
+def test_parquet_and_masks(tmp_path: Path) -> None:
+    """Columns of structs, in which a field that only some messages have is null in the others."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    turns = [
+        {"role": "developer", "content": "S", "weight": None},
+        {"role": "user", "content": "Q", "weight": None},
+        {"role": "assistant", "content": "A", "weight": 0},
+        {"role": "user", "content": "R", "weight": None},
+        {"role": "assistant", "content": "B", "weight": 1},
+    ]
+    parquet.write_table(pyarrow.table({"messages": [turns], "id": [3], "tools": [None]}), tmp_path / "a.parquet")
+    (found,) = examples(tmp_path / "a.parquet")
+    assert isinstance(found, Conversation) and found.origin.id == "3" and found.origin.place.endswith("row 1")
+    assert (found.messages[0].role, found.messages[0].learn) == ("system", None)
+    assert [each.learned for each in found.messages] == [False, False, False, False, True]
+    assert all(not each.more for each in found.messages)
+    path = lines(tmp_path / "b.jsonl", [{"messages": [{"role": "user", "content": "a", "loss": "no"}, turns[2]]}])
+    with pytest.raises(DataError, match=r"field 'messages\[0\].loss' is .*, where true or false belongs"):
+        list(examples(path))
+
+
+def test_documents_of_crawls_are_texts(tmp_path: Path) -> None:
+    path = lines(tmp_path / "cc.json", [{"raw_content": "page", "digest": "sha1:x", "url": "u", "length": 4}])
+    assert [plain(each) for each in examples(path)] == ["page"]
+    path.write_text("first<|endoftext|>second\n")
+    path = path.rename(tmp_path / "cc.txt")
+    assert [plain(each) for each in examples(path)] == ["first", "second\n"]

@@ -63,10 +63,15 @@ def asked(params: Mapping[str, Any]) -> Asked:
 def inspect(files: Sequence[str], given: Asked, records: int, json: bool) -> None:
     told: list[dict[str, Any]] = []
     paths, options = find_files(files), given.documents
+    second = find_files(given.second) if given.second else []
+    if second and len(second) != len(paths):
+        raise UsageError(f"{len(paths)} files and {len(second)} --second", expected="one of the other for each")
     with Progress("file") as progress:
         for number, path in enumerate(paths):
             if given.of_examples(path):
-                told.append(example_reading.inspect(path, _second(given, number), given.examples, records, json))
+                told.append(
+                    example_reading.inspect(path, second[number] if second else None, given.examples, records, json)
+                )
                 continue
             report = Report()
             samples: list[Document] = []
@@ -87,10 +92,6 @@ def inspect(files: Sequence[str], given: Asked, records: int, json: bool) -> Non
         dropped = sum(sum(each["dropped"].values()) for each in told)
         kept = ", ".join(f"{count:,} {name}" for count, name in counts if count) or "nothing"
         output.result(f"\n{len(told)} files, {kept}" + (f", {dropped:,} dropped" if dropped else ""))
-
-
-def _second(given: Asked, number: int) -> Path | None:
-    return find_files(given.second)[number] if given.second else None
 
 
 def _described(file: FileReport, text_bytes: int, samples: Sequence[Document]) -> dict[str, Any]:

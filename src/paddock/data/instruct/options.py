@@ -11,7 +11,7 @@ from paddock.data.reading.options import LIMIT
 from paddock.data.reading.options import Options as Container
 from paddock.errors import UsageError, did_you_mean
 
-FILES = ("text", "jsonl", "json", "parquet")  # formats of files, where the records are told by their content
+FILES = ("jsonl", "json", "parquet")  # formats of files, where the records are told by their content
 CHOICES = {
     "on_error": ("stop", "skip"),
     "duplicates": ("keep", "drop"),

@@ -75,7 +75,7 @@ def format_of(path: Path, options: Options) -> str | None:
     """
     easy = replace(options, on_error="skip", format="auto" if options.format == "mixed" else options.format)
     container, head = probe(path, easy.container)
-    table = tables.recognise(head, easy) if container == "text" else None
+    table = _table(container, head, easy)
     if container == "text" and table is None:
         return "text"
     file = _File(path, easy, FileReport(path))
@@ -112,7 +112,7 @@ class _File:
         """(format, example)."""
         container, head = probe(self.path, self.options.container)
         self.report.container = container
-        table = tables.recognise(head, self.options) if container == "text" else None
+        table = _table(container, head, self.options)
         if container == "text" and table is None:
             yield from self._read(self._documents())
             return
@@ -218,7 +218,7 @@ class _File:
     def told(self, sample: list[Record]) -> Format | None:
         """The format that was named, else the one that most records of a sample fit."""
         named = self.options.format
-        if named in FORMATS and named not in FILES:
+        if named in FORMATS:
             return FORMATS[named]
         told = Counter(form.name for record in sample if (form := _fitting(record)))
         return FORMATS[told.most_common(1)[0][0]] if told else None
@@ -232,6 +232,10 @@ class _File:
 
     def _taking(self, place: str) -> Taking:
         return Taking(self.options, place, self.path.name.split(".")[0], self.report.mended, self.report.dropped)
+
+
+def _table(container: str, head: bytes, options: Options) -> tables.Table | None:
+    return tables.recognise(head, options) if container == "text" and options.format != "text" else None
 
 
 def _fitting(record: Record) -> Format | None:

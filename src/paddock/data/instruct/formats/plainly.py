@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from paddock.data.instruct.records import Example, Labelled, Pair, Text
 from paddock.data.instruct.taking import Format, Record, Taking, filled, some_text
+from paddock.data.reading.detecting import shape_of
 from paddock.data.reading.options import Broken
 from paddock.data.reading.records import kind, to_document
 
@@ -65,7 +66,8 @@ def _source_target(record: Record, taking: Taking) -> Iterable[Example]:
 
 
 def _text(record: Record, taking: Taking) -> Iterable[Example]:
-    document = to_document(record, taking.place, "text", taking.options.container)
+    field = shape_of(record, "text")[1]  # cc_net has another
+    document = to_document(record, taking.place, field, taking.options.container)
     origin = taking.origin(document.meta, ())
     yield Text(filled(document.text, "text"), origin)
 
@@ -77,5 +79,5 @@ def _is_pair(record: Record) -> bool:
 FORMATS = [
     Format("pairs", "pairs: source, target", _is_pair, _source_target),
     Format("labelled", "a text or two and a label", lambda record: _names(record) is not None, _labelled),
-    Format("text", "texts", lambda record: isinstance(record, Mapping) and isinstance(record.get("text"), str), _text),
+    Format("text", "texts", lambda record: isinstance(record.get(shape_of(record, "text")[1]), str), _text),
 ]

@@ -137,7 +137,7 @@ def _kto(record: Record, taking: Taking) -> Iterable[Example]:
         turns = [*_prompt({"prompt": prompt}, "prompt"), *_answer(record, "completion")]
     else:
         name = "messages" if "messages" in record else "conversations"
-        used = (name, label, "tools")
+        used = (name, label)
         turns = turns_of(record, name)
     if not turns or turns[-1].role != "assistant":
         raise Broken("no answer to judge", "the conversation does not end with an assistant's turn")

@@ -23,9 +23,11 @@ SPEAKERS = {
     "assistant": "assistant",
     "model": "assistant",
     "system": "system",
+    "developer": "system",
     "function_call": "call",
     "observation": "tool",
     "tool": "tool",
+    "function": "tool",
 }
 CALLING = {"function_call", "observation"}
 Read = Callable[[Record, Taking], Iterable[Example]]
@@ -68,7 +70,7 @@ def spoken(turns: Sequence[Record], name: str, allowed: Mapping[str, str] = SPEA
 
 def _message(turn: Record, role: str, where: str, who: str, what: str) -> Message:
     more = {str(key): plain(value) for key, value in turn.items() if key not in (who, what) and value is not None}
-    learn = more.pop("loss", None) if isinstance(more.get("loss"), bool) else None
+    learn = _learned(more, where)
     said = turn.get(what)
     if role == "call":
         return Message(
@@ -79,6 +81,16 @@ def _message(turn: Record, role: str, where: str, who: str, what: str) -> Messag
     if isinstance(said, list):
         said = _parts(said, f"{where}.{what}")
     return Message(role, some_text(said, f"{where}.{what}"), learn, more)
+
+
+def _learned(more: dict[str, Any], where: str) -> bool | None:
+    """Whether a message is learned, where it says so itself: our `loss`, or OpenAI's `weight`."""
+    if more.get("weight") in (0, 1):
+        return bool(more.pop("weight"))
+    loss = more.pop("loss", None)
+    if not isinstance(loss, bool | None):
+        raise Broken(f"'loss' is {kind(loss)}", f"field '{where}.loss' is {kind(loss)}, where true or false belongs")
+    return loss
 
 
 def _parts(parts: list[Any], where: str) -> str:

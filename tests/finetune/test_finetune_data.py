@@ -1,0 +1,50 @@
+"""What a recipe says of its examples reaches their reader."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from paddock.data.instruct.reading import Report
+from paddock.data.instruct.records import Labelled, Pair
+from paddock.finetune import stage
+from paddock.finetune.recipe import FineTuning
+from paddock.training import recipe_files
+from paddock.training.places import Places
+
+
+def read(folder: Path, **data: Any) -> tuple[list[Any], list[Any], Report]:
+    values = {"task": {"name": "text"}, "data": {"root": str(folder), **data}}
+    recipe = recipe_files.validated(FineTuning, values, "recipe")
+    report = Report()
+    train, kept = stage._examples(recipe, Places.of(recipe.data.root, folder), report)
+    return train, kept, report
+
+
+def test_lines_of_two_files(tmp_path: Path) -> None:
+    for name, text in {"t.en": "one\ntwo\n", "t.de": "eins\nzwei\n", "v.en": "three\n", "v.de": "drei\n"}.items():
+        (tmp_path / name).write_text(text)
+    named = {"validation": ["v.en"], "validation_second": ["v.de"]}
+    train, kept, _ = read(tmp_path, files=["t.en"], second=["t.de"], **named)
+    assert train == [Pair("one", "eins"), Pair("two", "zwei")] and kept == [Pair("three", "drei")]
+
+
+def test_fields_and_reading(tmp_path: Path) -> None:
+    rows: list[Any] = [{"id": 1, "review": "fine", "stars": 5}, {"id": 2, "review": 7, "stars": 1}]
+    rows += [{"id": 1, "review": "fine", "stars": 5}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train, _, report = read(
+        tmp_path,
+        files=["a.jsonl"],
+        validation=0,
+        fields={"text": "review", "label": "stars"},
+        reading={"on_error": "skip", "duplicates": "drop"},
+    )
+    assert train == [Labelled(("fine",), "5")] and sum(report.dropped.values()) == 2
+
+
+def test_threads_of_a_tree_stay_together(shared_data: Path) -> None:
+    train, kept, _ = read(shared_data / "instruct", files=["oasst_trees_70.jsonl"], validation=0.2)
+    groups = [{each.origin.group for each in some} for some in (train, kept)]
+    assert len(train) + len(kept) == 367 and kept and not groups[0] & groups[1]
