@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from paddock.training.losses_classes import text_scores
 from paddock.training.metrics import Metrics
 from paddock.training.parallel import Alone
 from paddock.training.run import RunFolder
+from paddock.training.validation_classes import told_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the oracle's own
 CPU = Alone(torch.device("cpu"))
@@ -223,6 +226,44 @@ def test_an_adapter_brings_its_head(name: str, method: dict[str, Any], tmp_path:
     (final / "classes.json").write_text(json.dumps({**told, "hidden_size": 7}))
     with pytest.raises(CheckpointError, match=r"classes\.json says 'hidden_size'"):
         paddock.load(final)
+
+
+def test_a_run_that_was_cut_off_ends_in_the_same_bits(tmp_path: Path) -> None:
+    model = write_reader(tmp_path / "base", "bert")
+    examples = write_examples(tmp_path / "x.jsonl", PAIRS)
+    training = {"steps": 4, "batch": 3, "dropout": 0.2, "checkpoints": "every:2", "keep": 9}
+    recipe = asked(model, examples, {"name": "classify"}, training=training, data={"shuffle": True})
+    whole = finetune(recipe, Path(), tmp_path / "whole", CPU)
+    finetune(recipe, Path(), tmp_path / "cut", CPU)
+    run = RunFolder(tmp_path / "cut")
+    shutil.rmtree(run.step(4))
+    shutil.rmtree(run.final)
+    heard: list[str] = []
+    again = finetune(recipe, Path(), tmp_path / "cut", CPU, tell=heard.append)
+    assert any("going on from step 2" in line for line in heard)
+    assert (again / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    start = prepared(model, examples, {"name": "classify"}).tuned.model.pooler.classes.weight  # type: ignore[union-attr]
+    assert not torch.equal(load_file(whole / "model.safetensors")["classifier.weight"], start)
+
+
+def test_several_processes_measure_what_one_does(tmp_path: Path) -> None:
+    model = write_reader(tmp_path / "base", "bert")
+    examples = write_examples(tmp_path / "x.jsonl", [*ONES[:5]])
+    made = prepared(model, examples, {"name": "classify"}, training={"batch": 3})
+    told, truth = told_of(made.trainer(CPU), made.train)
+    assert told.shape == (5, 2) and truth.tolist() == [1, 0, 1, 0, 1]
+    shares = []
+
+    @dataclass(eq=False)
+    class Half(Alone):
+        def totals(self, values: Any) -> list[float]:
+            shares.append(np.array(values))
+            return list(values)
+
+    for rank in (0, 1, 2):  # the last batch has two rows for three of them
+        told_of(made.trainer(Half(torch.device("cpu"), rank, 3)), made.train)
+    together = np.sum(shares, axis=0).reshape(5, 3)
+    assert np.abs(together[:, :2] - told).max() <= 1e-6 and together[:, 2].tolist() == truth.tolist()
 
 
 def test_classes_that_are_there_stay(tmp_path: Path) -> None:
