@@ -11,7 +11,7 @@ from example_records import CONVERSATIONS, node, said, step, talk
 
 from paddock.data.instruct.options import Options
 from paddock.data.instruct.reading import Report, examples, format_of
-from paddock.data.instruct.records import Conversation, Labelled, Message, Pair, Text
+from paddock.data.instruct.records import Conversation, Labelled, Message, Origin, Pair, Text
 from paddock.data.instruct.writing import write_examples
 from paddock.errors import DataError, UsageError
 
@@ -319,6 +319,9 @@ def test_what_a_format_cannot_hold_is_refused_or_counted(tmp_path: Path) -> None
             assert not (tmp_path / "a.jsonl").exists(), "whole or not at all"
         written = write_examples([example, Pair("x", "y")], tmp_path / "b.jsonl", to, on_error="skip")
         assert sum(written.left_out.values()) == bool(what) + (to in ("labelled", "dpo", "llava", "oasst-trees"))
+    twice = Conversation(talks.messages, origin=Origin(id="same"))
+    written = write_examples([twice, twice], tmp_path / "c.jsonl", "oasst-messages", on_error="skip")
+    assert written.left_out == {"an id that was there before": 1} and len(list(examples(tmp_path / "c.jsonl"))) == 1
     written = write_examples([blanks, given], tmp_path / "c.jsonl", "baize")
     assert dict(written.lost) == {"blanks at the ends of turns": 2, "input joined to its instruction": 1}
     with pytest.raises(UsageError, match=r"'massages'.*\n.*did you mean 'messages'"):

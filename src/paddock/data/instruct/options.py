@@ -11,6 +11,7 @@ from paddock.data.reading.options import LIMIT
 from paddock.data.reading.options import Options as Container
 from paddock.errors import UsageError, did_you_mean
 
+NAMED = 20  # reasons in a sentence
 FILES = ("jsonl", "json", "parquet")  # formats of files, where the records are told by their content
 CHOICES = {
     "on_error": ("stop", "skip"),
@@ -122,6 +123,8 @@ class Report:
 
 
 def listed(counts: Mapping[str, int]) -> str:
-    """Counts in words, the largest first."""
+    """Counts in words, the largest first; a file may give any number of reasons."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{count:,} {name}" for name, count in ordered)
+    rest = sum(count for _, count in ordered[NAMED:])
+    told = ", ".join(f"{count:,} {name}" for name, count in ordered[:NAMED])
+    return told + (f", {rest:,} for {len(ordered) - NAMED:,} other reasons" if rest else "")

@@ -117,8 +117,11 @@ def _rows(
     bare: bool,
     render: Callable[[Conversation], str] | None,
 ) -> Iterator[dict[str, Any]]:
+    seen: set[str | None] = set()
     for example in examples:
         try:
+            if writer.unique and example.origin.id in seen:
+                raise Unwritable("an id that was there before")
             if writer.name == "text" and render is not None and isinstance(example, Conversation):
                 example = Text(render(example), example.origin)
             rows = [row for each in _as_one_of(example, writer) for row in writer.write(each, written.lost)]
@@ -131,6 +134,7 @@ def _rows(
             written.left_out[str(error)] += 1
             continue
         written.examples += 1
+        seen |= {example.origin.id} if writer.unique else set()
         written.records += len(rows)
         for row in rows:
             own = {"source"} if "target" in row else set()

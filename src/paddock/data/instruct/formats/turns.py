@@ -58,7 +58,7 @@ def spoken(turns: Sequence[Record], name: str, allowed: Mapping[str, str] = SPEA
             raise Broken(f"{who!r} is {kind(speaker)}", f"field '{where}.{who}' is {kind(speaker)}, where text belongs")
         role = allowed.get(speaker.strip().lower())
         if role is None:
-            guess = nearest(speaker, allowed)
+            guess = nearest(speaker[:60], allowed)
             raise Broken(
                 "unknown speaker",
                 f"field '{where}.{who}' is {speaker[:60]!r}; expected {', '.join(allowed)}",

@@ -158,5 +158,5 @@ WRITERS = [
     Writer("baize", (Conversation,), _baize),
     Writer("moss", (Conversation,), _moss),
     Writer("oasst-trees", (Conversation, Ranked), _tree),
-    Writer("oasst-messages", (Conversation, Ranked), _messages_of_tree),
+    Writer("oasst-messages", (Conversation, Ranked), _messages_of_tree, unique=True),
 ]

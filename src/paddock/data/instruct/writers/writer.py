@@ -22,12 +22,13 @@ class Writer:
     """Examples as records of one format, which its reader takes back.
 
     kinds: of examples that it takes; others are made such first, where nothing is lost by it. write: the records of an
-    example, and in the counter what could not be kept of it. Raises Unwritable.
+    example, and in the counter what could not be kept of it. Raises Unwritable. unique: ids tell examples apart.
     """
 
     name: str
     kinds: tuple[type, ...]
     write: Callable[[Any, Counter[str]], list[Row]]
+    unique: bool = False
 
 
 def about(origin: Origin, taken: Iterable[str], lifted: Iterable[str] = ()) -> Row:
