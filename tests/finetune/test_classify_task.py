@@ -99,6 +99,8 @@ def test_rows_of_an_encoder(tmp_path: Path) -> None:
     assert batch.padding[0].tolist() == [True] * 10 + [False] * 6
     assert batch.labels is not None and batch.labels.tolist() == [1, 0] * 4, "no, yes: in order of the names"
     assert batch.supervised == 8
+    assert "the first row: [CLS] a good cat [SEP] the cat sat. [SEP] -> yes" in made.asked.told
+    assert "classes: yes: 4 (50.0%), no: 4 (50.0%)" in made.asked.told and made.asked.counts == {"yes": 4, "no": 4}
 
 
 def test_the_longer_of_a_pair_is_cut_first() -> None:

@@ -72,15 +72,14 @@ class Classify(Section):
         table = rows.table(train, self._labels(train, names))
         held = rows.table(kept, self._labels(kept, names)) if kept else None
         prepare = labelling.prepare_of(given)
-        told = [f"classes: {labelling.shares(counts)}", *rows.told]
+        told = [f"classes: {labelling.shares(counts)}", *rows.told, rows.shown(table, names)]
         measure = None
         if held is not None:
             commonest = max(self._counts(kept).items(), key=lambda item: item[1])
             told.append(f"always {commonest[0]!r} would be right of {commonest[1] / len(kept):.1%} that are kept back")
             measure = on_classes(BatchStream(held, prepare, MEASURED, given.seed, shuffle=False), names)
-        return Asked(
-            table, held, prepare, ClassLoss(self.smoothing), told, measure, adapter_files=described(given.config)
-        )
+        beside = described(given.config)
+        return Asked(table, held, prepare, ClassLoss(self.smoothing), told, measure, counts, adapter_files=beside)
 
     def _name(self, example: LabelledExample) -> str:
         label = labelling.class_of(example)
@@ -116,6 +115,7 @@ class Regress(Section):
             f"numbers from {numbers.min():g} to {numbers.max():g}, mean {numbers.mean():g}, variance {numbers.var():g} "
             "(the loss of always telling the mean)",
             *rows.told,
+            rows.shown(table),
         ]
         stream = None if held is None else BatchStream(held, prepare, MEASURED, given.seed, shuffle=False)
         measure = None if stream is None else on_numbers(stream)

@@ -138,6 +138,12 @@ class Rows:
             raise DataError(f"every example has more than {self.length} tokens", fix="raise data.length")
         return LabelledTable(ids, np.array(seconds, np.int64), labels[kept])
 
+    def shown(self, table: LabelledTable, names: Sequence[str] = ()) -> str:
+        """The first row as it is read, and what is asked of it."""
+        ids, _, label = table.texts(0)
+        answer = names[int(label[0])] if names else f"{label[0]:g}"
+        return f"the first row: {self.tokenizer.decode(ids.tolist(), skip_special=False)[:400]} -> {answer}"
+
     @property
     def told(self) -> list[str]:
         """What a user should know of the lengths."""
