@@ -143,6 +143,7 @@ def test_broken_records(name: str, record: Any, what: str, reason: str, tmp_path
     found = list(examples(path, on_error="skip", report=report))
     assert len(found) == 2 and found[0] == found[1], "what is sound stays"
     assert sum(report.dropped.values()) == 1 and reason in next(iter(report.dropped))
+    assert report.files[0].records == 3
 
 
 @pytest.mark.parametrize(("name", "record", "reason"), USELESS, ids=[f"{b[0]}-{b[2]}" for b in USELESS])

@@ -128,6 +128,9 @@ def test_unknown_format_and_unknown_fields(tmp_path: Path) -> None:
         list(examples(path))
     named = list(examples(path, fields={"text": "review", "label": "stars"}))
     assert [plain(each) for each in named] == [(("good",), "5"), (("bad",), "1")]
+    other = lines(tmp_path / "c.jsonl", [{"review": "good", "stars": 5, "text": "of something else"}])
+    (named_over,) = examples(other, fields={"text": "review", "label": "stars"})
+    assert named_over.origin.meta == {"own_text": "of something else"}
     deep = lines(tmp_path / "b.jsonl", [{"translation": {"de": "ja", "en": "yes"}}])
     (pair,) = examples(deep, fields={"source": "translation.de", "target": "translation.en"})
     assert plain(pair) == ("ja", "yes")

@@ -125,8 +125,7 @@ class _File:
         for document in file.documents():
             self._seen(file)
             yield document.place, {"text": document.text}
-        self._seen(file)
-        self.report.dropped.update(file.report.dropped)
+        self._ended(file)
 
     def records(self, table: tables.Table | None) -> Generator[tuple[str, Record], None, None]:
         """(place, record) of what is no running text."""
@@ -141,11 +140,17 @@ class _File:
                     yield place, self._named(sound(record, self.options))
                 except Broken as broken:
                     self._taking(place).refuse(place, broken)
-        self._seen(file)
-        self.report.dropped.update(file.report.dropped)
+                    self.report.records += 1
+        self._ended(file)
 
     def _seen(self, file: DataFile) -> None:
         self.report.size, self.report.compression = file.report.size, file.report.compression
+
+    def _ended(self, file: DataFile) -> None:
+        """Takes over what the file's own reader dropped: lines that are not JSON, not UTF-8, too long, empty."""
+        self._seen(file)
+        self.report.dropped.update(file.report.dropped)
+        self.report.records += sum(file.report.dropped.values())
 
     def _named(self, record: Any) -> Record:
         """The record with the fields that the user named under the names that formats know."""
@@ -157,7 +162,7 @@ class _File:
             return record
         taken = {name: _inside(record, path) for name, path in self.options.fields.items()}
         left = {key: value for key, value in record.items() if key not in self.options.fields.values()}
-        return {**left, **taken}
+        return {**{f"own_{key}" if key in taken else key: value for key, value in left.items()}, **taken}
 
     def _read(self, records: Iterator[tuple[str, Record]]) -> Iterator[tuple[str, Example]]:
         begun = list(itertools.islice(records, SAMPLE))
@@ -231,7 +236,8 @@ class _File:
         return form
 
     def _taking(self, place: str) -> Taking:
-        return Taking(self.options, place, self.path.name.split(".")[0], self.report.mended, self.report.dropped)
+        name = self.path.name.split(".")[0] or self.path.name
+        return Taking(self.options, place, name, self.report.mended, self.report.dropped)
 
 
 def _table(container: str, head: bytes, options: Options) -> tables.Table | None:
