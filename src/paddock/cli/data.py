@@ -12,7 +12,7 @@ from types import ModuleType
 from paddock.cli import data_clean, data_pack, data_read
 from paddock.cli.verb import new_app
 
-HELP = "Documents: look at them, convert, clean, pack and mix them."
+HELP = "Documents and examples: look at them, convert, clean, pack and mix them."
 PARTS: tuple[ModuleType, ...] = (data_read, data_clean, data_pack)  # their commands become subcommands, in this order
 
 app = new_app(no_args_is_help=True, help=HELP)
