@@ -165,6 +165,16 @@ def test_system_messages_are_kept_dropped_or_asked_with(given, bundled):
         ChatTask().ask(given(told, template="koala"))
 
 
+def test_an_input_is_read_apart_or_joined_to_its_question(given, bundled):
+    example = Conversation((Message("user", "Add.", more={"input": "1, 2"}), Message("assistant", "3")))
+    asked = ChatTask().ask(given(example, template="alpaca"))
+    assert "### Instruction:\nAdd.\n\n### Input:\n1, 2\n\n### Response:3" in whole(asked, bundled.tokenizer)[0]
+    assert not any("joined" in line for line in asked.told)
+    asked = ChatTask().ask(given(example, template="vicuna"))
+    assert "USER: Add.\n1, 2 ASSISTANT: 3" in whole(asked, bundled.tokenizer)[0]
+    assert any("1 questions joined with their input" in line for line in asked.told)
+
+
 # --- what cannot be learned ---------------------------------------------------------------------------------------
 
 BAD = {

@@ -76,7 +76,8 @@ class ChatTask(Section):
         learned, TemplateError where the template cannot be trained with."""
         prepare, loss = self._prepare(given)
         good, bad = self._supervisors(given)
-        reading = Reading(self.learn, self.system, self.systems, self.markers)
+        apart = good is None or good.template.read.reads_all or "input" in good.template.read.words
+        reading = Reading(self.learn, self.system, self.systems, self.markers, apart)
         length = Length(prepare.takes, given.too_long, self.cut_answers)
         sifter = Sifter(reading, good, bad, given.tokenizer, self.end, length, self.unfit == "drop")
         train, kept = sifter.sift(given.train), sifter.sift(given.validation)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from paddock.data.instruct.records import Example, Pair
+from paddock.data.instruct.records import Conversation, Example, Pair
 from paddock.data.preparing.supervised import coded
 from paddock.errors import DataError, PaddockError, TemplateError, TokenizerError
 from paddock.finetune import gate
@@ -124,6 +124,8 @@ class Sifter:
                 raise Unfit("an empty answer", "the target is empty")
             yield self._fitted(self._whole(pair(self.tokenizer, example.source, example.target, self.end)), sifted)
             return
+        if isinstance(example, Conversation) and self.reading.joins(example.messages):
+            sifted.changed["questions joined with their input, which the template does not read apart"] += 1
         for turns in self.reading.turns(example):
             self._note_stops(turns, sifted)
             yield from self._conversation(turns, sifted)

@@ -59,12 +59,14 @@ class Turns:
 
 @dataclass(frozen=True)
 class Reading:
-    """How examples become turns: `ChatTask`'s settings of the same names."""
+    """How examples become turns: `ChatTask`'s settings of the same names. apart: whether the template reads a
+    question's `input` (Alpaca's) apart; elsewhere it follows the question on a line of its own."""
 
     learn: Learn
     system: str | None
     systems: Systems
     markers: Markers | None
+    apart: bool = True
 
     def turns(self, example: Example) -> Iterator[Turns]:
         """Raises DataError, less its place, for an example that has nothing to learn or is none of a conversation."""
@@ -83,7 +85,7 @@ class Reading:
     def _one(
         self, messages: tuple[Message, ...], tools: tuple[Mapping[str, Any], ...], good: bool, learn: Learn
     ) -> Turns:
-        messages = self._instructed(messages)
+        messages = self._instructed(tuple(map(self._joined, messages)))
         learned = tuple(_learned(messages, learn))
         if not learned:
             raise Unfit("nothing to learn", "no message of it is to be learned", fix="see task.learn")
@@ -92,6 +94,16 @@ class Reading:
             if not message.says:
                 raise Unfit("an empty answer", f"message {number + 1} ({message.role}) is to be learned and empty")
         return Turns(messages, learned, tools, good)
+
+    def joins(self, messages: Sequence[Message]) -> bool:
+        """Whether a question among these is joined with its input."""
+        return not self.apart and any(message.more.get("input") for message in messages)
+
+    def _joined(self, message: Message) -> Message:
+        if not self.joins([message]):
+            return message
+        rest = {key: value for key, value in message.more.items() if key != "input"}
+        return replace(message, content=f"{message.content}\n{message.more['input']}", more=rest)
 
     def _instructed(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         """With the system message that is wanted, where it is wanted."""
