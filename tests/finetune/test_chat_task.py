@@ -175,6 +175,20 @@ def test_an_input_is_read_apart_or_joined_to_its_question(given, bundled):
     assert any("1 questions joined with their input" in line for line in asked.told)
 
 
+def test_an_answer_without_a_command_states_so_and_then_answers(given, bundled):
+    """MOSS with plugins: the model writes up to <eoc>, is given the results, and goes on; both are learned."""
+    thinking = Message("assistant", "A", more={"inner_thoughts": "Hm"})
+    example = Conversation((Message("user", "Q"), thinking, Message("user", "R"), Message("assistant", "B")))
+    asked = ChatTask().ask(given(example, template="moss-plugins"))
+    stated = ["Hm<eot>\n<|Commands|>: None<eoc>", "None<eot>\n<|Commands|>: None<eoc>"]
+    assert learned(asked, bundled.tokenizer) == sorted([*stated, "A<eom>", "B<eom>"])
+    rendered = registered("moss-plugins").render(
+        [message.plain() for message in example.messages], add_generation_prompt=False
+    )
+    (text,) = [text for text in whole(asked, bundled.tokenizer) if "B<eom>" in text]
+    assert text.removeprefix("<s> ") == rendered.removesuffix("\n")
+
+
 # --- what cannot be learned ---------------------------------------------------------------------------------------
 
 BAD = {

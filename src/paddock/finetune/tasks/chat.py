@@ -76,8 +76,9 @@ class ChatTask(Section):
         learned, TemplateError where the template cannot be trained with."""
         prepare, loss = self._prepare(given)
         good, bad = self._supervisors(given)
-        apart = good is None or good.template.read.reads_all or "input" in good.template.read.words
-        reading = Reading(self.learn, self.system, self.systems, self.markers, apart)
+        words = good.template.read.words if good else frozenset()
+        apart = good is None or good.template.read.reads_all or "input" in words
+        reading = Reading(self.learn, self.system, self.systems, self.markers, apart, "commands" in words)
         length = Length(prepare.takes, given.too_long, self.cut_answers)
         sifter = Sifter(reading, good, bad, given.tokenizer, self.end, length, self.unfit == "drop")
         train, kept = sifter.sift(given.train), sifter.sift(given.validation)

@@ -13,6 +13,7 @@ from paddock.data.section import Section
 from paddock.errors import DataError
 
 Learn = Literal["answers", "last", "all"] | list[Literal["system", "user", "assistant", "tool"]]
+NONE = "None"  # as MOSS spells that there is no thought, command or result
 Systems = Literal["keep", "drop", "question"]
 
 
@@ -67,6 +68,7 @@ class Reading:
     systems: Systems
     markers: Markers | None
     apart: bool = True
+    commands: bool = False
 
     def turns(self, example: Example) -> Iterator[Turns]:
         """Raises DataError, less its place, for an example that has nothing to learn or is none of a conversation."""
@@ -86,6 +88,8 @@ class Reading:
         self, messages: tuple[Message, ...], tools: tuple[Mapping[str, Any], ...], good: bool, learn: Learn
     ) -> Turns:
         messages = self._instructed(tuple(map(self._joined, messages)))
+        if self.commands:
+            messages = tuple(_stated(messages))
         learned = tuple(_learned(messages, learn))
         if not learned:
             raise Unfit("nothing to learn", "no message of it is to be learned", fix="see task.learn")
@@ -139,6 +143,20 @@ def _learned(messages: Sequence[Message], learn: Learn) -> list[int]:
         return [n for n, message in enumerate(messages) if message.role in learn and message.learn is not False]
     found = [number for number, message in enumerate(messages) if message.learned]
     return found[-1:] if learn == "last" else found
+
+
+def _stated(messages: Sequence[Message]) -> Iterator[Message]:
+    """An answer without a command states that there is none and gets no results: two texts that a model writes."""
+    before = ""
+    for message in messages:
+        if message.role == "assistant" and before != "tool" and not message.more.get("commands"):
+            thoughts = message.more.get("inner_thoughts") or NONE
+            yield replace(message, content="", more={"inner_thoughts": thoughts, "commands": NONE})
+            yield Message("tool", NONE, learn=False)
+            yield replace(message, more={})
+        else:
+            yield message
+        before = message.role
 
 
 def _stranger(example: Example) -> Unfit:
