@@ -11,6 +11,7 @@ from torch import nn
 
 from paddock.errors import UsageError
 from paddock.model.scaling import Scaled
+from paddock.training.eight_bit import AdamW8bit
 from paddock.training.lion import Lion
 from paddock.training.muon import Muon
 from paddock.training.recipe import Optimizer
@@ -39,6 +40,13 @@ def make(
             return torch.optim.Adam(own, **rate, **settings, fused=True)
         case "adamw":
             return torch.optim.AdamW(own, **rate, **settings, fused=True)
+        case "adamw8bit":
+            if sharded:
+                raise UsageError(
+                    "adamw8bit keeps blocks of whole parameters, and here each process has shards",
+                    fix="parallel.mode=ddp, or another optimizer (adamw takes shards)",
+                )
+            return AdamW8bit(own, **rate, **settings)
         case "adafactor":
             if sharded:
                 raise UsageError(

@@ -21,6 +21,7 @@ RULES: dict[str, dict[str, Any]] = {
     "rmsprop": {"weight_decay": 0.0, "momentum": 0.0, "smoothing": 0.99, "eps": 1e-8},
     "adam": {"weight_decay": 0.0, **ADAM},
     "adamw": {"weight_decay": 0.1, **ADAM},
+    "adamw8bit": {"weight_decay": 0.1, **ADAM},
     "adafactor": {"weight_decay": 0.0},
     "lion": {"weight_decay": 0.1, "betas": (0.9, 0.99)},
     "muon": {"weight_decay": 0.1, "momentum": 0.95, "nesterov": True, **ADAM},
@@ -44,7 +45,7 @@ class Optimizer(Section):
     `all` leaves out nothing. smoothing: RMSprop's memory of squared gradients. docs/training.md says the rest.
     """
 
-    name: Literal["sgd", "rmsprop", "adam", "adamw", "adafactor", "lion", "muon"] = "adamw"
+    name: Literal["sgd", "rmsprop", "adam", "adamw", "adamw8bit", "adafactor", "lion", "muon"] = "adamw"
     learning_rate: Positive = 1e-3
     decay: Literal["matrices", "all"] = "matrices"
     weight_decay: Annotated[float, Field(ge=0)] | None = None
