@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -198,3 +199,23 @@ def test_a_head_over_classes_comes_along(paddock: Callable, tmp_path: Path, bert
         assert [label.score for label in labels] == pytest.approx(want, abs=1e-6)
     half = paddock("merge", bert, "--adapter", f"{tmp_path / 'adapter'}=0.5", "--output", tmp_path / "half")
     assert half.code == 2 and "cannot be weighed" in half.err
+
+
+def test_the_words_it_was_trained_in_come_along(paddock: Callable, tmp_path: Path, one: Path, two: Path) -> None:
+    """A template and a tokenizer of the adapter's own, and what ends an answer of that template."""
+    folders = [Path(shutil.copytree(each, tmp_path / each.name)) for each in (one, two)]
+    for folder, mark in zip(folders, ("user: ", "you: "), strict=True):
+        source = "{% for m in messages %}" + mark + "{{ m.content }}</s>{% endfor %}"
+        (folder / "chat_template.jinja").write_text(source)
+        shutil.copy(bundled() / "tokenizer.json", folder)
+    both = [text for folder in folders for text in ("--adapter", folder)]
+    run = paddock("merge", "stories260K", *both, "--output", tmp_path / "merged")
+    assert run.code == 0 and "different chat templates; that of one is taken" in run.err, run.err
+    written = (tmp_path / "merged/chat_template.jinja").read_text()
+    assert written == (folders[0] / "chat_template.jinja").read_text()
+    assert api.load(tmp_path / "merged").chat([{"role": "user", "content": "Hi"}], max_new_tokens=3).ids
+    table = json.loads((folders[1] / "tokenizer.json").read_text())
+    table["normalizer"]["normalizers"].pop(0)  # no space before the first word
+    (folders[1] / "tokenizer.json").write_text(json.dumps(table))
+    run = paddock("merge", "stories260K", *both, "--output", tmp_path / "other")
+    assert run.code == 2 and "different tokenizers" in run.err, run.err

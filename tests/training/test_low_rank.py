@@ -136,6 +136,8 @@ def test_loss_gradients_and_counts_are_peft_s(name: str, kind: str, tmp_path: Pa
     tuned = LoRA(rank=3, **KINDS[kind]).attach(base, seed=5)
     stirred(tuned)
     tuned.write(tmp_path / "adapter", tuned.model)
+    told = json.loads((tmp_path / "adapter" / DESCRIBED).read_text())
+    assert told["rank_pattern"] == told["alpha_pattern"] == {}  # r and lora_alpha say it all
     both = peft.PeftModel.from_pretrained(theirs, str(tmp_path / "adapter"), is_trainable=True).train()
     theirs_learn = {key: p for key, p in both.named_parameters() if p.requires_grad}
     assert tuned.trainable == sum(p.numel() for p in theirs_learn.values())

@@ -116,13 +116,15 @@ def keep(parity: Parity, new: Path, done: Written | None) -> None:
         parity.write(new)
 
 
-def in_numbers(asked: Loading) -> LanguageModel:
-    """The model with its codes expanded: kernels that round a matrix's inputs would differ from what is written."""
+def in_numbers(asked: Loading, template: str | None = None) -> LanguageModel:
+    """The model with its codes expanded: kernels that round a matrix's inputs would differ from what is written.
+
+    template: a chat template to use instead of its own."""
     if asked.dtype == "auto":
         checkpoint = open_checkpoint(locate(asked.model), asked.ignore_config)
         if checkpoint.quantised:
             asked = replace(asked, dtype=str(checkpoint.dtype).removeprefix("torch."))
-    return load(asked)[0]
+    return load(asked, template)[0]
 
 
 def _type(model: LanguageModel) -> torch.dtype:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,19 @@ from paddock.cli.converting import check_target, in_numbers, keep, put_folder, s
 from paddock.cli.loading import load
 from paddock.cli.options import Loading
 from paddock.cli.parityprint import parity_text
+from paddock.data.shards import fingerprint as spelling_of
 from paddock.engine import merging
 from paddock.engine import parity as gate
+from paddock.engine.defaults import also_ending
 from paddock.engine.language_model import LanguageModel
 from paddock.engine.locate import locate
 from paddock.engine.merging import Chosen, Provenance
 from paddock.engine.parity_card import MERGED, Parity
+from paddock.engine.saving import TEMPLATE
 from paddock.errors import UsageError
+from paddock.tokenizer.chat import stops
+from paddock.tokenizer.load import IN_ORDER
+from paddock.tokenizer.load import load as read_tokenizer
 
 
 @dataclass(frozen=True)
@@ -41,12 +47,13 @@ def merge(asked: Asked) -> None:
     made_of = Provenance.of(source, asked.loading.model or str(source))
     provenance = made_of.after(chosen)
     output.note(f"reading {source}")
-    base = in_numbers(asked.loading)
+    loading, template = _words(asked, chosen)
+    base = in_numbers(loading, template)
     if base.checkpoint.quantised or base.checkpoint.quantization:
         output.note("the base is quantised: its matrices are dequantised, and what is written is larger")
     if not asked.another_base:
         merging.check_base(base, chosen, made_of.base)
-    adapted = merging.with_adapters(base, chosen)
+    adapted = _ending(merging.with_adapters(base, chosen), template)
     with scratch(goal.parent) as place:
         output.note(f"writing {goal}")
         new, parity = place / "new", None
@@ -97,6 +104,31 @@ def _weighed(text: str) -> tuple[str, float]:
         ) from None
 
 
+def _words(asked: Asked, chosen: list[Chosen]) -> tuple[Loading, str | None]:
+    """With the tokenizer and the chat template that the adapters were trained with, where they have them."""
+    if asked.subtract:
+        return asked.loading, None
+    templates = [one.adapter.path / TEMPLATE for one in chosen if (one.adapter.path / TEMPLATE).is_file()]
+    if len({path.read_bytes() for path in templates}) > 1:
+        output.note(f"the adapters have different chat templates; that of {templates[0].parent.name} is taken")
+    spelt = [one.adapter.path for one in chosen if any(any(one.adapter.path.glob(name)) for name in IN_ORDER)]
+    if len({spelling_of(read_tokenizer(path)) for path in spelt}) > 1:
+        raise UsageError("the adapters were trained with different tokenizers", fix="merge those of one tokenizer")
+    loading = asked.loading
+    if loading.tokenizer is None and spelt:
+        loading = replace(loading, tokenizer=str(spelt[0]))
+    return loading, str(templates[0]) if templates else None
+
+
+def _ending(model: LanguageModel, template: str | None) -> LanguageModel:
+    """What ends an answer of the template, ends one for every tool that reads the folder."""
+    if template is None or model.template is None:
+        return model
+    checkpoint, ids = model.checkpoint, stops(model.tokenizer, model.template).ids
+    checkpoint = replace(checkpoint, generation=also_ending(checkpoint.generation, checkpoint.config, ids))
+    return LanguageModel(checkpoint, model.model, model.tokenizer, model.template)
+
+
 def _write(model: LanguageModel, new: Path, provenance: Provenance) -> None:
     model.save(new)
     write_papers(model.checkpoint, new)
@@ -106,7 +138,7 @@ def _write(model: LanguageModel, new: Path, provenance: Provenance) -> None:
 
 def _compared(before: LanguageModel, new: Path, asked: Asked) -> Parity:
     """The parity of the adapter on its base and of what was written; bound where nothing was rounded."""
-    after, _ = load(Loading(str(new), device=asked.loading.device, tokenizer=asked.loading.tokenizer))
+    after, _ = load(Loading(str(new), device=asked.loading.device))
     whole = after.model.embedding.tokens.weight.dtype == torch.float32
     parity = gate.compare(before, after, "merge", MERGED if whole else None)
     parity.check("the merged model", "please report this; nothing was written")

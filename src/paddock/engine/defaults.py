@@ -6,7 +6,7 @@ Nothing published with a model is dropped unseen. A key is either resolved here,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -157,6 +157,14 @@ def published_defaults(generation: Mapping[str, Any], config: Mapping[str, Any])
         return dict(generation)
     known = KNOWN - HARMLESS - {"seed", "logit_bias"}
     return {name: value for name, value in config.items() if name in known and value is not None}
+
+
+def also_ending(published: Mapping[str, Any], config: Mapping[str, Any], ids: Iterable[int]) -> dict[str, Any]:
+    """What is published, with further ids that end a text; as it is where they do so already."""
+    found = published_defaults(published, config)
+    known = ids_of(found.get("eos_token_id"), "eos_token_id")
+    ends = dict.fromkeys([*known, *ids])
+    return dict(published) if set(ends) == set(known) else {**found, "eos_token_id": list(ends)}
 
 
 def ids_of(value: Any, name: str) -> tuple[int, ...]:

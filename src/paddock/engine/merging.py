@@ -16,16 +16,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paddock.checkpoint import class_heads, jsonfile
+from paddock.checkpoint import adapter_kinds, class_heads, folding, jsonfile
 from paddock.checkpoint.adapter_writing import Settings, write_adapter
-from paddock.checkpoint.adapters import MAX_RANK, OLD_WEIGHTS, WEIGHTS, Adapter, deltas, read_adapter, replaced
+from paddock.checkpoint.adapters import (
+    CONFIG,
+    MAX_RANK,
+    OLD_WEIGHTS,
+    WEIGHTS,
+    Adapter,
+    deltas,
+    read_adapter,
+    replaced,
+)
 from paddock.checkpoint.own_adapters import with_replaced
 from paddock.checkpoint.writing import write_bytes, write_text
 from paddock.engine.language_model import LanguageModel
 from paddock.engine.memory import memory_for
 from paddock.errors import CheckpointError, UsageError
 from paddock.model.families import family
-from paddock.model.lora import LowRank, adapt, adapted, merged, summed
+from paddock.model.lora import LowRank, adapt, adapted, is_adapted, merged, summed
 
 FILE = "merged.json"
 LARGEST = 100.0  # a weight beyond this is a slip of the pen
@@ -48,10 +57,17 @@ class Chosen:
         """Raises UsageError for a weight that cannot be meant, and what `read_adapter` raises."""
         if not math.isfinite(weight) or weight == 0 or abs(weight) > LARGEST:
             raise UsageError(f"the adapter's weight is {weight}", expected=f"a number up to {LARGEST:g}, and not 0")
-        adapter = read_adapter(folder)
+        path = Path(folder).expanduser()
+        adapter = read_adapter(path) if adapter_kinds.kind(path) == "LORA" else _other(path)
         path = adapter.path / WEIGHTS
         with (path if path.exists() else adapter.path / OLD_WEIGHTS).open("rb") as file:
             return cls(adapter, weight, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _other(folder: Path) -> Adapter:
+    """An adapter of another kind, which is put on a model as a whole."""
+    base = jsonfile.read(folder / CONFIG).get("base_model_name_or_path")
+    return Adapter(folder, base if isinstance(base, str) else None, {})
 
 
 @dataclass(frozen=True)
@@ -131,6 +147,14 @@ def with_adapters(model: LanguageModel, chosen: Sequence[Chosen]) -> LanguageMod
 
     Raises CheckpointError for an adapter that does not fit the model, UsageError for what cannot be added.
     """
+    others = [one for one in chosen if not one.adapter.modules]
+    if others:
+        if len(chosen) > 1 or others[0].weight != 1:
+            raise UsageError(
+                f"{others[0].name} is no LoRA: it cannot be weighed, added or taken out",
+                fix="merge it alone, with the weight 1",
+            )
+        return model.with_adapter(others[0].adapter.path)
     model, blank = _headed(model, chosen)
     rules = family(dict(model.checkpoint.config)).RULES
     whole: dict[str, Tensor] = {}
@@ -163,10 +187,14 @@ def _headed(model: LanguageModel, chosen: Sequence[Chosen]) -> tuple[LanguageMod
 
 @memory_for("for the merged weights")
 def plain(model: LanguageModel) -> LanguageModel:
-    """A model with LoRA on it as one without, which computes the same: the adapter is worked into the weights.
+    """A model with an adapter on it as one without, which computes the same: it is worked into the weights.
 
-    Raises UsageError where the base is quantised.
+    Raises UsageError where the base is quantised, UnsupportedError for an adapter that no weights can hold.
     """
+    if not is_adapted(model.model):
+        made, config = folding.plain(model.model, model.checkpoint.config)
+        checkpoint = replace(model.checkpoint, config=config, architecture=made.architecture)
+        return LanguageModel(checkpoint, made, model._tokenizer, model.template)
     return LanguageModel(model.checkpoint, merged(model.model), model._tokenizer, model.template)
 
 
@@ -176,6 +204,8 @@ def write_sum(folder: Path, model: LanguageModel, chosen: Sequence[Chosen], base
     Raises UsageError where the ranks come to more than an adapter may have.
     """
     ranks = [module.a.shape[0] for _, module in adapted(model.model)]
+    if not ranks:
+        raise UsageError("what is no LoRA cannot be written as one", fix="leave --as-adapter out")
     if max(ranks) > MAX_RANK:
         raise UsageError(
             f"together the adapters have rank {max(ranks)}",

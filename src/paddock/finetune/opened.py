@@ -9,7 +9,7 @@ import torch
 
 from paddock.checkpoint.checkpoint import open_checkpoint
 from paddock.checkpoint.held_nf4 import HeldNf4
-from paddock.engine.defaults import ids_of, published_defaults
+from paddock.engine.defaults import also_ending
 from paddock.engine.locate import locate
 from paddock.engine.opening import Beside
 from paddock.errors import TokenizerError
@@ -37,13 +37,9 @@ class Opened:
         """With the template that answers are learned in; its end tokens are published with the model from then on."""
         if template is None:
             return self
-        published = published_defaults(self.base.generation, self.base.config)
-        known = ids_of(published.get("eos_token_id"), "eos_token_id")
-        ends = dict.fromkeys([*known, *stops(self.tokenizer, template).ids])
-        if set(ends) == set(known):
-            return replace(self, template=template)
-        base = replace(self.base, generation={**published, "eos_token_id": list(ends)})
-        return replace(self, base=base, template=template)
+        ends = stops(self.tokenizer, template).ids
+        generation = also_ending(self.base.generation, self.base.config, ends)
+        return replace(self, base=replace(self.base, generation=generation), template=template)
 
 
 def open_base(name: str, template: str | None, asked: str, method: Method) -> Opened:
