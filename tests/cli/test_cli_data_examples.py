@@ -65,13 +65,16 @@ def test_convert(paddock: Callable, alpaca: Path, tmp_path: Path) -> None:
     target = tmp_path / "chat.jsonl"
     run = paddock("data", "convert", alpaca, "-o", target, "--licence", "CC0", "--source", "mine")
     assert run.code == 0 and "2 examples as 2 records of messages" in run.out, run.err
-    assert "dropped: 1 empty output" in run.err
+    assert "dropped: 1 empty output" in run.err and "lost: 1 input joined to its instruction" in run.out
     first, second = (json.loads(line) for line in target.read_text().splitlines())
     assert first["messages"][0] == {"role": "user", "content": "Name a river."}
     assert (first["license"], first["source"], second["lang"]) == ("CC0", "mine", "en")
+    assert second["messages"][0]["content"].endswith("\n\nquiet") and "input" not in second["messages"][0]
     assert [each.origin.licence for each in examples(target)] == ["CC0", "CC0"]
     run = paddock("data", "convert", alpaca, "-o", target)
     assert run.code == 2 and "is there already" in run.err
+    assert paddock("data", "convert", alpaca, "-o", target, "--keep-inputs", "--force").code == 0
+    assert [each.messages for each in examples(target)] == [each.messages for each in examples(alpaca)]  # type: ignore
     run = paddock("data", "convert", alpaca, "-o", target, "--to", "sharegpt", "--bare", "--force", "--json")
     assert json.loads(run.out)["lost"] == {"input joined to its instruction": 1}
     assert set(json.loads(target.read_text().splitlines()[0])) == {"conversations"}

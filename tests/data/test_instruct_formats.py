@@ -138,6 +138,18 @@ def test_unknown_format_and_unknown_fields(tmp_path: Path) -> None:
         list(examples(deep, fields={"text": "translation.fr"}))
 
 
+def test_what_is_mended_is_counted(tmp_path: Path) -> None:
+    def mended(name: str) -> dict[str, int]:
+        report = Report()
+        list(examples(lines(tmp_path / name, [record for record, _ in RECORDS[name]]), report=report))
+        return dict(report.mended)
+
+    assert mended("sharegpt") == {"a first turn that is not the user's": 1, "a last turn without an answer": 1}
+    assert mended("alpaca-libre") == {"input says that there is none": 1} == mended("self-instruct")
+    assert mended("dolly") == {"citation marks in the context": 1}
+    assert mended("oasst-trees") == {"a last turn without an answer": 1}
+
+
 def test_rare_parts() -> None:
     """What templates read of MOSS's and Glaive's calls, masks and schemas."""
 

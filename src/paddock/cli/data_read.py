@@ -96,6 +96,14 @@ def convert(
     bare: Annotated[
         bool, typer.Option("--bare", help="Leave out id, source, licence and meta.", rich_help_panel=e.PANEL)
     ] = False,
+    keep_inputs: Annotated[
+        bool,
+        typer.Option(
+            "--keep-inputs",
+            help="Leave an instruction's input a field of its message, which few other tools read.",
+            rich_help_panel=e.PANEL,
+        ),
+    ] = False,
     template: Annotated[
         str | None,
         typer.Option(

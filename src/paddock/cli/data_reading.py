@@ -31,6 +31,7 @@ class Asked:
     examples: ExampleOptions
     second: Sequence[str] = ()
     bare: bool = False
+    keep_inputs: bool = False
     template: str | None = None
 
     @property
@@ -56,6 +57,7 @@ def asked(params: Mapping[str, Any]) -> Asked:
         example_options.reading(params),
         params["second"] or (),
         params.get("bare", False),
+        params.get("keep_inputs", False),
         params.get("template"),
     )
 
@@ -142,7 +144,7 @@ def convert(files: Sequence[str], given: Asked, target: str, to: str | None, for
     if any(path.exists() and path.samefile(each) for each in [*paths, *second] if each.exists()):
         raise UsageError(f"{target} is one of the files to be read", fix="choose another --output")
     if to in WRITERS or (to is None and any(given.of_examples(each) for each in paths)):
-        wanted = example_reading.Wanted(path, to, given.bare, given.template, json)
+        wanted = example_reading.Wanted(path, to, given.bare, given.keep_inputs, given.template, json)
         example_reading.convert(paths, second or None, given.examples, wanted)
         return
     _check_kind(to)

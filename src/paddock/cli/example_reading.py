@@ -114,6 +114,7 @@ class Wanted:
     path: Path
     to: str | None
     bare: bool
+    keep_inputs: bool
     template: str | None
     json: bool
 
@@ -129,7 +130,13 @@ def convert(paths: Sequence[Path], second: Sequence[Path] | None, options: Optio
                 yield example
 
         written = write_examples(
-            watched(), wanted.path, wanted.to, on_error=options.on_error, bare=wanted.bare, render=render
+            watched(),
+            wanted.path,
+            wanted.to,
+            on_error=options.on_error,
+            bare=wanted.bare,
+            keep_inputs=wanted.keep_inputs,
+            render=render,
         )
     size = wanted.path.stat().st_size
     if wanted.json:

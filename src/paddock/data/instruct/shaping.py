@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 
 from paddock.data.instruct.records import Conversation, Example, Feedback, Message, Origin, Pair, Preference, Ranked
+from paddock.data.instruct.writers.writer import without_input
 
 
 def shaped(example: Example, kinds: Sequence[type]) -> Iterator[Example]:
@@ -25,6 +27,16 @@ def shaped(example: Example, kinds: Sequence[type]) -> Iterator[Example]:
     elif isinstance(example, Preference) and Feedback in kinds:
         for answer, good in ((example.chosen, True), (example.rejected, False)):
             yield Feedback((*example.prompt, *answer), good, _renamed(example, "chosen" if good else "rejected"))
+
+
+def with_inputs_joined(example: Example, lost: Counter[str]) -> Example:
+    """The example with the inputs of its instructions, a field that few tools know, in what the user says; counted."""
+    match example:
+        case Conversation() | Feedback():
+            return replace(example, messages=tuple(without_input(example.messages, lost)))
+        case Preference() | Ranked():
+            return replace(example, prompt=tuple(without_input(example.prompt, lost)))
+    return example
 
 
 def _ranked(example: Ranked) -> Iterator[tuple[int, int]]:

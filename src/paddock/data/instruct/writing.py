@@ -22,7 +22,7 @@ from paddock.data.instruct.records import (
     Ranked,
     Text,
 )
-from paddock.data.instruct.shaping import shaped
+from paddock.data.instruct.shaping import shaped, with_inputs_joined
 from paddock.data.instruct.writers import WRITERS, Unwritable, Writer
 from paddock.data.writing import json_bytes, opened
 from paddock.errors import DataError, UsageError, did_you_mean
@@ -37,6 +37,7 @@ OWN = {  # what a kind is written as where nobody says
     Labelled: "labelled",
     Text: "text",
 }
+WITH_INPUT = ("alpaca", "alpaca-libre", "alpaca-prompts", "dolly", "self-instruct", "self-instruct-instances", "text")
 ORIGIN = ("id", "dataset", "source", "lang", "license", "group", "meta")
 
 Pieces = Callable[[Iterable[dict[str, Any]]], Iterator[bytes]]
@@ -77,13 +78,15 @@ def write_examples(
     *,
     on_error: str = "stop",
     bare: bool = False,
+    keep_inputs: bool = True,
     render: Callable[[Conversation], str] | None = None,
 ) -> Written:
     """Writes examples at `path`, whole or not at all. Equal examples make equal bytes.
 
     to: a name of WRITERS, or what suits the first example. The container is what the file's name says: JSON lines, a
     JSON array, or columns with tabs between them. on_error: what becomes of an example that the format cannot hold:
-    "stop", or "skip" and count it. bare: without id, source, language, licence and meta. render: makes a conversation a
+    "stop", or "skip" and count it. bare: without id, source, language, licence and meta. keep_inputs: an instruction's
+    input stays a field of its own in messages, which Paddock reads and few others do. render: makes a conversation a
     text, for "text".
 
     Raises DataError for what a format cannot hold, UsageError for a format that is not known.
@@ -100,7 +103,10 @@ def write_examples(
             f"there is no format of examples {to!r}", expected=", ".join(WRITERS), fix=did_you_mean(to, WRITERS)
         )
     written = Written(to)
-    rows = _rows(itertools.chain([first], stream), WRITERS[to], written, on_error, bare, render)
+    examples = itertools.chain([first], stream)
+    if not keep_inputs and to not in WITH_INPUT:
+        examples = (with_inputs_joined(example, written.lost) for example in examples)
+    rows = _rows(examples, WRITERS[to], written, on_error, bare, render)
     pieces: dict[str, Pieces] = {".json": _array, ".tsv": functools.partial(_table, written)}
     with atomic_write(path) as partial, opened(partial, container) as file:
         for piece in pieces.get(container, _lines)(rows):
