@@ -69,7 +69,7 @@ def test_convert(paddock: Callable, alpaca: Path, tmp_path: Path) -> None:
     first, second = (json.loads(line) for line in target.read_text().splitlines())
     assert first["messages"][0] == {"role": "user", "content": "Name a river."}
     assert (first["license"], first["source"], second["lang"]) == ("CC0", "mine", "en")
-    assert second["messages"][0]["content"].endswith("\n\nquiet") and "input" not in second["messages"][0]
+    assert second["messages"][0]["content"].endswith("\nquiet") and "input" not in second["messages"][0]
     assert [each.origin.licence for each in examples(target)] == ["CC0", "CC0"]
     run = paddock("data", "convert", alpaca, "-o", target)
     assert run.code == 2 and "is there already" in run.err

@@ -73,9 +73,9 @@ def plain_roles(example: Conversation, roles: Sequence[str], inputs: bool = True
 
 
 def joined(message: Message) -> str:
-    """An instruction with its input behind it."""
+    """An instruction with its input on the next line, as the chat task joins them too."""
     given = str(message.more.get("input") or "")
-    return f"{message.content}\n\n{given}" if given else message.content
+    return f"{message.content}\n{given}" if given else message.content
 
 
 def without_input(messages: Sequence[Message], lost: Counter[str]) -> list[Message]:
