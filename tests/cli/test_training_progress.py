@@ -36,6 +36,8 @@ def test_numbers_as_people_read_them() -> None:
     assert [clock(s) for s in (0.9, 61, 3600 * 30 + 5)] == ["0:00:00", "0:01:01", "30:00:05"]
     assert validated(SCORE) == "validation loss 2.2012, perplexity 9.036, 1.2345 bits per byte"
     assert validated({**SCORE, "bits_per_byte": None}).endswith("perplexity 9.036")
+    told_of_classes = {"loss": 0.5, "accuracy": 0.75, "macro_f1": 0.7, "targets": 4, "labels": ["a"], "seconds": 1.5}
+    assert validated(told_of_classes) == "validation loss 0.5000, accuracy 0.75, macro f1 0.7"
 
 
 def test_plain_lines_now_and_then_and_the_last_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from small_readers import asked, prepared, write_examples, write_reader
 
 import paddock
@@ -221,6 +221,14 @@ def test_an_adapter_brings_its_head(name: str, method: dict[str, Any], tmp_path:
         )
     assert float((trained - untrained).abs().max()) > 1e-3
 
+    if method["name"] == "lora":
+        bare = shutil.copytree(final, tmp_path / "bare")
+        config = json.loads((bare / "adapter_config.json").read_text())
+        (bare / "adapter_config.json").write_text(json.dumps({**config, "modules_to_save": None}))
+        tensors = load_file(bare / "adapter_model.safetensors")
+        save_file({key: t for key, t in tensors.items() if "lora_" in key}, bare / "adapter_model.safetensors")
+        with pytest.raises(CheckpointError, match=r"the adapter lacks pooler\.(dense|classes)\.weight"):
+            paddock.load(bare)
     told = json.loads((final / "classes.json").read_text())
     (final / "classes.json").write_text(json.dumps({**told, "id2label": {"0": "a", "1": "b", "2": "c"}}))
     with pytest.raises(CheckpointError):

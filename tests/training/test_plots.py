@@ -38,6 +38,15 @@ def test_png_and_svg_say_what_they_show_and_are_the_same_each_time(tmp_path: Pat
     assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["training.png", "training.svg"]
 
 
+def test_shares_that_a_task_measures_have_a_panel_of_their_own(tmp_path: Path) -> None:
+    measured = {"loss": 0.5, "accuracy": 0.75, "macro_f1": None, "majority": 0.5, "confusion": [[3, 1], [0, 0]]}
+    records = [{**record, "validation": measured} for record in run(2)]
+    assert Curves(records).shares == {"accuracy": [(1, 0.75), (2, 0.75)], "majority": [(1, 0.5), (2, 0.5)]}
+    text = draw(records, tmp_path, "t")[1].read_text(encoding="utf-8")
+    assert "validation, share" in text and "accuracy (last 0.75)" in text and "macro f1" not in text
+    assert Curves(run(20)).shares == {}
+
+
 def test_nothing_to_draw_draws_nothing(tmp_path: Path) -> None:
     assert draw([], tmp_path, "t") == [] == draw([{"step": 0, "event": "saved"}], tmp_path, "t")
     assert list(tmp_path.iterdir()) == []
