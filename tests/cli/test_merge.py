@@ -214,6 +214,10 @@ def test_the_words_it_was_trained_in_come_along(paddock: Callable, tmp_path: Pat
     written = (tmp_path / "merged/chat_template.jinja").read_text()
     assert written == (folders[0] / "chat_template.jinja").read_text()
     assert api.load(tmp_path / "merged").chat([{"role": "user", "content": "Hi"}], max_new_tokens=3).ids
+    for more in ([], ["--force"]):
+        assert paddock("merge", "stories260K", *both, "--output", tmp_path / "sum", "--as-adapter", *more).code == 0
+    assert (tmp_path / "sum/chat_template.jinja").read_text() == written
+    assert (tmp_path / "sum/tokenizer.json").is_file()
     table = json.loads((folders[1] / "tokenizer.json").read_text())
     table["normalizer"]["normalizers"].pop(0)  # no space before the first word
     (folders[1] / "tokenizer.json").write_text(json.dumps(table))

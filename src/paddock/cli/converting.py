@@ -14,7 +14,9 @@ from pathlib import Path
 import torch
 
 from paddock.checkpoint import llama2c
+from paddock.checkpoint.adapters import CONFIG as ADAPTER
 from paddock.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from paddock.checkpoint.class_heads import FILE as CLASSES
 from paddock.checkpoint.delta import EXACT
 from paddock.checkpoint.delta import FILE as DELTA
 from paddock.checkpoint.gguf import GGUFFile
@@ -48,6 +50,8 @@ OURS = {
     MERGED,
     DELTA,
     EXACT,
+    ADAPTER,
+    CLASSES,
     "config.json",
     "generation_config.json",
     "chat_template.jinja",

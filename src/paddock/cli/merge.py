@@ -21,7 +21,7 @@ app = new_app()
 )
 def merge(
     ctx: typer.Context,
-    model: Annotated[str, typer.Argument(help="The base: folder, .gguf or llama2.c file, or a name.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The base: folder, .gguf or llama2.c file, or a name.")],
     adapter: Annotated[
         list[str] | None,
         typer.Option(

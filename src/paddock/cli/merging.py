@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from paddock.checkpoint.writing import write_text
 from paddock.cli import output
 from paddock.cli.converting import check_target, in_numbers, keep, put_folder, scratch, tokenizer_of, write_papers
 from paddock.cli.loading import load
@@ -59,6 +60,10 @@ def merge(asked: Asked) -> None:
         new, parity = place / "new", None
         if asked.as_adapter:
             merging.write_sum(new, adapted, chosen, asked.loading.model or str(source))
+            if template is not None and adapted.template is not None:
+                write_text(new / TEMPLATE, adapted.template.source)
+            if loading.tokenizer is not None:
+                adapted.tokenizer.save(new)
         else:
             _write(merging.plain(adapted), new, provenance)
             output.note("comparing both")
