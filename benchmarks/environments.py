@@ -41,7 +41,9 @@ ENVIRONMENTS = {
         "import torch, transformers, openvino, nncf, ctranslate2",
     ),
     # Training: apart from each other, for they want different versions of huggingface_hub.
-    "transformers": Environment(("torch", "transformers>=5", "safetensors"), "import torch, transformers, safetensors"),
+    "transformers": Environment(
+        ("torch", "transformers>=5", "peft>=0.14", "safetensors"), "import torch, transformers, peft, safetensors"
+    ),
     "litgpt": Environment(("torch", "litgpt", "safetensors"), "import torch, safetensors.torch, litgpt.model"),
 }
 

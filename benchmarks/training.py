@@ -71,9 +71,12 @@ class Run:
 
     def start(self, model: Path) -> None:
         """Everyone loaded and warm, one after another."""
+        self.start_some(model, self.asked.entries)
+
+    def start_some(self, model: Path, entries: list[Entry]) -> None:
         logs = self.asked.work / "logs"
         logs.mkdir(parents=True, exist_ok=True)
-        for entry in self.asked.entries:
+        for entry in entries:
             try:
                 self._start(entry, model, logs / f"{entry.name.replace(' ', '-')}.log")
             except (Failed, environments.NotInstalled, OSError) as why:
@@ -104,17 +107,22 @@ class Run:
             entries = [entry for entry in self.asked.entries if entry in self.alive]
             turn = number % max(1, len(entries))
             for entry in entries[turn:] + entries[:turn]:
-                try:
-                    first = WARM + number * self.asked.steps
-                    answer = self.alive[entry].ask(LIMIT, do="train", first=first, count=self.asked.steps)
-                except Failed as why:
-                    self.fail(entry, str(why))
-                    continue
-                own = self.found[entry]
-                own["peak"] = max(own["peak"], answer["memory"]["peak"])
-                for name in ("each", "used", "losses"):
-                    own[name] += answer[name]
-                tell(f"round {number + 1}/{self.asked.rounds}, {entry.name}: {statistics.median(answer['each']):.2f} s")
+                median = self.take_turn(entry, WARM + number * self.asked.steps)
+                if median is not None:
+                    tell(f"round {number + 1}/{self.asked.rounds}, {entry.name}: {median:.2f} s")
+
+    def take_turn(self, entry: Entry, first: int) -> float | None:
+        """Steps from number `first` on, and the median of their seconds; None for who failed."""
+        try:
+            answer = self.alive[entry].ask(LIMIT, do="train", first=first, count=self.asked.steps)
+        except Failed as why:
+            self.fail(entry, str(why))
+            return None
+        own = self.found[entry]
+        own["peak"] = max(own["peak"], answer["memory"]["peak"])
+        for name in ("each", "used", "losses"):
+            own[name] += answer[name]
+        return statistics.median(answer["each"])
 
     def close(self) -> None:
         for process in self.alive.values():
@@ -170,6 +178,17 @@ def tell(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
+def report(run: Run, name: str) -> None:
+    """Prints the table and writes the record."""
+    rows = run.rows()
+    print(table(rows))
+    path = run.asked.work / "results" / f"{time.strftime('%Y-%m-%dT%H-%M-%S')}-{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = {key: str(value) for key, value in vars(run.asked).items() if key != "entries"}
+    path.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
+    tell(f"the record is {path}")
+
+
 def main() -> None:
     asked = parse()
     model = shapes.make(asked.shape, asked.work / "models", ["bf16"])["bf16"].resolve()
@@ -179,13 +198,7 @@ def main() -> None:
         run.measure()
     finally:
         run.close()
-    rows = run.rows()
-    print(table(rows))
-    path = asked.work / "results" / f"{time.strftime('%Y-%m-%dT%H-%M-%S')}-training.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    about = {key: str(value) for key, value in vars(asked).items() if key != "entries"}
-    path.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
-    tell(f"the record is {path}")
+    report(run, "training")
 
 
 if __name__ == "__main__":
