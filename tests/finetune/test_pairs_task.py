@@ -199,6 +199,20 @@ def test_answers_are_those_of_generate(name: str, models: dict[str, Path]) -> No
         assert list(answer.ids) == ids and answer.ended == (alone.finish_reason == "stop")
 
 
+@pytest.mark.parametrize("method", ["lora", "adapter-v2", "prompt"])
+def test_adapters_answer_too(method: str, models: dict[str, Path], tmp_path: Path) -> None:
+    """A base in bfloat16 with learned parts in float32, or with tokens of its own before the text."""
+    data = examples(tmp_path / "p.jsonl", PAIRS[:4])
+    held, training = {"validation": [str(data)]}, {"precision": "bfloat16"}
+    asked = recipe(models["llama"], data, data=held, training=training, method={"name": method})
+    prepared = prepare(asked, tmp_path)
+    assert prepared.measure is not None
+    trainer = prepared.trainer(CPU)
+    record = prepared.measure(trainer)
+    assert {p.dtype for p in trainer.model.parameters()} == {torch.bfloat16, torch.float32}
+    assert record["answered"] == 4 and 0 <= record["bleu"] <= 100
+
+
 @pytest.mark.parametrize("name", ["t5", "llama"])
 def test_twenty_pairs_are_learned_by_heart(name: str, models: dict[str, Path], tmp_path: Path) -> None:
     """The loss goes to near 0, and the written model reproduces the targets and stops."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,13 +46,21 @@ def answers(model: Transformer, prompts: Sequence[Sequence[int]], how: Answering
     training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), memory_for("to answer so many prompts at once"):
+        with torch.inference_mode(), _one_type(model), memory_for("to answer so many prompts at once"):
             for start in range(0, len(order), ROWS):
                 some = order[start : start + ROWS]
                 found |= zip(some, _together(model, [prompts[at] for at in some], how), strict=True)
     finally:
         model.train(training)
     return [found[at] for at in range(len(prompts))]
+
+
+def _one_type(model: Transformer) -> contextlib.AbstractContextManager[object]:
+    """What lets a base in bfloat16 and learned parts in float32 compute together, as they do in training."""
+    dtype, device = cache_place(model)
+    types = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    mixed = len(types) > 1 and dtype != torch.float32
+    return torch.autocast(device.type, dtype=dtype) if mixed else contextlib.nullcontext()
 
 
 def _together(model: Transformer, prompts: Sequence[Sequence[int]], how: Answering) -> list[Answer]:

@@ -65,9 +65,9 @@ class _Pairs(Section):
         counts: Counter[str] = Counter()
         train = rows(given.train, spelling, room, counts)
         check_some(train, counts)
+        told = _told(train, spelling, counts)
         held = rows(given.validation, spelling, room, counts)
         validation_table = self._table(held, spelling, given.length) if held else None
-        told = [*_told(train, spelling, counts)]
         judge = None
         if validation_table is not None and self.answers:
             judge = self._judge(held, validation_table, prepare, spelling, given)
