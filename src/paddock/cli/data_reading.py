@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json as jsons
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -71,9 +72,9 @@ def inspect(files: Sequence[str], given: Asked, records: int, json: bool) -> Non
     with Progress("file") as progress:
         for number, path in enumerate(paths):
             if given.of_examples(path):
-                told.append(
-                    example_reading.inspect(path, second[number] if second else None, given.examples, records, json)
-                )
+                beside = second[number] if second else None
+                tell = functools.partial(progress.at, number, len(paths))
+                told.append(example_reading.inspect(path, beside, given.examples, records, json, tell))
                 continue
             report = Report()
             samples: list[Document] = []

@@ -23,12 +23,15 @@ FEW = 12  # languages, classes that are named
 CONTAINERS = {"text": "text", "jsonl": "JSON lines", "json": "JSON", "parquet": "Parquet", "empty": "empty"}
 
 
-def inspect(path: Path, second: Path | None, options: Options, records: int, json: bool) -> dict[str, Any]:
+def inspect(
+    path: Path, second: Path | None, options: Options, records: int, json: bool, tell: Callable[[str], None]
+) -> dict[str, Any]:
     """What a file of examples holds; printed unless as JSON."""
     report, summary = Report(), Summary()
     samples: list[Example] = []
-    for example in read_examples(path, options, report, second):
+    for number, example in enumerate(read_examples(path, options, report, second), 1):
         summary.add(example)
+        tell(f"{number:,} examples")
         if len(samples) < records:
             samples.append(example)
     told = _described(report.files[0], summary, samples)
