@@ -167,8 +167,8 @@ def test_what_is_learned_is_the_target_and_its_end(models: dict[str, Path], tmp_
         batch = prepared.train.at(1)
         for row, (source, target) in zip(range(batch.rows), PAIRS[6:12], strict=True):
             asked = batch.targets[row][batch.targets[row] != IGNORED].tolist()
-            assert asked[-1] == tokenizer.eos_ids[0]
-            assert tokenizer.decode(asked[:-1]).strip() == target
+            assert asked == [*tokenizer.encode(target, add_special=False), tokenizer.eos_ids[0]]
+            assert tokenizer.decode(asked) == target
             read = batch.source[row] if batch.source is not None else batch.ids[row]
             assert source in tokenizer.decode(read.tolist())
 
