@@ -150,6 +150,13 @@ def test_what_is_mended_is_counted(tmp_path: Path) -> None:
     assert mended("oasst-trees") == {"a last turn without an answer": 1}
 
 
+def test_one_answer_is_no_ranking(tmp_path: Path) -> None:
+    report = Report()
+    path = lines(tmp_path / "a", [RECORDS["oasst-trees"][0][0]])
+    assert list(examples(path, trees="ranked", report=report)) == []
+    assert report.dropped == {"tree: nothing ranked": 1}
+
+
 def test_rare_parts() -> None:
     """What templates read of MOSS's and Glaive's calls, masks and schemas."""
 
