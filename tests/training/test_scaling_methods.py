@@ -37,6 +37,8 @@ from paddock.training.losses import token_loss
 from paddock.training.methods import Base, Full, Tuned
 from paddock.training.methods.bitfit import BitFit
 from paddock.training.methods.ia3 import IA3
+from paddock.training.methods.llama_adapter import AdapterV2
+from paddock.training.methods.prefix import PrefixTuning, PromptTuning
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the oracle's own
 _SMALL = {"vocab_size": 61, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -195,6 +197,20 @@ def test_parts_of_a_model_stay_as_they_are(tmp_path: Path) -> None:
     for message, method in wrong.items():
         with pytest.raises(UsageError, match=message):
             method.attach(tiny(), 0)
+
+
+@pytest.mark.parametrize(
+    "method", [BitFit(), IA3(), AdapterV2(prompts=2), PrefixTuning(tokens=2), PromptTuning(tokens=2)]
+)
+def test_a_base_in_bfloat16_is_trained_on(method: Any) -> None:
+    """What is learned is float32 beside it, and no operation takes both kinds without a word."""
+    base = tiny("gpt_neox")
+    base.model.to(torch.bfloat16)
+    tuned = method.attach(base, 0)
+    losses: list[float] = []
+    trainer(tuned, steps=2, precision="bfloat16").run(lambda report: losses.append(report.loss))
+    assert all(loss < 20 for loss in losses) and len(losses) == 2
+    assert all(p.dtype == torch.float32 for n, p in tuned.model.named_parameters() if n in (tuned.learns or ()))
 
 
 # NEFTune

@@ -83,12 +83,17 @@ def norms(model: Transformer) -> set[str]:
 
 def with_copies(model: Transformer, names: Iterable[str]) -> Transformer:
     """A Transformer like `model` whose parameters of these names are copies, so that training them leaves `model` as it
-    is; everything else is shared with it."""
+    is; everything else is shared with it. A norm of which some are has copies of all, in float32, as it is trained in:
+    no kernel takes a weight and a bias of two types."""
     twin = twin_of(model)
     for name in names:
         path, _, leaf = name.rpartition(".")
         module = twin.get_submodule(path)
-        module._parameters[leaf] = nn.Parameter(module.get_parameter(leaf).detach().clone(), requires_grad=False)
+        for each in module._parameters if isinstance(module, Norm) else (leaf,):
+            own = module._parameters[each]
+            if own is not None:
+                wide = torch.promote_types(own.dtype, torch.float32) if isinstance(module, Norm) else own.dtype
+                module._parameters[each] = nn.Parameter(own.detach().to(wide, copy=True), requires_grad=False)
     return twin
 
 

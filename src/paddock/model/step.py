@@ -28,8 +28,12 @@ class Ahead:
 
     def before(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """A layer's k, v (batch, kv_heads, tokens, head_dim) behind its own."""
-        own = (each.to(k.dtype).expand(len(k), -1, -1, -1) for each in (self.keys[layer], self.values[layer]))
-        return tuple(torch.cat(pair, dim=2) for pair in zip(own, (k, v), strict=True))  # type: ignore[return-value]
+        return _joined(self.keys[layer], k), _joined(self.values[layer], v)
+
+
+def _joined(first: Tensor, rest: Tensor) -> Tensor:
+    """(1, heads, count, width) before (batch, heads, tokens, width), in the type of the latter."""
+    return torch.cat((first.to(rest.dtype).expand(len(rest), -1, -1, -1), rest), dim=2)
 
 
 @dataclass(frozen=True, eq=False)

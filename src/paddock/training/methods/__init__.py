@@ -1,6 +1,7 @@
 """Methods of fine-tuning, by name: what a recipe may say of each, and how it is put on a model by role.
 
-Each is a `Section` with `attach(base, seed) -> Tuned`. At step 0 every one of them gives the base's own logits.
+Each is a `Section` with `attach(base, seed) -> Tuned`. At step 0 every one of them gives the base's own logits,
+but for those that put virtual tokens before the text.
 """
 
 from typing import Annotated
