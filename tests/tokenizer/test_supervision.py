@@ -360,5 +360,6 @@ def test_a_pair_is_a_text_and_how_it_goes_on(tokenizers, kind, source, target):
     assert found.ids[stop - 1] == tokenizer.eos_ids[0]
     assert stop == len(found.ids)
     assert tokenizer.decode(found.ids[start : stop - 1]).strip() == target.strip()
+    assert tokenizer.decode(found.ids).strip() == source + target  # no blank where the two were encoded apart
     endless = pair(tokenizer, source, target, "missing")
     assert endless.ids == found.ids[:-1]
