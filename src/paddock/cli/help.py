@@ -32,7 +32,7 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
         Listed("doctor", "inspect", "what works here, and how to mend the rest", "paddock doctor"),
     ),
     "Train": (
-        Listed("data", "data", "documents: inspect, clean, pack, mix", "paddock data inspect corpus.jsonl.zst"),
+        Listed("data", "data", "documents and examples: inspect, clean, mix", "paddock data inspect corpus.jsonl.zst"),
         Listed("tokenizer", "tokenizer", "vocabularies: train, compare, extend", "paddock tokenizer show my-model"),
         Listed("pretrain", "pretrain", "from raw text to a model", "paddock pretrain tiny-shakespeare"),
         Listed("finetune", "finetune", "a model and examples: make it yours", "paddock finetune lora model=my-model"),
@@ -50,7 +50,7 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
     ),
     "Measure": (
         Listed("parity", "parity", "how far two models speak alike", "paddock parity my-model my-model.gguf"),
-        Listed("eval", "evaluate", "what it finds in long texts", "paddock eval lines my-model --lengths 512,1024"),
+        Listed("eval", "evaluate", "long texts; answers beside references", "paddock eval lines my-model --lengths 512,1024"),
         Listed("bench", "measure", "how fast a model runs here", "paddock bench model.gguf -p 512 -n 128"),
         Listed(
             "perplexity", "measure", "how well a model predicts a text", "paddock perplexity text.txt -m model.gguf"

@@ -56,7 +56,9 @@ class SelfAttention(nn.Module):
     def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Of vectors (batch, count, width) that have no position: (batch, kv_heads, count, head_dim) each."""
         k, v = (split_heads(each, self.part) for each in together(x, (self.k, self.v)))
-        return (k, v) if self.part.clip is None else tuple(t.clamp(-self.part.clip, self.part.clip) for t in (k, v))
+        if self.part.clip is not None:
+            k, v = (t.clamp(-self.part.clip, self.part.clip) for t in (k, v))
+        return k, v
 
 
 class CrossAttention(nn.Module):
