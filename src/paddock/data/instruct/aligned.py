@@ -31,11 +31,13 @@ def _of_two(source: Path, target: Path, options: Options, report: Report) -> Ite
     report.files.append(file)
     one, other = DataFile(source, lines, None), DataFile(target, lines, None)
     name = options.source or source.name
-    for number, (first, second) in enumerate(itertools.zip_longest(one.records(), other.records()), 1):
+    sides = one.records(), other.records()
+    for number, (first, second) in enumerate(itertools.zip_longest(*sides), 1):
         if first is None or second is None:
             ended, longer = (source, target) if first is None else (target, source)
+            count = number + sum(1 for _ in sides[first is None])
             raise DataError(
-                f"{ended} ends after line {number - 1}, and {longer} goes on",
+                f"{ended} has {number - 1:,} lines, and {longer} {count:,}",
                 expected="as many lines in both, each a translation of the other",
             )
         file.records += 1
