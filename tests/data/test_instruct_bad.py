@@ -277,7 +277,7 @@ def test_lines_that_belong_together(tmp_path: Path) -> None:
     assert list(examples(one, second=two, report=report)) == [Pair("one", "eins"), Pair("two", "zwei")]
     assert report.dropped == {"empty line": 1, "empty target": 1} and report.files[0].records == 4
     two.write_text("eins\n")
-    with pytest.raises(DataError, match=r"a\.de has 1 lines, and .*a\.en 2"):
+    with pytest.raises(DataError, match=r"a\.de has 1 lines, and .*a\.en 4"):
         list(examples(one, second=two))
     with pytest.raises(UsageError, match="1 files of sources and 2 of targets"):
         list(examples(one, second=[two, two]))
