@@ -329,6 +329,7 @@ def noted(**changed: object) -> str:
     "stale",
     ["", "free\n", "{", "[" * 4000, '{"pid": 1}', noted(pid=2**22 - 1), noted(started=1), noted(pid=-1), noted(pid=0),
      noted(boot="another"), noted(pid=True)],
+    ids=range(11),
 )  # fmt: skip
 def test_a_stale_lock_is_broken(tmp_path: Path, stale: str) -> None:
     (tmp_path / "lock").write_text(stale)
