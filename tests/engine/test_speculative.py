@@ -72,7 +72,7 @@ def test_a_draft_without_room_takes_it_from_the_longest_unused() -> None:
     assert Draft(FakeRunner(9), 3, 12).propose(1, [1] * 12, 9) == []
 
 
-@pytest.mark.parametrize("wrong", ["look-up", "", 5, True, ["lookup"], object()], ids=lambda wrong: type(wrong).__name__)
+@pytest.mark.parametrize("wrong", ["look-up", "", 5, True, ["lookup"], object()], ids=range(6))
 def test_what_cannot_guess_is_refused(bundled: Any, wrong: Any) -> None:
     with pytest.raises(UsageError, match="speculate"):
         bundled.generate("Once", 3, speculate=wrong)
