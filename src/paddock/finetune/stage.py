@@ -42,7 +42,10 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that a run is made of, before its first step. data: a SHA-256 over all examples, and how they are spelt."""
+    """All that a run is made of, before its first step.
+
+    data: a SHA-256 over all examples, and how they are spelt. kept: the examples that are measured on.
+    """
 
     recipe: FineTuning
     training: Training
@@ -53,6 +56,7 @@ class Prepared:
     validation: BatchStream | None
     data: str
     report: Report
+    kept: Sequence[Example] = ()
 
     def publish(self, folder: Path, model: Transformer) -> None:
         """Writes what was trained, with the tokenizer and the chat template that go with it."""
@@ -131,6 +135,7 @@ def prepare(recipe: FineTuning, beside: Path, tell: Tell = lambda text: None) ->
         BatchStream(held, asked.measured or asked.prepare, rows, seed, shuffle=False) if held else None,
         _fingerprint([*train, *kept], opened),
         report,
+        kept,
     )
 
 
