@@ -53,8 +53,9 @@ check: $(VENV)/.installed-dev $(VENV)/.compiled   ## style, lint, types
 	@$(BIN)/ruff format --check src tests benchmarks
 	@$(BIN)/mypy
 
+# A process for each core takes whole files in turn: tests mostly wait for Python, which uses one.
 test: check                 ## everything quick: style, types, tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 test-slow: $(VENV)/.installed-dev $(VENV)/.compiled   ## the long tier: fuzzing, memory limits, llama.cpp as an oracle
 	@$(PIP) install -c constraints.txt -e '.[slow-oracles]'

@@ -333,7 +333,7 @@ def test_files_of_lines_go_together_or_not_at_all(models: dict[str, Path], tmp_p
     assert len(prepared.train.table) == 3 and "empty source" in " ".join(told)
     written = [prepared.opened.tokenizer.decode(prepared.train.table.texts(n)[1].tolist()) for n in range(3)]
     assert written == ["ein Haus", "zwei Hunde", "es regnet"]
-    with pytest.raises(DataError, match=r"b\.de ends after line 2"):
+    with pytest.raises(DataError, match=r"b\.de has 2 lines, and .*a\.en 4"):
         prepare(recipe(models["t5"], tmp_path / "a.en", data={"second": [str(tmp_path / "b.de")]}), tmp_path)
 
 

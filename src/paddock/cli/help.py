@@ -50,7 +50,12 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
     ),
     "Measure": (
         Listed("parity", "parity", "how far two models speak alike", "paddock parity my-model my-model.gguf"),
-        Listed("eval", "evaluate", "long texts; answers beside references", "paddock eval lines my-model --lengths 512,1024"),
+        Listed(
+            "eval",
+            "evaluate",
+            "long texts; answers beside references",
+            "paddock eval lines my-model --lengths 512,1024",
+        ),
         Listed("bench", "measure", "how fast a model runs here", "paddock bench model.gguf -p 512 -n 128"),
         Listed(
             "perplexity", "measure", "how well a model predicts a text", "paddock perplexity text.txt -m model.gguf"

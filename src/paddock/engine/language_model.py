@@ -330,7 +330,7 @@ class LanguageModel:
         return encoders.classify(self.reader, self.tokenizer, text, self.checkpoint.config, second, truncate)
 
     def with_adapter(self, path: str | Path) -> LanguageModel:
-        """This model with an adapter on it, read from a folder of PEFT's or of ours; the weights are shared, not copied.
+        """This model with an adapter on it, from a folder of PEFT's or of ours; the weights are shared, not copied.
 
         Raises CheckpointError for an adapter that is corrupt or was made for another model, UnsupportedError for one of
         a kind that is not read, UsageError on a model that carries one already.
