@@ -57,6 +57,21 @@ def logits(folder: Path, *adapters: Path) -> torch.Tensor:
     return model.logits(IDS)
 
 
+def test_an_adapter_is_shown(paddock: Callable, tmp_path: Path) -> None:
+    one = adapter(tmp_path / "one", 1)
+    told = json.loads(paddock("show", one, "--json").out)
+    assert told["kind"] == "LORA" and told["for"] == "stories260K" and told["base"] == str(bundled())
+    assert told["parameters"] == sum(p.numel() for p in safetensors_of(one).values())
+    assert told["settings"]["r"] == 3
+    elsewhere = adapter(tmp_path / "elsewhere", 1, base="nobody/none")
+    shown = paddock("show", elsewhere)
+    assert shown.code == 0 and "not here" in shown.out and "nobody/none" in shown.out
+
+
+def safetensors_of(folder: Path) -> dict[str, torch.Tensor]:
+    return {name: stored.load() for name, stored in safetensors.read(folder / WEIGHTS).items()}
+
+
 @pytest.mark.parametrize("settings", [{}, {"dora": True}, {"rslora": True}])
 def test_merged_is_unmerged(paddock: Callable, tmp_path: Path, settings: dict[str, Any]) -> None:
     folder = adapter(tmp_path / "adapter", 3, **settings)

@@ -50,7 +50,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def _instead(folder: Path) -> str | None:
     """What somebody who named a folder that is no model may have meant."""
     if (folder / "adapter_config.json").exists():
-        return "this is an adapter: name the model it is for; `paddock serve` adds it with --lora-modules NAME=FOLDER"
+        return "this is an adapter: `paddock merge BASE --adapter FOLDER` makes one model of it and its base"
     files = [file for file in folder.iterdir() if file.suffix in (".gguf", ".bin")]
     names = sorted(file.name for file in files if not file.name.startswith("pytorch_model"))
     return f"name one of the files that lie there: {', '.join(names[:3])}" if names else None

@@ -6,13 +6,14 @@ import sys
 from typing import Any
 
 from paddock.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from paddock.cli import output
+from paddock.cli import adapterprint, output
 from paddock.cli.cardprint import card_text
 from paddock.cli.options import Loading
 from paddock.cli.parityprint import parity_text
 from paddock.cli.valueprint import value_record, value_text
 from paddock.cli.vouching import Finding, Licence, licence, template_health, tokenizer_health
 from paddock.cli.weighing import Weights, files_of, stored_as, weigh
+from paddock.engine.adapted import is_adapter
 from paddock.engine.defaults import published_defaults
 from paddock.engine.locate import locate
 from paddock.engine.opening import Beside
@@ -90,7 +91,12 @@ class Facts:
 
 
 def show(asked: Loading, json: bool) -> None:
-    facts = Facts(open_checkpoint(locate(asked.model), asked.ignore_config))
+    path = locate(asked.model)
+    if is_adapter(path):
+        told = adapterprint.record(path)
+        output.as_json(told) if json else output.result(adapterprint.text(told), end="")
+        return
+    facts = Facts(open_checkpoint(path, asked.ignore_config))
     if json:
         output.as_json(_record(facts))
         return

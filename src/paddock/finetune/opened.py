@@ -10,7 +10,7 @@ import torch
 from paddock.checkpoint.checkpoint import open_checkpoint
 from paddock.checkpoint.held_nf4 import HeldNf4
 from paddock.engine.defaults import also_ending
-from paddock.engine.locate import locate
+from paddock.engine.locate import BUNDLED, locate
 from paddock.engine.opening import Beside
 from paddock.errors import TokenizerError
 from paddock.tokenizer.chat import stops
@@ -57,5 +57,5 @@ def open_base(name: str, template: str | None, asked: str, method: Method) -> Op
     dtype = torch.float32 if isinstance(method, Full) else computed
     held = HeldNf4(type=computed, double=method.double) if isinstance(method, QLoRA) else None
     model = checkpoint.model(dtype, packing=held)
-    base = Base(model, checkpoint.config, checkpoint.generation, name or str(checkpoint.path), tokenizer=tokenizer)
+    base = Base(model, checkpoint.config, checkpoint.generation, name or BUNDLED, tokenizer=tokenizer)
     return Opened(base, tokenizer, beside.template(template), checkpoint.path)
