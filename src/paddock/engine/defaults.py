@@ -17,6 +17,15 @@ from paddock.errors import CheckpointError, UnsupportedError, UsageError, did_yo
 
 Origin = Literal["request", "model", "default"]
 FILE = "generation_config.json"
+# The likeliest token at each step, whatever a model's own defaults say: what measuring asks for.
+GREEDY: Mapping[str, Any] = {
+    "temperature": 0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "no_repeat_ngram_size": 0,
+    "num_beams": 1,
+}
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from paddock.engine.defaults import GREEDY
 from paddock.engine.language_model import LanguageModel
 from paddock.engine.parity_card import LONGEST, RERUN, RESTATED, Outputs, Parity
 from paddock.engine.parity_prompts import CHAT, TEXTS
@@ -32,14 +33,6 @@ LENGTH = 48  # tokens of a prompt at most
 WRITTEN, STEPS = 3, 16  # prompts that are continued, and by how many tokens
 FIXED = 4  # prompts of fixed ids, where there is no tokenizer
 ANSWER = 8  # tokens of an encoder-decoder's answer that are compared
-NEUTRAL: dict[str, Any] = {
-    "temperature": 0,
-    "repetition_penalty": 1.0,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-    "no_repeat_ngram_size": 0,
-    "num_beams": 1,
-}  # a file may keep no generation defaults, which would make two equal models write otherwise
 
 Progress = Callable[[int, int], None]
 
@@ -220,7 +213,7 @@ def _outputs(model: LanguageModel, ids: Sequence[int]) -> Tensor:
 
 def _written(model: LanguageModel, ids: Sequence[int]) -> tuple[int, ...]:
     """The model's own greedy continuation."""
-    return tuple(model.generate(list(ids), _steps(model.architecture, ids), **NEUTRAL).ids)
+    return tuple(model.generate(list(ids), _steps(model.architecture, ids), **GREEDY).ids)
 
 
 def _steps(part: Architecture, ids: Sequence[int]) -> int:

@@ -9,10 +9,11 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 
+from paddock.engine.defaults import GREEDY
 from paddock.engine.language_model import LanguageModel
 from paddock.errors import ContextLengthError, DataError, TokenizerError, UnsupportedError, UsageError
 from paddock.model.spec import Learned
@@ -22,14 +23,6 @@ Place = Literal["first", "middle", "last"]
 PLACES: tuple[Place, ...] = get_args(Place)
 MOST_LENGTHS, LONGEST, MOST_QUESTIONS = 64, 2**20, 10_000
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-GREEDY: dict[str, Any] = {
-    "temperature": 0,
-    "repetition_penalty": 1.0,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-    "no_repeat_ngram_size": 0,
-    "num_beams": 1,
-}
 
 Progress = Callable[[int, int, str], None]
 
