@@ -23,6 +23,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "full": {"name": "full"},
     "full, top 2 layers": {"name": "full", "layers": 2},
     "lora, rank 8": {"name": "lora", "rank": 8},
+    "qlora, rank 8": {"name": "qlora", "rank": 8},
     "adapter-v1": {"name": "adapter-v1"},
     "adapter-v2": {"name": "adapter-v2"},
     "prefix, 20 tokens": {"name": "prefix", "tokens": 20},
