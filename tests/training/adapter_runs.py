@@ -130,7 +130,11 @@ def trainer(tuned: Tuned, steps: int = 6, loss: Any = token_loss, **changed: Any
 
 def go(path: Path, tuned: Tuned, die: int = 0, **changed: Any) -> Tuned:
     """A run of 6 steps in `path`, or what is left of it."""
-    running = trainer(tuned, **changed)
+    return conducted(path, tuned, trainer(tuned, **changed), die)
+
+
+def conducted(path: Path, tuned: Tuned, running: Trainer, die: int = 0) -> Tuned:
+    """The run in `path`, killed after step `die` if that is one."""
 
     def each(report: Any) -> None:
         if report.step == die:

@@ -10,6 +10,7 @@ import peft
 import pytest
 import torch
 import transformers as hf
+from adapter_runs import conducted
 from safetensors.torch import load_file
 from training_runs import CONFIG, CPU, documents, recipe, records
 
@@ -25,11 +26,9 @@ from paddock.data.stream import BatchStream
 from paddock.errors import UsageError
 from paddock.model.families import describe
 from paddock.model.initialise import blank, initialise
-from paddock.training.conduct import Origin, conduct
 from paddock.training.loop import Trainer, learning
 from paddock.training.losses import token_loss
 from paddock.training.methods import Base, LoRA, Tuned
-from paddock.training.run import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the oracle's own
 _SMALL = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -317,14 +316,7 @@ def trainer(tuned: Tuned, steps: int = 9, **changed: Any) -> Trainer:
 
 def go(path: Path, method: LoRA, die: int = 0, **changed: Any) -> Tuned:
     tuned = method.attach(tiny(), 3)
-    running = trainer(tuned, **changed)
-
-    def each(report: Any) -> None:
-        if report.step == die:
-            raise KeyboardInterrupt
-
-    conduct(running, RunFolder(path), tuned.write, Origin("x", "data"), read=tuned.read, hooks=[each])
-    return tuned
+    return conducted(path, tuned, trainer(tuned, **changed), die)
 
 
 @pytest.mark.parametrize(

@@ -49,10 +49,16 @@ def write_adapter(
     values = _described(settings, model, config, rules, mine, sorted(_module(name) for name in saved))
     tensors = {name: tensor for matrix in mine for name, tensor in _tensors(matrix, model)}
     tensors |= {PREFIX + name: tensor for name, tensor in saved.items()}
+    put_files(folder, values, {WEIGHTS: tensors})
+
+
+def put_files(folder: Path, values: Mapping[str, Any], files: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Writes adapter_config.json, and tensors by the names of their files: all of them, or none."""
     with contextlib.ExitStack() as renaming:
         described = renaming.enter_context(atomic_write(folder / CONFIG))
         described.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        safetensors.save(renaming.enter_context(atomic_write(folder / WEIGHTS)), tensors)
+        for name, tensors in files.items():
+            safetensors.save(renaming.enter_context(atomic_write(folder / name)), tensors)
 
 
 def _tensors(matrix: Matrix, model: Transformer) -> Iterator[tuple[str, Tensor]]:

@@ -45,6 +45,7 @@ _HARMLESS = """
     runtime_config qalora_group_size megatron_config megatron_core ensure_weight_tying
     """
 HARMLESS = frozenset(_HARMLESS.split())
+SAYS_NOTHING: tuple[Any, ...] = (None, False, 0, "", [], {})
 
 
 @dataclass(frozen=True)
@@ -195,10 +196,15 @@ def _check_config(config: Mapping[str, Any]) -> None:
         raise UnsupportedError(f"{CONFIG} says peft_type {str(config.get('peft_type'))[:40]!r}", expected="'LORA'")
     if config.get("bias") not in (None, "none"):
         raise UnsupportedError(f"{CONFIG} says bias {str(config['bias'])[:40]!r}", expected="'none'")
+    check_keys(config, READ | HARMLESS | {"bias"}, "plain LoRA")
+
+
+def check_keys(config: Mapping[str, Any], known: frozenset[str], expected: str) -> None:
+    """Raises UnsupportedError for a key that is not known and says something."""
     for key, value in config.items():
-        if key not in READ | HARMLESS | {"bias"} and value not in (None, False, 0, "", [], {}):
+        if key not in known and value not in SAYS_NOTHING:
             raise UnsupportedError(
-                f"{CONFIG} sets {key[:80]!r}, which changes what the adapter does", expected="plain LoRA"
+                f"{CONFIG} sets {key[:80]!r}, which changes what the adapter does", expected=expected
             )
 
 

@@ -12,11 +12,11 @@ from paddock.checkpoint.packing import Packing
 from paddock.checkpoint.stored import Stored
 from paddock.kernels.nf4 import Nf4
 from paddock.kernels.packed import Packed
-from paddock.model.linear import weights_of
+from paddock.model.linear import ATTENTION_ROLES, FEEDFORWARD_ROLES, weights_of
 from paddock.model.rules import Rename, Rule
 from paddock.model.transformer import Transformer
 
-ROLES = frozenset({"q", "k", "v", "out", "gate", "up", "down"})
+ROLES = frozenset({*ATTENTION_ROLES, *FEEDFORWARD_ROLES})
 
 
 @dataclass(frozen=True)

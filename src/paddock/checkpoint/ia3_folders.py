@@ -6,8 +6,6 @@ A tensor `base_model.model.<module>.ia3_l` goes with the matrix that the base pu
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -15,14 +13,14 @@ from typing import Any
 
 from torch import Tensor
 
-from paddock.checkpoint import safetensors
-from paddock.checkpoint.adapter_writing import saved_whole, task_type
+from paddock.checkpoint.adapter_writing import put_files, saved_whole, task_type
 from paddock.checkpoint.adapters import (
     CONFIG,
     PREFIX,
     SAVED,
     WEIGHTS,
     Adapter,
+    check_keys,
     home,
     named_whole,
     replaced,
@@ -32,7 +30,6 @@ from paddock.checkpoint.jsonfile import read as read_json
 from paddock.checkpoint.matrices import matrices, suffixes
 from paddock.checkpoint.own_adapters import finite, with_replaced
 from paddock.checkpoint.stored import Stored
-from paddock.checkpoint.writing import atomic_write
 from paddock.errors import CheckpointError, UnsupportedError
 from paddock.model.families import family
 from paddock.model.lora import adaptable
@@ -83,11 +80,7 @@ def write_ia3(
         "init_ia3_weights": True,
         "inference_mode": True,
     }
-    with contextlib.ExitStack() as renaming:
-        described = renaming.enter_context(atomic_write(folder / CONFIG))
-        described.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        tensors |= {PREFIX + name: tensor for name, tensor in saved.items()}
-        safetensors.save(renaming.enter_context(atomic_write(folder / WEIGHTS)), tensors)
+    put_files(folder, values, {WEIGHTS: tensors | {PREFIX + name: tensor for name, tensor in saved.items()}})
 
 
 def read_ia3(
@@ -99,9 +92,7 @@ def read_ia3(
     what it does.
     """
     said = read_json(folder / CONFIG)
-    for key, value in said.items():
-        if key not in KNOWN and value not in (None, False, 0, "", [], {}):
-            raise UnsupportedError(f"{CONFIG} sets {key[:80]!r}", expected="plain (IA)^3")
+    check_keys(said, KNOWN, "plain (IA)^3")
     if said.get("peft_type") != KIND:
         raise UnsupportedError(f"{CONFIG} says peft_type {str(said.get('peft_type'))[:40]!r}", expected=repr(KIND))
     rules = [rule for rule in family(dict(config)).RULES if rule.when(model.architecture)]

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from paddock.checkpoint import safetensors
+from paddock.checkpoint.adapters import CONFIG, WEIGHTS
 from paddock.checkpoint.jsonfile import read as read_json
 from paddock.checkpoint.stored import Stored
 from paddock.checkpoint.writing import write_text
@@ -29,7 +30,6 @@ from paddock.model.scaling import PARTS, Scales, with_scales
 from paddock.model.transformer import Transformer
 from paddock.model.twin import twin_of
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "PADDOCK_"
 KINDS = (PREFIX + "LLAMA_ADAPTER", PREFIX + "BITFIT")
 MOST_TENSORS, MOST_PROMPTS = 100_000, 1024

@@ -9,8 +9,6 @@ What a network makes the prefix of is in a file beside, which only a training ru
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -21,12 +19,11 @@ import torch
 from torch import Tensor
 
 from paddock.checkpoint import safetensors
-from paddock.checkpoint.adapter_writing import saved_whole, task_type
-from paddock.checkpoint.adapters import CONFIG, WEIGHTS, Adapter, named_whole, replaced, stored_in
+from paddock.checkpoint.adapter_writing import put_files, saved_whole, task_type
+from paddock.checkpoint.adapters import CONFIG, WEIGHTS, Adapter, check_keys, named_whole, replaced, stored_in
 from paddock.checkpoint.jsonfile import read as read_json
 from paddock.checkpoint.own_adapters import MOST_PROMPTS, finite, with_replaced
 from paddock.checkpoint.stored import Stored
-from paddock.checkpoint.writing import atomic_write
 from paddock.errors import CheckpointError, UnsupportedError
 from paddock.model import ahead, prompts
 from paddock.model.ahead import Prefix, Prompt, check_virtual, with_virtual
@@ -94,9 +91,7 @@ class Said:
 def read_said(folder: Path) -> Said:
     """Opens a folder. Raises CheckpointError for what is corrupt, UnsupportedError for what changes what it does."""
     said = read_json(folder / CONFIG)
-    for key, value in said.items():
-        if key not in KNOWN and value not in (None, False, 0, "", [], {}):
-            raise UnsupportedError(f"{CONFIG} sets {key[:80]!r}", expected="plain prefix or prompt tuning")
+    check_keys(said, KNOWN, "plain prefix or prompt tuning")
     if said.get("num_transformer_submodules") not in (None, 1):
         raise UnsupportedError(f"{CONFIG} is of an encoder and a decoder", expected="an adapter for a decoder")
     return Said(folder, said, stored_in(folder))
@@ -194,12 +189,7 @@ def write_virtual(
     saved = dict(saved_whole(model, rules, fresh))
     tensors |= {f"base_model.{name}": tensor for name, tensor in saved.items()}
     values["modules_to_save"] = [name.rpartition(".")[0].rpartition(".")[2] for name in saved] or None
-    with contextlib.ExitStack() as renaming:
-        described = renaming.enter_context(atomic_write(folder / CONFIG))
-        described.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        safetensors.save(renaming.enter_context(atomic_write(folder / WEIGHTS)), tensors)
-        if network:
-            safetensors.save(renaming.enter_context(atomic_write(folder / NETWORK)), network)
+    put_files(folder, values, {WEIGHTS: tensors, **({NETWORK: network} if network else {})})
 
 
 def read_virtual(folder: Path, model: Transformer, config: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -7,21 +7,20 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from paddock.checkpoint import adapter_kinds, safetensors, torchbin
-from paddock.checkpoint.adapters import CONFIG, OLD_WEIGHTS, WEIGHTS
+from paddock.checkpoint import adapter_kinds
+from paddock.checkpoint.adapters import CONFIG, SAYS_NOTHING, stored_in
 from paddock.checkpoint.jsonfile import read as read_json
 from paddock.cli import output
 from paddock.engine.adapted import NAMED, Adapted
 from paddock.errors import CheckpointError
 
 OPENED = ("peft_type", NAMED)
-SAYS_NOTHING: tuple[Any, ...] = (None, False, "", [], {})
 
 
 def record(folder: Path) -> dict[str, Any]:
     """Raises CheckpointError and UnsupportedError for a folder that is no adapter that can be opened."""
     config = read_json(folder / CONFIG)
-    stored = safetensors.read(folder / WEIGHTS) if (folder / WEIGHTS).exists() else torchbin.read(folder / OLD_WEIGHTS)
+    stored = stored_in(folder)
     try:
         base, missing = str(Adapted.at(folder).base), None
     except CheckpointError as error:

@@ -14,7 +14,7 @@ from paddock.cli.loading import load
 from paddock.cli.options import Loading
 from paddock.cli.reading import texts_of
 from paddock.data.instruct import reading
-from paddock.data.instruct.records import Example, Labelled, Text
+from paddock.data.instruct.records import Example, Labelled, Text, kind_of
 from paddock.engine.encoders import Label, class_names
 from paddock.engine.language_model import LanguageModel
 from paddock.errors import DataError, UsageError
@@ -73,7 +73,7 @@ def _question(example: Example) -> Asked:
         case Text(text, origin):
             return Asked((text,), None, origin.place)
     raise DataError(
-        f"{example.origin.place}: a {type(example).__name__.lower()}",
+        f"{example.origin.place}: a {kind_of(example)}",
         expected="a text, or one or two texts with a label",
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from paddock.cli import output
+from paddock.cli.data_options import weighted
 from paddock.data.instruct.combining import combine
 from paddock.data.instruct.overlap import Protected
 from paddock.data.instruct.reading import examples
@@ -34,7 +35,7 @@ class Asked:
 
 
 def mix(asked: Asked) -> None:
-    named = dict(_weighted(source) for source in asked.sources)
+    named = dict(weighted(source, "FILE") for source in asked.sources)
     if len(named) < len(asked.sources):
         raise UsageError("a source is named twice", fix="give each one weight")
     if os.path.lexists(asked.output) and not asked.force:
@@ -79,14 +80,3 @@ def overlap(files: Sequence[str], against: Sequence[str], run: int, json: bool) 
         output.result(f"{len(found):,} of {count:,} examples share a run of {run} words with what is measured on")
     if found:
         raise typer.Exit(1)
-
-
-def _weighted(source: str) -> tuple[str, float]:
-    name, mark, text = source.rpartition("=")
-    try:
-        weight = float(text)
-    except ValueError:
-        weight = 0.0
-    if not mark or not weight > 0:
-        raise UsageError(f"{source!r} has no weight", expected="FILE=WEIGHT, as in human.jsonl=1")
-    return name, weight

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from paddock.errors import UsageError
+
 if TYPE_CHECKING:
     from paddock.data.reading import Options
 
@@ -54,3 +56,15 @@ def reading(params: Mapping[str, Any]) -> Options:
     from paddock.data.reading import Options
 
     return Options(**{name: params[name] for name in NAMES if params.get(name) is not None})
+
+
+def weighted(source: str, kind: str) -> tuple[str, float]:
+    """NAME=WEIGHT taken apart. kind: what NAME is, for people. Raises UsageError."""
+    name, _, text = source.rpartition("=")
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = -1.0
+    if not name or not 0 < weight < float("inf"):
+        raise UsageError(f"{source!r} has no weight", expected=f"{kind}=WEIGHT, for example {kind.lower()}=0.7")
+    return name, weight

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from paddock.cli import output
+from paddock.cli.data_options import weighted
 from paddock.cli.progress import Progress
 from paddock.cli.tokenizing import find_tokenizer
 from paddock.data import mixture_file
@@ -100,7 +101,7 @@ def show(shards: str, context: int, packing: str, row: int, tokenizer: str | Non
 def mix(
     sources: Sequence[str], target: str, tokens: float | None, context: int, packing: str, force: bool, json: bool
 ) -> None:
-    named = [_weighted(source) for source in sources]
+    named = [weighted(source, "SHARDS") for source in sources]
     goal = Path(target)
     if goal.suffix != ".json":
         raise UsageError(
@@ -203,17 +204,6 @@ def _row(tokens: Tokens, context: int, packing: str, row: int, tokenizer: Tokeni
             shown["text"] = tokenizer.decode(text.tolist(), skip_special=False)
         documents.append(shown)
     return {"number": row, "rows": len(table), "documents": documents}
-
-
-def _weighted(source: str) -> tuple[str, float]:
-    name, equals, weight = source.rpartition("=")
-    try:
-        number = float(weight)
-    except ValueError:
-        number = -1.0
-    if not equals or not name or not 0 < number < float("inf"):
-        raise UsageError(f"{source!r} is no source with a weight", expected="SHARDS=WEIGHT, for example stories=0.7")
-    return name, number
 
 
 def _uses(opened: Sequence[tuple[Tokens, float]], context: int, packing: str, tokens: float | None) -> list[Any]:

@@ -13,7 +13,7 @@ from paddock.cli.progress import Progress
 from paddock.data.instruct.formats import FORMATS
 from paddock.data.instruct.options import FileReport, Options, Report, listed
 from paddock.data.instruct.reading import read_examples
-from paddock.data.instruct.records import Conversation, Example
+from paddock.data.instruct.records import Conversation, Example, kind_of
 from paddock.data.instruct.summary import Lengths, Summary, texts_of
 from paddock.data.instruct.writing import write_examples
 from paddock.errors import UsageError
@@ -67,7 +67,7 @@ def _record(example: Example) -> dict[str, Any]:
         "source": origin.source,
         "language": origin.language,
         "licence": origin.licence,
-        "kind": type(example).__name__.lower(),
+        "kind": kind_of(example),
         "texts": [[name, said] for name, said in texts_of(example)],
         "meta": dict(origin.meta),
     }

@@ -22,6 +22,7 @@ from paddock.training.conduct import Wishes
 from paddock.training.loop import StepReport, Trainer
 from paddock.training.metrics import Metrics
 from paddock.training.parallel import Alone
+from paddock.training.reopening import SOURCE
 from paddock.training.rerun import Comparison, changed_on_its_way, compare, other_data, surroundings
 from paddock.training.run import RunFolder
 
@@ -62,9 +63,9 @@ def _recipe(run: RunFolder) -> Any:
 
 def _beside(run: RunFolder) -> Path:
     """The folder that the recipe's files were looked for beside."""
-    found = read_json(run.path / stage.SOURCE).get("beside")
+    found = read_json(run.path / SOURCE).get("beside")
     if not isinstance(found, str):
-        raise DataError(f"{run.path / stage.SOURCE} does not say where the recipe lay", expected='"beside"')
+        raise DataError(f"{run.path / SOURCE} does not say where the recipe lay", expected='"beside"')
     return Path(found)
 
 

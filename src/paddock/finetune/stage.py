@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +22,7 @@ from paddock.finetune.opened import Opened, open_base
 from paddock.finetune.recipe import FineTuning
 from paddock.finetune.tasks import Asked, Material
 from paddock.model.transformer import Transformer
-from paddock.training import conduct as conducting
-from paddock.training import recipe_files, validation
+from paddock.training import reopening, validation
 from paddock.training.conduct import Hook, Wishes, conduct
 from paddock.training.loop import Trainer
 from paddock.training.methods import Full, Tuned
@@ -32,11 +30,9 @@ from paddock.training.metrics import Measure
 from paddock.training.parallel import Alone
 from paddock.training.places import Places
 from paddock.training.recipe import Training
-from paddock.training.run import RECIPE, RunFolder
+from paddock.training.run import RunFolder
 
 BY_ITSELF = Wishes()
-BESIDE_THE_WEIGHTS = ("card", "parallel", "prompts")  # what a resumed run may have otherwise
-SOURCE = "source.json"  # where a run's recipe lay, for who opens it again
 Tell = Callable[[str], None]
 
 
@@ -177,13 +173,7 @@ def _content(example: Example) -> str:
 
 def reopen(run: Path, tell: Tell = lambda text: None) -> Prepared:
     """What a run in a folder was made of, read again. Raises UsageError where it is no run of this stage."""
-    if not (run / RECIPE).is_file() or not (run / SOURCE).is_file():
-        raise UsageError(f"{run} is no run of `paddock finetune`", expected=f"a folder with {RECIPE} and {SOURCE}")
-    recipe = recipe_files.validated(FineTuning, recipe_files.read(run / RECIPE), str(run / RECIPE))
-    try:
-        beside = Path(json.loads((run / SOURCE).read_text(encoding="utf-8"))["beside"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{run / SOURCE} cannot be read: {error}") from None
+    recipe, (beside,) = reopening.reopened(run, FineTuning, "finetune", "beside")
     return prepare(recipe, beside, tell)
 
 
@@ -213,11 +203,8 @@ def finetune(
     prepared = prepare(recipe, beside, tell if parallel.main else lambda text: None)
     if parallel.main:
         with run.hold():
-            write_text(out / SOURCE, json.dumps({"beside": str(beside.resolve())}, indent=2) + "\n")
+            reopening.note(out, beside=beside)
     trainer = prepared.trainer(parallel)
-    values = recipe.model_dump(mode="json")
-    deciding = {key: value for key, value in values.items() if key not in BESIDE_THE_WEIGHTS}
-    origin = conducting.Origin(recipe_files.write(values), prepared.data, recipe_files.write(deciding))
-    hooks, read = watching(prepared, trainer), prepared.tuned.read
+    origin, read, hooks = reopening.origin_of(recipe, prepared.data), prepared.tuned.read, watching(prepared, trainer)
     conduct(trainer, run, prepared.publish, origin, wishes, read=read, hooks=hooks, draw=draw, tell=tell)
     return run.final

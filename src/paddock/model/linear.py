@@ -11,6 +11,9 @@ from paddock import kernels
 from paddock.kernels import Part
 from paddock.kernels.packed import Packed
 
+# What the matrices of a block are called, in every family.
+ATTENTION_ROLES, FEEDFORWARD_ROLES = ("q", "k", "v", "out"), ("gate", "up", "down")
+
 
 class Linear(nn.Linear):
     """x W^T + b: (..., in) to (..., out). The weight is a parameter, or `Packed` once `hold` has put it there."""

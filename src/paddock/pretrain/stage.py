@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from paddock.checkpoint.writing import write_text
 from paddock.data.stream import BatchStream
-from paddock.errors import DataError, UsageError
+from paddock.errors import DataError
 from paddock.model.transformer import Transformer
 from paddock.pretrain import corpus, tables, vocabulary
 from paddock.pretrain.corpus import Corpus
 from paddock.pretrain.recipe import Pretraining
 from paddock.pretrain.starting import Start, start
 from paddock.tokenizer.tokenizer import Tokenizer
-from paddock.training import recipe_files, validation
-from paddock.training.conduct import Hook, Origin, Wishes, conduct, together
+from paddock.training import reopening, validation
+from paddock.training.conduct import Hook, Wishes, conduct, together
 from paddock.training.loop import Trainer
 from paddock.training.losses import Loss
 from paddock.training.metrics import Measure
 from paddock.training.objectives import objective
 from paddock.training.parallel import Alone
 from paddock.training.places import Places
-from paddock.training.run import RECIPE, RunFolder
+from paddock.training.run import RunFolder
 
 BY_ITSELF = Wishes()
-BESIDE_THE_WEIGHTS = ("card", "parallel", "prompts")  # what a resumed run may have otherwise
-SOURCE = "source.json"  # where a run's recipe and tokenizer came from, for who opens it again
 TOKENIZER = "tokenizer"  # where in a run's folder its vocabulary lies
 
 Tell = Callable[[str], None]
@@ -103,14 +99,7 @@ def prepare(recipe: Pretraining, beside: Path, run: Path, tell: Tell = lambda te
 
 def reopen(run: Path, tell: Tell = lambda text: None) -> Prepared:
     """What a run in a folder was made of, read again. Raises UsageError where it is no run of this stage."""
-    if not (run / RECIPE).is_file() or not (run / SOURCE).is_file():
-        raise UsageError(f"{run} is no run of `paddock pretrain`", expected=f"a folder with {RECIPE} and {SOURCE}")
-    recipe = recipe_files.validated(Pretraining, recipe_files.read(run / RECIPE), str(run / RECIPE))
-    try:
-        source = json.loads((run / SOURCE).read_text(encoding="utf-8"))
-        beside, shared = Path(source["beside"]), Path(source["shared"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{run / SOURCE} cannot be read: {error}") from None
+    recipe, (beside, shared) = reopening.reopened(run, Pretraining, "pretrain", "beside", "shared")
     return prepare(recipe, beside, shared if (shared / TOKENIZER).exists() else run, tell)
 
 
@@ -135,16 +124,12 @@ def pretrain(
 
     def first() -> Prepared:
         with run.hold():  # another run may be at it, whose tokenizer must not change
-            source = {"beside": str(beside.resolve()), "shared": str(vocabulary_in.resolve())}
-            write_text(out / SOURCE, json.dumps(source, indent=2) + "\n")
+            reopening.note(out, beside=beside, shared=vocabulary_in)
             return prepare(recipe, beside, vocabulary_in, tell)
 
     # The main process trains the tokenizer; the others find it.
     prepared = together(parallel, first) or prepare(recipe, beside, vocabulary_in)
     trainer = Trainer(prepared.start.model, prepared.train, prepared.loss, recipe.training, parallel)
-    values = recipe.model_dump(mode="json")
-    deciding = {key: value for key, value in values.items() if key not in BESIDE_THE_WEIGHTS}
-    origin = Origin(recipe_files.write(values), prepared.data, recipe_files.write(deciding))
-    hooks = watching(prepared, trainer)
+    origin, hooks = reopening.origin_of(recipe, prepared.data), watching(prepared, trainer)
     conduct(trainer, run, prepared.publish, origin, wishes, hooks=hooks, draw=draw, tell=tell)
     return run.final

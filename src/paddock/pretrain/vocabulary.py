@@ -36,12 +36,15 @@ def make(recipe: Vocabulary, sources: Sequence[Corpus], folder: Path, beside: Pa
                 fix="name a tokenizer's folder or file, or train one: tokenizer.train, tokenizer.size",
             )
         return load(path if path.exists() else beside / path)
-    asked, texts = recipe.model_dump_json(), _texts(sources)
-    digest = _digest(texts)
+    asked = recipe.model_dump_json()
     there = (folder / "tokenizer.json").exists()
     if there:
         _check_same(folder, asked)
-    if not there or (_noted(folder / TEXTS) not in (None, digest) and not _used(folder)):
+        if _used(folder):
+            return load(folder)
+    texts = _texts(sources)
+    digest = _digest(texts)
+    if not there or _noted(folder / TEXTS) not in (None, digest):
         _train(recipe, texts, folder)
         write_text(folder / ASKED, asked + "\n")
         write_text(folder / TEXTS, digest + "\n")

@@ -12,17 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from paddock.data.cleaning.words import shingles, word_hashes, words
-from paddock.data.instruct.records import (
-    Conversation,
-    Example,
-    Feedback,
-    Labelled,
-    Message,
-    Pair,
-    Preference,
-    Ranked,
-    Text,
-)
+from paddock.data.instruct.records import Example, Message, parts_of
 from paddock.errors import UsageError
 
 RUN = 13  # words
@@ -78,21 +68,7 @@ class Protected:
 
 def texts_of(example: Example) -> list[str]:
     """Everything an example says, in order; of preferences the prompt once."""
-    match example:
-        case Conversation(messages):
-            return _contents(messages)
-        case Feedback(messages):
-            return _contents(messages)
-        case Preference(prompt, chosen, rejected):
-            return _contents((*prompt, *chosen, *rejected))
-        case Ranked(prompt, responses):
-            return [*_contents(prompt), *responses]
-        case Pair(source, target):
-            return [source, target]
-        case Labelled(texts):
-            return list(texts)
-        case Text(text):
-            return [text]
+    return [text for _, part in parts_of(example) for text in ([part] if isinstance(part, str) else _contents(part))]
 
 
 def _contents(messages: Iterable[Message]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,3 +115,29 @@ class Text:
 
 
 Example = Conversation | Preference | Ranked | Feedback | Pair | Labelled | Text
+
+
+def kind_of(example: Example) -> str:
+    """What an example is, in a word."""
+    return type(example).__name__.lower()
+
+
+def parts_of(example: Example) -> Iterator[tuple[str, str | tuple[Message, ...]]]:
+    """(what it is, messages or a text) of everything that an example holds, in order."""
+    match example:
+        case Conversation() | Feedback():
+            yield "messages", example.messages
+        case Preference():
+            yield "messages", example.prompt
+            yield "chosen", example.chosen
+            yield "rejected", example.rejected
+        case Ranked():
+            yield "messages", example.prompt
+            yield from (("response", response) for response in example.responses)
+        case Pair():
+            yield "source", example.source
+            yield "target", example.target
+        case Labelled():
+            yield from (("text", said) for said in example.texts)
+        case Text():
+            yield "text", example.text

@@ -8,17 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from paddock.data.instruct.records import (
-    Conversation,
-    Example,
-    Feedback,
-    Labelled,
-    Message,
-    Pair,
-    Preference,
-    Ranked,
-    Text,
-)
+from paddock.data.instruct.records import Conversation, Example, Feedback, Labelled, Message, kind_of, parts_of
 
 NAMES = 1000  # languages, licences, sources and classes that are counted by name; the rest together
 REST = "(others)"
@@ -56,7 +46,7 @@ class Summary:
     ids: int = 0
 
     def add(self, example: Example) -> None:
-        self.kinds[type(example).__name__.lower()] += 1
+        self.kinds[kind_of(example)] += 1
         messages = 0
         for name, said in texts_of(example):
             self.texts.setdefault(name, Lengths()).add(len(said))
@@ -92,23 +82,13 @@ class Summary:
 
 def texts_of(example: Example) -> Iterator[tuple[str, str]]:
     """(role or what it is, text) of everything that an example says; a call of a tool is its JSON."""
-    match example:
-        case Conversation() | Feedback():
-            yield from _said(example.messages)
-        case Preference():
-            yield from _said(example.prompt)
-            yield "chosen", "\n".join(message.content for message in example.chosen)
-            yield "rejected", "\n".join(message.content for message in example.rejected)
-        case Ranked():
-            yield from _said(example.prompt)
-            yield from (("response", response) for response in example.responses)
-        case Pair():
-            yield "source", example.source
-            yield "target", example.target
-        case Labelled():
-            yield from (("text", said) for said in example.texts)
-        case Text():
-            yield "text", example.text
+    for name, part in parts_of(example):
+        if isinstance(part, str):
+            yield name, part
+        elif name == "messages":
+            yield from _said(part)
+        else:
+            yield name, "\n".join(message.content for message in part)
 
 
 def _said(messages: tuple[Message, ...]) -> Iterator[tuple[str, str]]:

@@ -21,6 +21,7 @@ from paddock.data.instruct.records import (
     Preference,
     Ranked,
     Text,
+    kind_of,
 )
 from paddock.data.instruct.shaping import shaped, with_inputs_joined
 from paddock.data.instruct.writers import WRITERS, Unwritable, Writer
@@ -150,7 +151,7 @@ def _rows(
 def _as_one_of(example: Example, writer: Writer) -> list[Example]:
     found = list(shaped(example, writer.kinds))
     if not found:
-        raise Unwritable(f"a {type(example).__name__.lower()}")
+        raise Unwritable(f"a {kind_of(example)}")
     return found
 
 

@@ -15,7 +15,6 @@ import torch
 from paddock.data.batch import IGNORED, Batch
 from paddock.data.order import Permutation
 from paddock.data.preparing import rows
-from paddock.data.preparing.labelled import STEP
 from paddock.data.samples import Sample
 from paddock.errors import DataError
 
@@ -86,7 +85,7 @@ class Contrastive:
             raise DataError(
                 f"a text has {longest} tokens, and there is room for {self.length}", fix="raise data.length, or cut it"
             )
-        width = min(self.length, -(-longest // STEP) * STEP)
+        width = rows.width(longest, self.length)
         ids = rows.table(texts, width, self.pad).view(len(samples), -1)
         real = torch.arange(width) < torch.tensor([[len(text)] for text in texts])
         return Batch(

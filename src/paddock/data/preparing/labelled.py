@@ -14,7 +14,6 @@ from paddock.data.samples import Sample
 from paddock.errors import DataError
 from paddock.tokenizer.tokenizer import Tokenizer
 
-STEP = 8  # rows are as wide as the longest of a batch needs, in steps of this
 APART = "\n"  # between two texts, where a vocabulary has no mark for it
 
 
@@ -112,7 +111,7 @@ class Labelled:
             raise DataError(
                 f"a sample has {longest} tokens, and a row room for {self.length}", fix="raise data.length, or cut it"
             )
-        width = min(self.length, -(-longest // STEP) * STEP)
+        width = rows.width(longest, self.length)
         ids = rows.table(texts, width, self.pad)
         seconds = torch.from_numpy(np.concatenate([sample.texts[1] for sample in samples]))
         return Batch(

@@ -12,8 +12,6 @@ from paddock.data.preparing import rows
 from paddock.data.samples import Sample
 from paddock.errors import DataError
 
-STEP = 8  # rows are as wide as the longest of a batch needs, in steps of this
-
 
 @dataclass(frozen=True)
 class Paired:
@@ -41,7 +39,7 @@ class Paired:
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         pairs = [self._pair(sample) for sample in samples]
         sources, targets = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-        wide, high = (min(self.length, _rounded(max(map(len, texts)))) for texts in (sources, targets))
+        wide, high = (rows.width(max(map(len, texts)), self.length) for texts in (sources, targets))
         return shifted(sources, targets, wide, high, self.start, self.pad)
 
     def _pair(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
@@ -73,7 +71,3 @@ def shifted(
         source=rows.table(sources, wide, pad),
         source_padding=rows.real(sources, wide),
     )
-
-
-def _rounded(length: int) -> int:
-    return -(-length // STEP) * STEP

@@ -11,6 +11,8 @@ from torch import Tensor
 from paddock.data.samples import Sample
 from paddock.errors import DataError
 
+STEP = 8  # rows are as wide as the longest of a batch needs, in steps of this
+
 
 def stripped(text: np.ndarray, marks: Sequence[int]) -> np.ndarray:
     """A document without the marks (BOS, EOS, [CLS], [SEP]) at its ends: an objective writes its own."""
@@ -48,6 +50,11 @@ def table(rows: Sequence[np.ndarray], width: int, fill: int) -> Tensor:
     for number, row in enumerate(rows):
         result[number, : len(row)] = row
     return torch.from_numpy(result)
+
+
+def width(longest: int, most: int) -> int:
+    """How wide rows are whose longest has so many tokens, and which may have `most`."""
+    return min(most, -(-longest // STEP) * STEP)
 
 
 def real(rows: Sequence[np.ndarray], width: int) -> Tensor | None:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from paddock.data.instruct.records import Example, Pair
+from paddock.data.instruct.records import Example, Pair, kind_of
 from paddock.data.preparing.contrastive import Contrastive, GroupTable, grouped
 from paddock.data.section import Section
 from paddock.data.stream import BatchStream
@@ -148,7 +148,7 @@ def _pairs(examples: Sequence[Example]) -> list[Pair]:
     for example in examples:
         if not isinstance(example, Pair):
             raise DataError(
-                f"{example.origin.place}: a {type(example).__name__.lower()}",
+                f"{example.origin.place}: a {kind_of(example)}",
                 expected="a pair: a query and a text that answers it",
                 fix="see data.format (`paddock data inspect` says what a file holds), or use another task",
             )

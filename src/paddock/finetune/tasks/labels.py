@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from paddock.data.instruct.records import Example
+from paddock.data.instruct.records import Example, kind_of
 from paddock.data.instruct.records import Labelled as LabelledExample
 from paddock.data.preparing.labelled import Labelled, LabelledTable, Layout, layout_of
 from paddock.errors import DataError, UsageError
@@ -26,7 +26,7 @@ def labelled(examples: Sequence[Example]) -> list[LabelledExample]:
     found = []
     for example in examples:
         if not isinstance(example, LabelledExample):
-            kind = type(example).__name__.lower()
+            kind = kind_of(example)
             raise DataError(
                 f"{example.origin.place}: a {kind}",
                 expected="one or two texts and their label",

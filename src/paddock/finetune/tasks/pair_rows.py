@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from paddock.data.instruct.records import Example, Pair
+from paddock.data.instruct.records import Example, Pair, kind_of
 from paddock.errors import DataError, TokenizerError, UsageError
 from paddock.tokenizer.tokenizer import Tokenizer
 
@@ -103,7 +103,7 @@ def rows(examples: Sequence[Example], spelling: Spelling, room: Room, counts: Co
 def _pair(example: Example) -> Pair:
     if isinstance(example, Pair):
         return example
-    kind = type(example).__name__.lower()
+    kind = kind_of(example)
     raise DataError(
         f"{example.origin.place}: a {kind}",
         expected="a pair: a text and what is to be written after it",

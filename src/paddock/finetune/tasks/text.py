@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from paddock.data.encoding import encode_texts
-from paddock.data.instruct.records import Example, Text
+from paddock.data.instruct.records import Example, Text, kind_of
 from paddock.data.packing import PACKINGS
 from paddock.data.samples import Table
 from paddock.data.section import Section
@@ -43,7 +43,7 @@ class TextTask(Section):
 
 def _text(example: Example) -> str:
     if not isinstance(example, Text):
-        kind = type(example).__name__.lower()
+        kind = kind_of(example)
         raise DataError(
             f"{example.origin.place}: a {kind}", expected="a text", fix="use another task, or data.format: text"
         )

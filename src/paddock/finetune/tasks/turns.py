@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from paddock.data.instruct.records import Conversation, Example, Feedback, Message, Preference
+from paddock.data.instruct.records import Conversation, Example, Feedback, Message, Preference, kind_of
 from paddock.data.section import Section
 from paddock.errors import DataError
 
@@ -160,7 +160,7 @@ def _stated(messages: Sequence[Message]) -> Iterator[Message]:
 
 
 def _stranger(example: Example) -> Unfit:
-    kind = type(example).__name__.lower()
+    kind = kind_of(example)
     if isinstance(example, Preference | Feedback):
         return Unfit(
             kind,

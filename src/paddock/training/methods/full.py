@@ -11,9 +11,9 @@ from pydantic import Field
 
 from paddock.data.section import Section
 from paddock.errors import UsageError, did_you_mean
+from paddock.training.methods.roles import KNOWN as ROLES
 from paddock.training.methods.tuned import Base, Tuned, whole
 
-ROLES = ("q", "k", "v", "out", "gate", "up", "down", "router")
 RANGE = re.compile(r"(?P<before>(?:encoder\.)?blocks)\.(?P<first>\d{1,4})-(?P<last>\d{1,4})(?P<after>(?:\..+)?)")
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from paddock.checkpoint.matrices import Matrix, matrices
 from paddock.errors import UsageError, did_you_mean
+from paddock.model.linear import ATTENTION_ROLES as ATTENTION
+from paddock.model.linear import FEEDFORWARD_ROLES as FEEDFORWARD
 from paddock.model.rules import Rule
 from paddock.model.transformer import Transformer
 
-ATTENTION, FEEDFORWARD = ("q", "k", "v", "out"), ("gate", "up", "down")
 ALIASES: dict[str, tuple[str, ...]] = {
     "all": (*ATTENTION, *FEEDFORWARD),
     "all-linear": (*ATTENTION, *FEEDFORWARD),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from paddock.checkpoint import folder as folders
 from paddock.model.linear import weights_of
 from paddock.model.transformer import Transformer
 from paddock.tokenizer.tokenizer import Tokenizer
@@ -58,6 +59,4 @@ class Tuned:
 
 def whole(base: Base, folder: Path, model: Transformer) -> None:
     """Writes `model` as the Hugging Face folder that the base was."""
-    from paddock.checkpoint import folder as folders
-
     folders.write(folder, model, dict(base.config), dict(base.generation))
