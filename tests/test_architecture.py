@@ -18,11 +18,22 @@ SRC = ROOT / "src" / "paddock"
 MODULES = sorted(SRC.rglob("*.py"))
 # fmt: off
 VERBS = (
-    "catalog", "pretrain", "finetune", "align", "synthesize", "distill", "quantize", "evaluate", "bench", "serve",
+    "pretrain", "finetune", "align", "synthesize", "distill", "quantize", "evaluate", "bench", "serve",
     "retrieve", "guard", "apps", "vision",
 )
 # fmt: on
-NOUNS = ["errors", "child_process", "kernels", "model", "checkpoint", "tokenizer", "data", "training", "engine"]
+NOUNS = [
+    "errors",
+    "child_process",
+    "kernels",
+    "model",
+    "checkpoint",
+    "tokenizer",
+    "data",
+    "training",
+    "engine",
+    "catalog",
+]
 LEVELS = {room: level for level, room in enumerate(NOUNS)} | dict.fromkeys(VERBS, len(NOUNS)) | {"cli": len(NOUNS) + 1}
 LEVELS["__main__"] = len(NOUNS) + 2
 LONGEST_FILE, LONGEST_FUNCTION = 400, 70

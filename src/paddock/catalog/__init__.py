@@ -1,0 +1,9 @@
+"""Which open models exist, how they compare and descend, and what fits this machine.
+
+    schema      what an entry of the catalogue says, and with what source
+    catalogue   the entries that ship and the user's own, checked against one another, found by name
+    entries/    the facts: a TOML file for each family or publisher
+    fit/        how much memory and time a task needs, from descriptions alone
+
+Released sizes are data here, never code elsewhere.
+"""
