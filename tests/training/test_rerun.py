@@ -34,6 +34,27 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "run"
 
 
+@pytest.mark.parametrize("length", ["steps: 4", "epochs: 2"])
+def test_a_tuned_adapter_comes_out_the_same(length: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = "".join(json.dumps({"text": f"The {name} sat on the mat."}) + "\n" for name in ("cat", "dog", "rat", "hen"))
+    (tmp_path / "texts.jsonl").write_text(texts)
+    (tmp_path / "mine.yaml").write_text(
+        f"""stage: finetune
+task: {{name: text}}
+method: {{name: lora}}
+data: {{files: [texts.jsonl], length: 32, validation: 0}}
+training: {{{length}, batch: 2, checkpoints: "every:2", keep: 9}}
+"""
+    )
+    assert run(["finetune", str(tmp_path / "mine.yaml"), "--output", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    assert run(["rerun", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out.startswith("identical: ")
+    changed(tmp_path / "run", 1, loss=0.0)
+    assert run(["rerun", str(tmp_path / "run"), "--output", str(tmp_path / "other")]) == 1
+    assert "in loss" in capsys.readouterr().out
+
+
 def copied(first: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(first, tmp_path / "run"))
 
@@ -126,8 +147,8 @@ def test_a_run_without_its_origin_is_compared_all_the_same(first: Path, tmp_path
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["{run}", "--steps", "0"], 2, "expected 1 to the recipe's 6"),
-        (["{run}", "--steps", "7"], 2, "expected 1 to the recipe's 6"),
+        (["{run}", "--steps", "0"], 2, "expected 1 to the run's 6"),
+        (["{run}", "--steps", "7"], 2, "expected 1 to the run's 6"),
         (["{run}", "--output", "{run}"], 2, "holds a run that is done"),
         (["nowhere"], 2, "nowhere is no run"),
     ],

@@ -16,8 +16,9 @@ from paddock.cli import output, recipes
 from paddock.cli.training_progress import TrainingProgress
 from paddock.engine.device import chosen_device
 from paddock.errors import DataError, UsageError
-from paddock.pretrain import stage
-from paddock.training import recipe_files, saving
+from paddock.finetune.stage import finetune
+from paddock.pretrain.stage import pretrain
+from paddock.training import journal, recipe_files, saving
 from paddock.training.conduct import Wishes
 from paddock.training.loop import StepReport, Trainer
 from paddock.training.metrics import Metrics
@@ -27,6 +28,7 @@ from paddock.training.rerun import Comparison, changed_on_its_way, compare, othe
 from paddock.training.run import RunFolder
 
 AGAIN = "-rerun"
+STAGES: dict[str, Callable[..., Path]] = {"pretrain": pretrain, "finetune": finetune}
 
 
 class Enough(Exception):
@@ -37,8 +39,8 @@ def rerun(name: str, steps: int | None, target: str | None, device: str, as_json
     before = RunFolder(Path(name).expanduser())
     recipe = _recipe(before)
     now = RunFolder(Path(target).expanduser() if target else before.path.with_name(before.path.name + AGAIN))
-    last = _last(steps, recipe.training.steps)
     _check(before, now)
+    last = _last(steps, recipe.training.steps or _ended(before))
     told = surroundings(before, saving.versions())
     for line in told:
         output.note(line)
@@ -69,9 +71,16 @@ def _beside(run: RunFolder) -> Path:
     return Path(found)
 
 
+def _ended(run: RunFolder) -> int:
+    """The last step of a run whose recipe speaks of epochs."""
+    if not run.metrics.is_file():
+        raise DataError(f"{run.metrics} is missing", expected="the log of a run")
+    return max((record["step"] for record in journal.read(run.metrics)), default=0)
+
+
 def _last(steps: int | None, all_steps: int) -> int:
     if steps is not None and not 0 < steps <= all_steps:
-        raise UsageError(f"--steps {steps}", expected=f"1 to the recipe's {all_steps}")
+        raise UsageError(f"--steps {steps}", expected=f"1 to the run's {all_steps}")
     return steps or all_steps
 
 
@@ -98,11 +107,11 @@ def _run(recipe: Any, before: RunFolder, now: RunFolder, last: int, command: str
             if record["step"] <= last:
                 progress(record)
 
-        def watching(prepared: stage.Prepared, trainer: Trainer) -> list[Callable[[StepReport], Any]]:
+        def watching(prepared: Any, trainer: Trainer) -> list[Callable[[StepReport], Any]]:
             return [Metrics(trainer, [shown]), enough]
 
         with contextlib.suppress(Enough):
-            stage.pretrain(
+            STAGES[recipe.stage](
                 recipe,
                 _beside(before),
                 now.path,

@@ -119,8 +119,8 @@ def _weights(before: RunFolder, now: RunFolder, steps: int) -> Iterator[tuple[st
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """The SHA-256 of each file of weights."""
-    return {path.name: manifest.sha256(path) for path in sorted(folder.glob("model*.safetensors"))}
+    """The SHA-256 of each file of weights, or of an adapter's."""
+    return {path.name: manifest.sha256(path) for path in sorted(folder.glob("*.safetensors"))}
 
 
 def _number(name: str, steps: int) -> int:
