@@ -3,7 +3,8 @@
 A rule's patterns name layers `{i}`, experts `{e}` and parameters `{p}` (weight or bias; old files say gamma and beta).
 `[transformer.]` may be absent on load and is written on save. Where two rules of a family can produce the same
 canonical name, the first is the spelling that is saved. The rules live in the model room because each family's
-file states its own; the checkpoint room applies them.
+file states its own; the checkpoint room applies them. PyTorch is imported where tensors are joined, so that what a
+model is can be told from its config.json without it.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from paddock.model.spec import Architecture, Attention
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 HOLES = {"i": r"\d{1,5}", "e": r"\d{1,5}", "p": "weight|bias|gamma|beta"}
 OLD_NAMES = {"gamma": "weight", "beta": "bias"}
@@ -153,6 +155,8 @@ class SplitQKV(Rule):
         return tuple(part.reshape(-1, *rest) for part in (query, key, value))
 
     def join(self, tensors: Sequence[Tensor], attention: Attention | None) -> Tensor:
+        import torch
+
         assert attention is not None
         rest = tensors[0].shape[1:]
         if self.layout == "concat":
@@ -184,6 +188,8 @@ class Stack(Rule):
         return tensor.chunk(len(self.names))
 
     def join(self, tensors: Sequence[Tensor], attention: Attention | None) -> Tensor:
+        import torch
+
         return torch.cat(tuple(tensors))
 
     def shape(self, shapes: Sequence[torch.Size]) -> tuple[int, ...]:
