@@ -24,6 +24,9 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
         Listed("embed", "read", "texts as vectors", 'paddock embed "a dog" "a cat" -m minilm'),
         Listed("classify", "read", "which class a text belongs to", 'paddock classify "a joy" -m my-classifier'),
     ),
+    "Find a model": (
+        Listed("catalog", "catalog", "open models, and what they descend from", "paddock catalog tree llama-1"),
+    ),
     "Look inside": (
         Listed("show", "inspect", "what a model is: parts, memory, health", "paddock show my-model.gguf"),
         Listed("ls", "inspect", "the models at hand", "paddock ls ~/models"),

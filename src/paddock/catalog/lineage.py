@@ -1,0 +1,166 @@
+"""What was made of what: the graph of the catalogue's entries, by depth and direction.
+
+An edge goes from what was there first to what was made of it: from LLaMA to Alpaca, from a dataset to a model that was
+trained on it, from a model to an application that uses it. Files of the catalogue are checked for circles when they are
+read, so walks along edges end.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from paddock.catalog.catalogue import edges
+from paddock.catalog.schema import Asset, Dataset, Model
+
+# How a kind of edge reads after the name of what was there first, and after the name of what was made of it.
+PARENT = {
+    "base": "base",
+    "teachers": "teacher",
+    "data": "training data",
+    "made_with": "its writer",
+    "made_from": "its source",
+    "uses": "a part of it",
+}
+CHILD = {
+    "base": "based on it",
+    "teachers": "taught by it",
+    "data": "trained on it",
+    "made_with": "written by it",
+    "made_from": "made from it",
+    "uses": "uses it",
+}
+
+
+@dataclass(frozen=True)
+class Edge:
+    """`child` was made of `parent`; kinds: how, names of fields of the schema."""
+
+    parent: str
+    child: str
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Entries and the edges between them; every end of an edge is among the entries."""
+
+    assets: Mapping[str, Asset]
+    edges: tuple[Edge, ...]
+
+    @functools.cached_property
+    def parents(self) -> dict[str, list[Edge]]:
+        """What an entry was made of, in the order of its fields."""
+        found: dict[str, list[Edge]] = {name: [] for name in self.assets}
+        for edge in self.edges:
+            found[edge.child].append(edge)
+        return found
+
+    @functools.cached_property
+    def children(self) -> dict[str, list[Edge]]:
+        """What was made of an entry, the oldest first."""
+        found: dict[str, list[Edge]] = {name: [] for name in self.assets}
+        for edge in sorted(self.edges, key=lambda edge: order(self.assets[edge.child])):
+            found[edge.parent].append(edge)
+        return found
+
+    def ancestors(self, name: str, depth: int | None = None) -> dict[str, int]:
+        """Everything `name` was made of, with the least number of steps to it, at most `depth`."""
+        return self._reach(name, depth, {child: [e.parent for e in found] for child, found in self.parents.items()})
+
+    def descendants(self, name: str, depth: int | None = None) -> dict[str, int]:
+        """Everything that was made of `name`, with the least number of steps to it, at most `depth`."""
+        return self._reach(name, depth, {parent: [e.child for e in found] for parent, found in self.children.items()})
+
+    def _reach(self, name: str, depth: int | None, steps: Mapping[str, list[str]]) -> dict[str, int]:
+        reached, waiting = {name: 0}, deque([name])
+        while waiting:
+            here = waiting.popleft()
+            if depth is not None and reached[here] >= depth:
+                continue
+            for other in steps[here]:
+                if other not in reached:
+                    reached[other] = reached[here] + 1
+                    waiting.append(other)
+        del reached[name]
+        return reached
+
+    def roots(self) -> list[str]:
+        """Entries that were made of nothing here."""
+        return [name for name, found in self.parents.items() if not found]
+
+    def only(self, names: Iterable[str]) -> Lineage:
+        """The part that has these entries alone, and the edges between them."""
+        kept = set(names)
+        assets = {name: asset for name, asset in self.assets.items() if name in kept}
+        return Lineage(assets, tuple(edge for edge in self.edges if edge.parent in kept and edge.child in kept))
+
+    def around(self, name: str, up: bool = True, down: bool = True, depth: int | None = None) -> Lineage:
+        """`name` with its ancestors, its descendants or both, at most `depth` steps away."""
+        kept = {name}
+        if up:
+            kept |= self.ancestors(name, depth).keys()
+        if down:
+            kept |= self.descendants(name, depth).keys()
+        return self.only(kept)
+
+    def layers(self) -> dict[str, int]:
+        """For each entry the longest way to it from a root: an edge always leads to a higher layer."""
+        missing = {name: len(found) for name, found in self.parents.items()}
+        layer = dict.fromkeys(self.assets, 0)
+        waiting = deque(name for name, count in missing.items() if not count)
+        while waiting:
+            here = waiting.popleft()
+            for edge in self.children[here]:
+                layer[edge.child] = max(layer[edge.child], layer[here] + 1)
+                missing[edge.child] -= 1
+                if not missing[edge.child]:
+                    waiting.append(edge.child)
+        return layer
+
+
+def lineage(assets: Mapping[str, Asset], data: bool = True) -> Lineage:
+    """The graph of these entries, without datasets where `data` is false. Edges to entries outside are left out."""
+    kept = {name: asset for name, asset in assets.items() if data or not isinstance(asset, Dataset)}
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for name, asset in kept.items():
+        for kind, other in edges(asset):
+            if other in kept:
+                kinds.setdefault((other, name), []).append(kind)
+    return Lineage(
+        kept, tuple(Edge(parent, child, tuple(dict.fromkeys(how))) for (parent, child), how in kinds.items())
+    )
+
+
+def released(asset: Asset) -> str | None:
+    """When an entry came out, as far as is known: its own date, or its first size's."""
+    dates = [size.released for size in asset.sizes if size.released] if isinstance(asset, Model) else []
+    return asset.released or min(dates, default=None)
+
+
+def order(asset: Asset) -> tuple[str, str]:
+    """By date, what has none last."""
+    return (released(asset) or "9999", asset.id)
+
+
+def kind_of(asset: Asset) -> str:
+    """ "model", "dataset" or "application"."""
+    return type(asset).__name__.lower()
+
+
+def commercial(asset: Asset) -> str:
+    """Whether its licence (a model's: of the weights) allows commercial use: "yes", "no" or "unknown"."""
+    allowed = asset.licence.commercial if asset.licence is not None else None
+    return "unknown" if allowed is None else "yes" if allowed else "no"
+
+
+def sizes(asset: Asset) -> str:
+    """A model's sizes, a dataset's extent, in a few words; "" where nothing is known."""
+    if isinstance(asset, Dataset):
+        return asset.size or ""
+    if not isinstance(asset, Model):
+        return ""
+    names = [size.stated or size.name for size in asset.sizes]
+    return ", ".join(names) if len(names) <= 4 else f"{names[0]} to {names[-1]}, {len(names)} sizes"
