@@ -14,6 +14,7 @@ from paddock.training.scale import (
     LOGITS,
     Piece,
     Sharing,
+    active_parameters,
     flops_per_token,
     memory,
     multiplied,
@@ -39,6 +40,13 @@ def test_the_page_is_what_the_formulas_say() -> None:
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: size.name)
 def test_parameters_are_those_of_the_published_sizes(size: object) -> None:
     assert parameters(describe(size.config)) == size.parameters  # type: ignore[attr-defined]
+
+
+def test_of_a_mixture_the_experts_that_are_not_asked_are_idle() -> None:
+    """Mixtral sends a token to two of eight; a model without experts has none that are idle."""
+    (mixtral,) = (describe(size.config) for size in SIZES if size.config["model_type"] == "mixtral")
+    assert active_parameters(mixtral) == 12_879_925_248 == parameters(mixtral) - 32 * 6 * 3 * 4096 * 14336
+    assert active_parameters(describe(T5)) == parameters(describe(T5))
 
 
 def test_parameters_of_an_encoder_decoder() -> None:

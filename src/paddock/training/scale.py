@@ -28,6 +28,17 @@ def parameters(architecture: Architecture) -> int:
     return _tables(architecture) + _rest(architecture)
 
 
+def active_parameters(architecture: Architecture) -> int:
+    """What one token passes through: every parameter but those of the experts it is not sent to."""
+    idle = 0
+    for block in architecture.layers:
+        if isinstance(part := block.feedforward, Experts):
+            idle += (part.count - part.active) * _feedforward(part.each, architecture.width)
+    if architecture.encoder is not None:
+        idle += parameters(architecture.encoder) - active_parameters(architecture.encoder)
+    return parameters(architecture) - idle
+
+
 def multiplied(architecture: Architecture) -> int:
     """The numbers of the matrices that one token is multiplied with: of experts the active ones, the head, no table.
 
