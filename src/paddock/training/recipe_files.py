@@ -61,16 +61,21 @@ def read(path: Path) -> dict[str, Any]:
 
 def parse(text: str, source: str) -> dict[str, Any]:
     """YAML text as a mapping: no key twice, no aliases, no tags, `1e-4` a number. `source` is for messages."""
+    value = strict_yaml(text, source, "a recipe in YAML")
+    if not isinstance(value, dict):
+        raise DataError(f"{source} holds {type(value).__name__}", expected="a mapping of keys to values")
+    return value
+
+
+def strict_yaml(text: str, source: str, expected: str) -> Any:
+    """YAML text as whatever it holds, read as strictly as a recipe. `source` and `expected` are for messages."""
     reader = YAML(typ="safe", pure=True)
     reader.allow_duplicate_keys = False
     try:
         _check_events(YAML(typ="safe", pure=True).parse(io.StringIO(text)), source)
-        value = reader.load(text)
+        return reader.load(text)
     except (YAMLError, ValueError, RecursionError) as error:
-        raise DataError(f"{source}: {_complaint(error)}", expected="a recipe in YAML") from None
-    if not isinstance(value, dict):
-        raise DataError(f"{source} holds {type(value).__name__}", expected="a mapping of keys to values")
-    return value
+        raise DataError(f"{source}: {_complaint(error)}", expected=expected) from None
 
 
 def _check_events(events: Iterable[Event], source: str) -> None:
