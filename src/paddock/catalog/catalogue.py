@@ -7,21 +7,27 @@ entries that are not there, models that descend from themselves.
 from __future__ import annotations
 
 import functools
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from paddock.catalog.schema import Application, Asset, Dataset, File, Model, Size, Source
+from paddock.catalog.reading import read
+from paddock.catalog.schema import Application, Asset, Dataset, Model, Size, Source
 from paddock.engine.locate import home
-from paddock.errors import DataError, UsageError, nearest
+from paddock.errors import DataError, UsageError, did_you_mean, nearest
 
-MAX_BYTES = 8 << 20
 SHIPPED = Path(__file__).resolve().parent / "entries"
 # The fields that name other entries: an edge goes from what was there first to what was made of it.
 EDGES = ("base", "teachers", "data", "made_with", "made_from", "uses")
+# What a field that names entries may name.
+NAMED: dict[str, type[Asset]] = {
+    "base": Model,
+    "teachers": Model,
+    "made_with": Model,
+    "data": Dataset,
+    "made_from": Dataset,
+    "uses": Asset,
+}
 
 
 @dataclass(frozen=True)
@@ -67,9 +73,15 @@ class Catalogue:
         meant = f"; the nearest known is {self.names[near].name!r}" if near else ""
         raise UsageError(f"the catalogue has no {name[:100]!r}{meant}", fix="`paddock catalog ls` lists what it has")
 
-    def source(self, asset: Asset, field: str) -> Source:
-        """Where a field of an entry comes from."""
-        return self.sources[asset.sources.get(field, asset.sources["default"])]
+    def source(self, asset: Asset, field: str, size: Size | None = None) -> Source:
+        """Where a field of an entry, or of one of its sizes, comes from."""
+        return self.sources[source_key(asset, field, size)]
+
+
+def source_key(asset: Asset, field: str, size: Size | None = None) -> str:
+    """The key of the source of a field: the size's own, the entry's, the entry's default."""
+    own = size.sources if size is not None else {}
+    return own.get(field) or asset.sources.get(field) or asset.sources["default"]
 
 
 def folded(name: str) -> str:
@@ -84,11 +96,16 @@ def edges(asset: Asset) -> Iterator[tuple[str, str]]:
             yield kind, other
 
 
-@functools.cache
 def catalogue() -> Catalogue:
-    """What ships, and what lies in PADDOCK_HOME/catalogue."""
+    """What ships, and what lies in PADDOCK_HOME/catalogue; read anew when a file there has changed."""
     own = home() / "catalogue"
-    return assemble([*sorted(SHIPPED.glob("*.toml")), *(sorted(own.glob("*.toml")) if own.is_dir() else [])])
+    files = sorted(own.glob("*.toml")) if own.is_dir() else []
+    return _catalogue(tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files))
+
+
+@functools.lru_cache(maxsize=4)
+def _catalogue(own: tuple[tuple[Path, int, int], ...]) -> Catalogue:
+    return assemble([*sorted(SHIPPED.glob("*.toml")), *(path for path, _, _ in own)])
 
 
 def assemble(paths: Iterable[Path]) -> Catalogue:
@@ -96,59 +113,54 @@ def assemble(paths: Iterable[Path]) -> Catalogue:
     assets: dict[str, Asset] = {}
     sources: dict[str, Source] = {}
     places: dict[str, Path] = {}
+    of_sources: dict[str, Path] = {}
     for path in paths:
         file = read(path)
         for key, source in file.source.items():
-            if key in sources and sources[key] != source:
-                raise DataError(f"{path}: the source {key!r} is another one than in {places['source ' + key]}")
-            sources[key], places["source " + key] = source, path
+            if sources.setdefault(key, source) != source:
+                raise DataError(
+                    f"{path}: source {key!r}: {of_sources[key]} says something else of it", fix="give it another key"
+                )
+            of_sources.setdefault(key, path)
         for asset in (*file.model, *file.dataset, *file.application):
             if asset.id in assets:
                 raise DataError(f"{path}: {asset.id!r} is in {places[asset.id]} already", fix="give it another id")
             assets[asset.id], places[asset.id] = asset, path
     for asset in assets.values():
         _check(asset, assets, sources, places[asset.id])
-    check_descent(assets)
+    check_descent(assets, places)
     return Catalogue(assets, sources, _names(assets, places))
-
-
-def read(path: Path) -> File:
-    """One file. Raises DataError for what is not TOML of bounded size in the schema."""
-    try:
-        with path.open("rb") as opened:
-            data = opened.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise DataError(f"{path} is larger than {MAX_BYTES >> 20} MiB", expected="a file of the catalogue")
-        return File.model_validate(tomllib.loads(data.decode("utf-8")))
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 (byte {error.start})", fix="save it as UTF-8") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise DataError(f"{path} is not TOML: {error}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DataError(
-            f"{path}: {where}: {first['msg']}", fix="docs/catalogue.md says what a field may hold"
-        ) from None
 
 
 def _check(asset: Asset, assets: Mapping[str, Asset], sources: Mapping[str, Source], path: Path) -> None:
     """What an entry names must be there, and be what such a field names."""
-    scores = [score.source for size in getattr(asset, "sizes", ()) for score in size.scores]
-    for key in (*asset.sources.values(), *scores):
+    place = f"{path}: {type(asset).__name__.lower()} {asset.id!r}"
+    for key in _source_keys(asset):
         if key not in sources:
-            raise DataError(f"{path}: {asset.id}: there is no source {key!r}", expected=f"a table [source.{key}]")
+            raise DataError(
+                f"{place}: there is no source {key!r}",
+                expected=f"a table [source.{key}]",
+                fix=did_you_mean(key, sources),
+            )
     for kind, other in edges(asset):
         if other not in assets:
-            near = nearest(other, assets)
-            hint = f"; the nearest known is {near!r}" if near else ""
-            raise DataError(f"{path}: {asset.id}: {kind} names {other!r}, which is nowhere{hint}")
+            fix = did_you_mean(other, assets) or "add an entry of that id, or leave it out"
+            raise DataError(f"{place}: {kind} names {other!r}, which is nowhere", fix=fix)
+        named = NAMED[kind]
+        if not isinstance(assets[other], named):
+            found = type(assets[other]).__name__.lower()
+            raise DataError(f"{place}: {kind} names {other!r}, a {found}", expected=f"a {named.__name__.lower()}")
 
 
-def check_descent(assets: Mapping[str, Asset]) -> None:
-    """Raises DataError, with the circle, where an entry was made of itself."""
+def _source_keys(asset: Asset) -> Iterator[str]:
+    yield from asset.sources.values()
+    for size in asset.sizes if isinstance(asset, Model) else ():
+        yield from size.sources.values()
+        yield from (score.source for score in size.scores)
+
+
+def check_descent(assets: Mapping[str, Asset], places: Mapping[str, Path] | None = None) -> None:
+    """Raises DataError, with the circle and the file it begins in, where an entry was made of itself."""
     done: set[str] = set()
     for start in assets:
         trail: dict[str, None] = {}
@@ -160,7 +172,10 @@ def check_descent(assets: Mapping[str, Asset]) -> None:
                 done.add(here)
             elif here in trail:
                 circle = [*list(trail)[list(trail).index(here) :], here]
-                raise DataError(f"the catalogue goes in a circle: {' <- '.join(circle)}")
+                file = f"{places[here]}: " if places and here in places else ""
+                raise DataError(
+                    f"{file}{here!r} is made of itself: {' <- '.join(circle[:20])}", fix="one of these edges is wrong"
+                )
             elif here not in done:
                 trail[here] = None
                 waiting.append((here, True))
@@ -183,6 +198,10 @@ def _names(assets: Mapping[str, Asset], places: Mapping[str, Path]) -> dict[str,
                 if key in exact:  # an id means its entry, whatever else is called so
                     names[key] = found if asset.id == key else before
                     continue
-                raise DataError(f"{places[asset.id]}: {text!r} means {asset.id} and {before.asset.id}")
+                raise DataError(
+                    f"{places[asset.id]}: {text!r} means {asset.id!r}, and {before.asset.id!r} in "
+                    f"{places[before.asset.id]} as well",
+                    fix="give one of them another name or alias",
+                )
             names[key] = found
     return names

@@ -11,12 +11,13 @@ import datetime
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from paddock.catalog.languages import known_code
 from paddock.data.section import Section
 
 IDENTIFIER = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*")
-DATE = re.compile(r"\d{4}(?:-\d{2}(?:-\d{2})?)?")
+DATE = re.compile(r"[0-9]{4}(?:-[0-9]{2}(?:-[0-9]{2})?)?")
 
 Branch = Literal["encoder", "decoder", "encoder-decoder", "multimodal", "other"]
 Access = Literal["open", "gated", "research", "closed"]  # weights for all; after a form; for researchers; not at all
@@ -61,17 +62,41 @@ def _identifier(text: str) -> str:
 
 def _date(text: str) -> str:
     """A year, a month or a day, as far as it is known."""
-    if not DATE.fullmatch(text):
-        raise ValueError(f"{text!r} is no date: 2023, 2023-02 or 2023-02-24")
-    datetime.date.fromisoformat(text + "-01-01"[len(text) - 4 :])
+    try:
+        if not DATE.fullmatch(text):
+            raise ValueError
+        datetime.date.fromisoformat(text + "-01-01"[len(text) - 4 :])
+    except ValueError:
+        raise ValueError(f"{text!r} is no date: 2023, 2023-02 or 2023-02-24") from None
     return text
 
 
+def _language(text: str) -> str:
+    if not known_code(text):
+        raise ValueError(f"{text!r} is no code of a language: two letters of ISO 639-1, or three of ISO 639-3")
+    return text
+
+
+def _dated(value: Any) -> Any:
+    """TOML's own dates count as what they say."""
+    return value.isoformat() if type(value) is datetime.date else value
+
+
+def _counted(value: Any) -> Any:
+    """A count is a number: "7B" is how somebody puts it, and belongs into another field."""
+    if isinstance(value, str | bool):
+        raise ValueError(
+            f"{value!r} is no count: a whole number, 7000000000 (a size as it is called goes into `stated`)"
+        )
+    return value
+
+
 Identifier = Annotated[str, AfterValidator(_identifier)]
-Date = Annotated[str, AfterValidator(_date)]
+Date = Annotated[str, BeforeValidator(_dated), AfterValidator(_date)]
+Language = Annotated[str, AfterValidator(_language)]
 Words = Annotated[str, Field(min_length=1, max_length=600)]
 Address = Annotated[str, Field(pattern=r"^https?://\S+$", max_length=300)]
-Count = Annotated[int, Field(ge=1, le=10**16)]
+Count = Annotated[int, BeforeValidator(_counted), Field(ge=1, le=10**16)]
 
 
 class Source(Section):
@@ -81,6 +106,12 @@ class Source(Section):
     url: Address
     date: Date | None = None
     read: Date
+
+    @model_validator(mode="after")
+    def _published_before_it_was_read(self) -> Source:
+        if self.date is not None and self.date[: len(self.read)] > self.read[: len(self.date)]:
+            raise ValueError(f"it was published on {self.date} and read on {self.read}, before that")
+        return self
 
 
 class Licence(Section):
@@ -117,7 +148,8 @@ class Size(Section):
     (a test computes it again); else it is the publisher's. active: those a token passes, of a mixture of experts.
     stated: how the publisher puts it, "7B". published: an exact number that somebody published, where there is one, to
     be compared with the computed one; it needs a source. config: the keys of its config.json that say the shape.
-    hub: where its weights lie on the Hugging Face hub.
+    hub: where its weights lie on the Hugging Face hub. sources: of fields of this size that have other ones than the
+    model's. notes: why `stated` is far from the count, and what else is true of this size alone.
     """
 
     name: Identifier
@@ -133,13 +165,24 @@ class Size(Section):
     hardware: Words | None = None
     cost: Words | None = None
     scores: tuple[Score, ...] = ()
+    notes: tuple[Words, ...] = ()
+    sources: dict[str, Identifier] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> Size:
+        if self.active is not None and self.parameters is not None and self.active > self.parameters:
+            raise ValueError(f"{self.active:,} parameters are active of {self.parameters:,} in all")
+        unknown = [field for field in self.sources if field not in type(self).model_fields]
+        if unknown:
+            raise ValueError(f"sources are given for {', '.join(unknown)}, which are no fields of a size")
+        return self
 
 
 class Asset(Section):
     """What models, datasets and applications have in common.
 
-    sources: for each field the key of the source that says it; `default` is for all fields not named. notes: what a
-    reader should know and no field holds.
+    sources: for each field (of a model: its sizes' too) the key of the source that says it; `default` is for all fields
+    not named. notes: what a reader should know and no field holds.
     """
 
     id: Identifier
@@ -150,7 +193,7 @@ class Asset(Section):
     about: Words
     url: Address | None = None
     access: Access = "open"
-    languages: tuple[Annotated[str, Field(pattern=r"^[a-z]{2,3}$")], ...] = ()
+    languages: tuple[Language, ...] = ()
     licence: Licence | None = None  # of a model its weights', of a dataset its records', of an application its own
     licence_code: Licence | None = None
     notes: tuple[Words, ...] = ()
@@ -158,7 +201,8 @@ class Asset(Section):
 
     @model_validator(mode="after")
     def _sources_are_of_fields(self) -> Asset:
-        unknown = [field for field in self.sources if field != "default" and field not in type(self).model_fields]
+        known = {"default", *type(self).model_fields, *(Size.model_fields if isinstance(self, Model) else ())}
+        unknown = [field for field in self.sources if field not in known]
         if unknown:
             raise ValueError(f"sources are given for {', '.join(unknown)}, which are no fields")
         if "default" not in self.sources:
@@ -187,6 +231,14 @@ class Model(Asset):
     hardware: Words | None = None
     cost: Words | None = None
     sizes: tuple[Size, ...] = ()
+
+    @model_validator(mode="after")
+    def _sizes_have_names_of_their_own(self) -> Model:
+        names = [size.name for size in self.sizes]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two sizes are called {twice[0]!r}")
+        return self
 
 
 class Dataset(Asset):
