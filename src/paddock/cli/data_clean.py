@@ -17,6 +17,7 @@ app = new_app()
     cls=Verb,
     epilog="""paddock data clean "crawl/*.jsonl.zst" --recipe clean.yaml --output cleaned
     paddock data clean corpus.jsonl --recipe clean.yaml --output cleaned --dry-run 1000
+    paddock data clean sharegpt.json --recipe examples.yaml --output chats.jsonl
     paddock data clean corpus.jsonl --recipe clean.yaml --output cleaned --show-removed "near duplicate\"""",
 )
 def clean(
@@ -29,7 +30,13 @@ def clean(
     ],
     output: Annotated[
         str,
-        typer.Option("--output", "-o", metavar="FOLDER", help="Where shards and manifest go.", show_default=False),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Where shards and manifest go; of examples, a file.",
+            show_default=False,
+        ),
     ],
     settings: Annotated[
         list[str] | None,
@@ -43,7 +50,7 @@ def clean(
             "--dry-run",
             metavar="N",
             min=1,
-            help="Clean the first N documents only, and write nothing.",
+            help="Clean the first N documents or examples only, and write nothing.",
             show_default=False,
         ),
     ] = None,
@@ -58,14 +65,16 @@ def clean(
     ] = None,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Start over where the folder holds a run.", show_default=False),
+        typer.Option("--force", help="Start over where the folder holds a run; replace the file.", show_default=False),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Cleans documents by a recipe: duplicates, quality, language, licences, private data; says why each one went.
+    """Cleans documents or examples by a recipe: duplicates, quality, language, private data; says why each one went.
 
-    Writes shards, manifest.json, examples of what was removed (removed.jsonl) and a plot (funnel.png) into a folder. A
-    run that was interrupted goes on when started again, to the same bytes.
+    Of documents: writes shards, manifest.json, some of what was removed (removed.jsonl) and a plot (funnel.png) into a
+    folder. A run that was interrupted goes on when started again, to the same bytes.
+
+    A recipe that says `of: examples` takes conversations and the like, and writes a file (docs/examples.md).
     """
     from paddock.cli import data_cleaning
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import tempfile
 import textwrap
 import time
@@ -11,15 +13,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from paddock.checkpoint.writing import write_text
 from paddock.cli import output
 from paddock.cli.progress import Progress
 from paddock.data.cleaning.publish import MANIFEST, read_removed
 from paddock.data.cleaning.recipe import CleaningRecipe, parse_recipe
 from paddock.data.cleaning.run import Told, clean_files
 from paddock.data.cleaning.run import clean as clean_documents
+from paddock.data.instruct.cleaning.recipe import ExampleRecipe, check_stages
+from paddock.data.instruct.cleaning.run import clean as clean_examples
+from paddock.data.instruct.cleaning.run import manifest_of, samples_of
+from paddock.data.instruct.reading import Report, examples
+from paddock.data.instruct.writing import container_of, write_examples
 from paddock.data.reading import read_documents
+from paddock.engine.locate import locate
 from paddock.errors import UsageError, did_you_mean
+from paddock.tokenizer.load import load as load_tokenizer
 from paddock.training import recipe_files
+from paddock.training.manifest import sha256
 
 WIDTH = 116  # of an example
 
@@ -40,9 +51,14 @@ class Asked:
 
 def clean(asked: Asked) -> None:
     path = Path(asked.recipe)
-    recipe = parse_recipe(recipe_files.override(recipe_files.read(path), asked.settings), str(path))
+    values = recipe_files.override(recipe_files.read(path), asked.settings)
+    if values.get("of") == "examples":
+        _examples(asked, values)
+        return
+    recipe = parse_recipe(values, str(path))
     if asked.dry_run is None:
-        _finish(asked, _real(asked, recipe), Path(asked.output))
+        manifest = _real(asked, recipe)
+        _finish(asked, manifest, read_removed(Path(asked.output)), _written(manifest, Path(asked.output)))
         return
     with tempfile.TemporaryDirectory(prefix="paddock-clean-") as folder:
         target = Path(folder) / "dry"
@@ -51,7 +67,37 @@ def clean(asked: Asked) -> None:
         with Progress("cleaning") as progress:
             manifest = clean_documents(documents, recipe, target, told=_telling(progress))
         _rate(manifest, started)
-        _finish(asked, manifest, target)
+        _finish(asked, manifest, read_removed(target), "nothing was written: --dry-run")
+
+
+def _examples(asked: Asked, values: dict[str, Any]) -> None:
+    check_stages(values, asked.recipe)
+    recipe = recipe_files.validated(ExampleRecipe, values, asked.recipe)
+    target = Path(asked.output)
+    if asked.dry_run is None:
+        container_of(target)
+        if os.path.lexists(target) and not asked.force:
+            raise UsageError(f"{target} is there already", fix="--force replaces it")
+    report = Report()
+    read = examples(asked.files, limit=asked.dry_run, report=report, **recipe.read.options())
+    started = time.monotonic()
+    with Progress("cleaning") as progress:
+        found = clean_examples(read, recipe, lambda model: load_tokenizer(locate(model or None)), _telling(progress))
+    output.note(report.told)
+    manifest = manifest_of(found, recipe, report)
+    if not found.examples:
+        _finish(asked, manifest, samples_of(found), "nothing was written: no example is left")
+        return
+    said = "nothing was written: --dry-run"
+    if asked.dry_run is None:
+        written = write_examples(found.examples, target, recipe.to)
+        beside = target.with_name(target.name + ".manifest.json")
+        write_text(
+            beside, json.dumps(manifest | {"output_sha256": sha256(target)}, ensure_ascii=False, indent=1) + "\n"
+        )
+        said = f"{target}: {written.told}"
+    _rate(manifest, started, "examples")
+    _finish(asked, manifest, samples_of(found), said)
 
 
 def _real(asked: Asked, recipe: CleaningRecipe) -> dict[str, Any]:
@@ -78,42 +124,42 @@ def _telling(progress: Progress) -> Told:
     return told
 
 
-def _rate(manifest: dict[str, Any], started: float) -> None:
+def _rate(manifest: dict[str, Any], started: float, what: str = "documents") -> None:
     seconds = time.monotonic() - started
-    count = manifest["documents_in"]
-    output.note(f"{count:,} documents in {seconds:.1f} s, {count / max(seconds, 1e-9):,.0f} a second")
+    count = manifest[f"{what}_in"]
+    output.note(f"{count:,} {what} in {seconds:.1f} s, {count / max(seconds, 1e-9):,.0f} a second")
 
 
-def _finish(asked: Asked, manifest: dict[str, Any], folder: Path) -> None:
+def _finish(asked: Asked, manifest: dict[str, Any], samples: list[dict[str, Any]], said: str) -> None:
     if asked.show_removed is not None:
-        _show_removed(asked, manifest, read_removed(folder))
+        _show_removed(asked, manifest, samples)
     elif asked.json:
         output.as_json(manifest)
     else:
         output.result(_table(manifest))
-        if asked.dry_run is None:
-            output.result(_written(manifest, folder))
-        else:
-            output.result("nothing was written: --dry-run")
+        output.result(said)
 
 
 def _table(manifest: dict[str, Any]) -> str:
     rows = []
+    what = "documents" if "documents_in" in manifest else "examples"
     for stage in manifest["stages"]:
-        gone = stage["documents_in"] - stage["documents_out"]
-        counts = [stage["documents_in"], stage["documents_out"], gone, stage["documents_changed"]]
+        gone = sum(stage["reasons"].values())
+        counts = [stage[f"{what}_in"], stage[f"{what}_out"], gone, stage[f"{what}_changed"]]
         rows.append([f"{stage['number']} {stage['stage']}", *(f"{count:,}" for count in counts), _characters(stage)])
         for reason, count in sorted(stage["reasons"].items(), key=lambda each: (-each[1], each[0])):
             rows.append([f"    {reason}", "", "", f"{count:,}", "", ""])
-        for what, count in sorted(stage["changes"].items()):
-            rows.append([f"    {what}", "", "", "", f"{count:,} x", ""])
+        for change, count in sorted(stage["changes"].items()):
+            rows.append([f"    {change}", "", "", "", f"{count:,} x", ""])
     header = ("stage", "in", "out", "removed", "changed", "characters kept")
+    columns = len(header) - (what == "examples")
     notes = [said for stage in manifest["stages"] if (said := _classifier(stage))]
-    return "\n".join([output.table(rows, header, right=(1, 2, 3, 4, 5)), *notes])
+    table = output.table([row[:columns] for row in rows], header[:columns], right=tuple(range(1, columns)))
+    return "\n".join([table, *notes])
 
 
 def _characters(stage: dict[str, Any]) -> str:
-    if not stage["characters_in"]:
+    if not stage.get("characters_in"):
         return "-"
     return f"{stage['characters_out'] / stage['characters_in']:.1%}"
 
@@ -159,7 +205,7 @@ def _show_removed(asked: Asked, manifest: dict[str, Any], samples: list[dict[str
         if sample["detail"]:
             output.result(f"    {sample['detail']}")
         output.result(textwrap.indent(_short(sample["text"]), "    | "))
-        if sample["like"] and "text" in sample["like"]:
+        if sample.get("like") and "text" in sample["like"]:
             output.result(f"  it is like {sample['like']['place']}, which stays")
             output.result(textwrap.indent(_short(sample["like"]["text"]), "    | "))
         output.result("")
