@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,100 @@ Output = Annotated[
     ),
 ]
 Data = Annotated[bool, typer.Option("--data/--no-data", help="With datasets, or models and applications alone.")]
+
+
+def _option(*names: str, help: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, show_default=False, **more)
+
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A model, a size of it, a dataset.", show_default=False)]
+
+
+@app.command(
+    "ls",
+    cls=Verb,
+    epilog="""paddock catalog ls
+    paddock catalog ls --language zh --commercial --max-size 10B --sort date
+    paddock catalog ls alpaca --kind all
+    paddock catalog ls --exact --json""",
+)
+def list_(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="WORD...", help="All of them occur in the entry.", show_default=False)
+    ] = None,
+    kind: Annotated[
+        str, _option("--kind", metavar="KIND", help="model, dataset, application or all. [default: model]")
+    ] = "model",
+    family: Annotated[str | None, _option("--family", help="What it is built like: LLaMA, BERT, ...")] = None,
+    organisation: Annotated[
+        str | None, _option("--organisation", "--organization", metavar="WORD", help="Who made it.")
+    ] = None,
+    language: Annotated[str | None, _option("--language", help="Of a language: zh, Chinese.")] = None,
+    task: Annotated[str | None, _option("--task", help="What for: chat, code, embedding, ...")] = None,
+    access: Annotated[str | None, _option("--access", help="Weights are open, gated, research or closed.")] = None,
+    commercial: Annotated[
+        bool, _option("--commercial", "--licence-allows-commercial", help="The licence allows commercial use.")
+    ] = False,
+    smallest: Annotated[
+        str | None, _option("--min-size", metavar="N", help="At least so many parameters: 7B, 1.5e9.")
+    ] = None,
+    largest: Annotated[str | None, _option("--max-size", metavar="N", help="At most so many parameters.")] = None,
+    since: Annotated[
+        str | None, _option("--since", metavar="DATE", help="Released then or later: 2024, 2024-05.")
+    ] = None,
+    before: Annotated[str | None, _option("--before", metavar="DATE", help="Released before.")] = None,
+    runnable: Annotated[bool, _option("--runnable", help="Paddock runs its architecture.")] = False,
+    runs_here: Annotated[
+        bool, _option("--runs-here", help="It fits the memory that is free now, at 4 bits at least (see `fit`).")
+    ] = False,
+    exact: Annotated[
+        bool, _option("--exact", help="Sizes whose published exact count is what the architecture gives.")
+    ] = False,
+    sort: Annotated[
+        str, _option("--sort", metavar="KEY", help="name, date, size, family, organisation, context. [default: name]")
+    ] = "name",
+    json: o.Json = False,
+) -> None:
+    """Lists what the catalogue has: models, or with --kind datasets and applications."""
+    from paddock.cli import cataloguing
+
+    asked = cataloguing.asked(
+        words or [],
+        kind=kind,
+        family=family,
+        organisation=organisation,
+        language=language,
+        task=task,
+        access=access,
+        commercial=commercial,
+        least=smallest,
+        most=largest,
+        since=since,
+        before=before,
+        runnable=runnable,
+        exact=exact,
+        runs_here=runs_here,
+    )
+    cataloguing.list_(asked, sort, json)
+
+
+@app.command(cls=Verb, epilog="paddock catalog show llama-2\npaddock catalog show llama-2-70b --json")
+def show(name: Name, json: o.Json = False) -> None:
+    """Shows all that is known of an entry, each fact with the number of its source."""
+    from paddock.cli import cataloguing
+
+    cataloguing.show(name, json)
+
+
+@app.command(cls=Verb, epilog="paddock catalog compare llama-1-7b llama-2-70b")
+def compare(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Two to six of them.", show_default=False)],
+    json: o.Json = False,
+) -> None:
+    """Shows models side by side: first what differs, then what is the same."""
+    from paddock.cli import cataloguing
+
+    cataloguing.compare(names, json)
 
 
 @app.command(
@@ -52,3 +146,47 @@ def tree(
     from paddock.cli import descending
 
     descending.tree(name, up, down, depth, data, output, force, json)
+
+
+@app.command(
+    "import",
+    cls=Verb,
+    epilog="""paddock catalog import ecosystem-graphs/assets --break-circles
+    paddock catalog import chart.md --report
+    paddock catalog import meta.yaml google.yaml -o lists.toml --json""",
+)
+def import_(
+    lists: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="Ecosystem Graphs (.yaml, or a folder of them), LLaMA-Cult charts (.md).",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE.toml",
+            help="[default: PADDOCK_HOME/catalogue/imported.toml]",
+            show_default=False,
+        ),
+    ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Tell everything: each unknown name, each difference.", show_default=False)
+    ] = False,
+    break_circles: Annotated[
+        bool, typer.Option("--break-circles", help="Leave out what closes a circle.", show_default=False)
+    ] = False,
+    force: o.Force = False,
+    json: o.Json = False,
+) -> None:
+    """Makes lists that others keep into a file of the catalogue; what lies in PADDOCK_HOME/catalogue belongs to it.
+
+    Entries that the catalogue has already are left out, and compared with it.
+    """
+    from paddock.cli import catalog_importing
+
+    catalog_importing.import_(lists, output, report, break_circles, force, json)
