@@ -13,7 +13,7 @@ import torch
 from cli_models import MIXTRAL, write_model
 
 from paddock.cli.valueprint import value_record, value_text
-from paddock.cli.weighing import part_of
+from paddock.catalog.weighing import part_of
 from paddock.engine.locate import bundled
 from paddock.model import spec
 

@@ -81,12 +81,14 @@ class GGUFFile:
     `metadata` maps each key to its value: numbers, strings, lists of strings, NumPy arrays of numbers.
     `tensors` maps each name to its TensorInfo, in the order of the file.
 
+    header_only: weights may be missing at the end; what is there is described, and not to be loaded.
+
     Raises CheckpointError for a file that is not sound, UnsupportedError for another version or byte order. A tensor
     type that ggml does not define is refused here, as its size is unknown; one that ggml defines and Paddock cannot
     dequantise is refused when that tensor is asked for.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, header_only: bool = False) -> None:
         self.file = MappedFile(path)
         cursor = _Cursor(self.file)
         tensors, keys = _counts(cursor)
@@ -95,7 +97,7 @@ class GGUFFile:
         alignment = _alignment(self.file, self.metadata.get("general.alignment"))
         declared = deque(_tensor_info(cursor) for _ in range(tensors))
         start = -(-cursor.at // alignment) * alignment
-        self.tensors = _placed(self.file, declared, start, alignment)
+        self.tensors = _placed(self.file, declared, start, alignment, header_only)
 
     def tensor(self, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
         """The tensor as `dtype`: a view of the file where it is stored so, otherwise a new tensor.
@@ -116,7 +118,9 @@ class GGUFFile:
         codes = None
         if info.type.name in BLOCKS and len(info.shape) == 2:
             codes = Codes(info.type.name, partial(self._blocks, info))
-        return Stored(info.shape, dtype, partial(self._load, info, dtype), release, codes)
+        return Stored(
+            info.shape, dtype, partial(self._load, info, dtype), release, codes, viewed=info.type.dtype is not None
+        )
 
     def _blocks(self, info: TensorInfo) -> tuple[Tensor]:
         shape = (info.shape[0], info.nbytes // info.shape[0])
@@ -285,8 +289,11 @@ def _tensor_info(cursor: _Cursor) -> TensorInfo:
     return TensorInfo(name, kind, shape, offset, count // kind.weights * kind.nbytes)
 
 
-def _placed(file: MappedFile, declared: deque[TensorInfo], start: int, alignment: int) -> dict[str, TensorInfo]:
-    """The tensors with offsets from the start of the file, each within it, aligned, alone in its place and its name."""
+def _placed(
+    file: MappedFile, declared: deque[TensorInfo], start: int, alignment: int, header_only: bool
+) -> dict[str, TensorInfo]:
+    """The tensors with offsets from the start of the file, each within it (but for a header's), aligned, alone in its
+    place and its name."""
     tensors: dict[str, TensorInfo] = {}
     for _ in range(len(declared)):
         info = declared.popleft()  # one by one, as 100,000 of them are not kept twice
@@ -294,7 +301,8 @@ def _placed(file: MappedFile, declared: deque[TensorInfo], start: int, alignment
             raise CheckpointError(f"{file.name}: tensor {info.name!r} is there twice")
         if info.offset % alignment:
             raise CheckpointError(f"{file.name}: {info.name!r} is at {info.offset}, not a multiple of {alignment}")
-        file.check(start + info.offset, info.nbytes, f"tensor {info.name!r}")
+        if not header_only:
+            file.check(start + info.offset, info.nbytes, f"tensor {info.name!r}")
         tensors[info.name] = replace(info, offset=start + info.offset)
     for before, after in pairwise(sorted(tensors.values(), key=lambda info: info.offset)):
         if before.offset + before.nbytes > after.offset:

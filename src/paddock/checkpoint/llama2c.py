@@ -129,6 +129,7 @@ def _stored(file: MappedFile, header: Header, name: str, full: str, offset: int)
         torch.float32,
         load=partial(_load, file, header, name, full, offset),
         release=partial(file.forget, offset, header.nbytes(name)),
+        viewed=not header.group and not header.rotated_heads(name),
     )
 
 

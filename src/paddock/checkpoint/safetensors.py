@@ -63,7 +63,7 @@ def read(path: str | Path) -> dict[str, Stored]:
         if len(result) == TENSOR_LIMIT:
             raise CheckpointError(f"{file.name} lists too many tensors", expected=f"at most {TENSOR_LIMIT}")
         place = _place(file, name, entry, data)
-        result[name] = Stored(place.shape, place.dtype, place.load, place.release)
+        result[name] = Stored(place.shape, place.dtype, place.load, place.release, viewed=True)
         places.append(place)
     _check_layout(file, places, data)
     return result

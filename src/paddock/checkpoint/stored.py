@@ -39,6 +39,7 @@ class Stored:
     CheckpointError when the bytes are not what the description promised. `release()` says that the loaded tensor was
     copied elsewhere, so the file's pages need not stay in memory. `codes` are there for a quantised matrix only;
     `whole` gives one as it lies, all that was published of it, where there is a form for that (kernels/nf4.py).
+    `viewed`: `load()` copies nothing.
     """
 
     shape: tuple[int, ...]
@@ -47,3 +48,4 @@ class Stored:
     release: Callable[[], None] = _keep
     codes: Codes | None = None
     whole: Callable[[], Packed] | None = None
+    viewed: bool = False

@@ -56,7 +56,11 @@ def _stored(
             f"{file.name}: the numbers of tensor {name[:80]!r} are {found}", expected=f"{storage.nbytes} bytes"
         )
     return Stored(
-        view.shape, view.dtype, load=partial(_load, file, at, name, view), release=partial(file.forget, at, size)
+        view.shape,
+        view.dtype,
+        load=partial(_load, file, at, name, view),
+        release=partial(file.forget, at, size),
+        viewed=True,
     )
 
 

@@ -19,7 +19,7 @@ from paddock.bench.work import Work
 from paddock.cli import output
 from paddock.cli.loading import load
 from paddock.cli.options import Loading
-from paddock.cli.weighing import files_of, stored_as
+from paddock.catalog.weighing import files_of, stored_as
 from paddock.engine.language_model import LanguageModel
 from paddock.errors import UsageError
 from paddock.kernels.native import THREADS

@@ -8,7 +8,7 @@ from typing import Any
 from paddock.checkpoint.checkpoint import open_checkpoint
 from paddock.checkpoint.weights import sketch
 from paddock.cli import output
-from paddock.cli.weighing import files_of, stored_as
+from paddock.catalog.weighing import files_of, stored_as
 from paddock.engine.locate import names
 from paddock.errors import PaddockError, UsageError
 

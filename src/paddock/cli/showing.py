@@ -12,7 +12,7 @@ from paddock.cli.options import Loading
 from paddock.cli.parityprint import parity_text
 from paddock.cli.valueprint import value_record, value_text
 from paddock.cli.vouching import Finding, Licence, licence, template_health, tokenizer_health
-from paddock.cli.weighing import Weights, files_of, stored_as, weigh
+from paddock.catalog.weighing import Weights, files_of, stored_as, weigh
 from paddock.engine.adapted import is_adapter
 from paddock.engine.defaults import published_defaults
 from paddock.engine.locate import locate

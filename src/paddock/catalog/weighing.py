@@ -9,7 +9,7 @@ import torch
 
 from paddock.checkpoint.checkpoint import Checkpoint
 from paddock.checkpoint.gguf import GGUFFile
-from paddock.checkpoint.weights import TIED, place, sketch
+from paddock.checkpoint.weights import TIED, Placed, place, sketch
 from paddock.model.families import family
 from paddock.model.spec import Architecture, Experts
 
@@ -80,13 +80,19 @@ def _idle(name: str, architecture: Architecture) -> bool:
 
 def _types(checkpoint: Checkpoint, shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.dtype]:
     """The stored type of every canonical parameter that the checkpoint holds."""
+    return {own: item.stored.dtype for own, item in homes(checkpoint, shapes).items()}
+
+
+def homes(checkpoint: Checkpoint, shapes: dict[str, tuple[int, ...]]) -> dict[str, Placed]:
+    """The published tensor that holds each canonical parameter. Raises CheckpointError for one that has no place."""
     architecture = checkpoint.architecture
     rules = [rule for rule in family(checkpoint.config).RULES if rule.when(architecture)]
-    types: dict[str, torch.dtype] = {}
+    found: dict[str, Placed] = {}
     for name, stored in checkpoint.tensors.items():
-        for own in place(name, stored, rules, architecture, shapes).ours:
-            types[own if own in shapes else TIED[own]] = stored.dtype
-    return types
+        item = place(name, stored, rules, architecture, shapes)
+        for own in item.ours:
+            found[own if own in shapes else TIED[own]] = item
+    return found
 
 
 def part_of(name: str) -> str:
