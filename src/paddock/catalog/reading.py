@@ -74,6 +74,9 @@ def _refusal(path: Path, values: Mapping[str, Any], error: ValidationError) -> D
     first = found[0]
     where = _where(first["loc"], values)
     what, expected, fix = _complaint(first)
+    given = first.get("input")
+    if first["loc"][:1] == ("source",) and isinstance(given, dict) and any(isinstance(v, dict) for v in given.values()):
+        fix = f'a key with dots stands in quotes: [source."{first["loc"][1]}.{next(iter(given))}"]'
     more = f" (and {len(found) - 1} more in this file)" if len(found) > 1 else ""
     return DataError(f"{path}: {where}{what}{more}", expected=expected, fix=fix or GUIDE)
 

@@ -25,7 +25,9 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
         Listed("classify", "read", "which class a text belongs to", 'paddock classify "a joy" -m my-classifier'),
     ),
     "Find a model": (
-        Listed("catalog", "catalog", "open models, and what they descend from", "paddock catalog tree llama-1"),
+        Listed(
+            "catalog", "catalog", "open models: list, compare, choose, descent", "paddock catalog which --task chat"
+        ),
     ),
     "Look inside": (
         Listed("show", "inspect", "what a model is: parts, memory, health", "paddock show my-model.gguf"),
@@ -65,7 +67,7 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
         ),
     ),
 }
-ALIASES = {"predict": "classify"}  # other names of verbs, not listed
+ALIASES = {"predict": "classify", "download": "pull"}  # other names of verbs, not listed
 VERBS: dict[str, Listed] = {verb.name: verb for verbs in GROUPS.values() for verb in verbs}
 
 SYNOPSIS = "usage: paddock VERB [ARGUMENTS]        paddock VERB --help explains one"

@@ -1,0 +1,222 @@
+"""Entries of the catalogue as text: a line each, a page, a table of several. Made to fit the terminal's width."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+
+from paddock.catalog import comparing
+from paddock.catalog.catalogue import Catalogue, Found
+from paddock.catalog.comparing import Line
+from paddock.catalog.filters import Row
+from paddock.catalog.lineage import CHILD
+from paddock.catalog.schema import Dataset, Licence, Model, Size
+from paddock.cli import output
+
+PLAIN_WIDTH = 120  # where nobody's terminal says
+GAP = 2
+NAMES_SHOWN = 24  # entries that were made of one, before "and 12 more"
+
+
+def width() -> int:
+    """Columns to fill: the terminal's, or PLAIN_WIDTH for files and pipes."""
+    return max(60, shutil.get_terminal_size().columns) if sys.stdout.isatty() else PLAIN_WIDTH
+
+
+def listing(rows: Sequence[Row], columns: int) -> str:
+    """A line for each entry; long texts cut with an ellipsis where the terminal is narrow, never names."""
+    header = ("name", "released", "commercial", "context", "sizes", "organisation", "licence")
+    table = [_line(row) for row in rows]
+    used = [column for column in range(len(header)) if column == 0 or any(line[column] for line in table)]
+    table = [[line[column] for column in used] for line in table]
+    heads = [header[column] for column in used]
+    widths = [max(output.cells(line[i]) for line in [*table, heads]) for i in range(len(used))]
+    fixed = sum(1 for head in heads if head in header[:4])
+    _shrink(widths, fixed, columns - GAP * (len(heads) - 1))
+    cut = [[_cut(text, widths[i]) for i, text in enumerate(line)] for line in table]
+    right = tuple(i for i, head in enumerate(heads) if head == "context")
+    return output.table(cut, heads, right=right)
+
+
+def _line(row: Row) -> list[str]:
+    asset = row.asset
+    context, sizes = "", ""
+    if isinstance(asset, Model):
+        longest = max((size.context or 0 for size in row.sizes), default=0) or asset.context
+        context = _thousands(longest) if longest else ""
+        sizes = " ".join(size.name for size in row.sizes)
+    elif isinstance(asset, Dataset):
+        sizes = asset.size or (f"{asset.records:,}" if asset.records else "")
+    licence = asset.licence
+    use = "?" if licence is None or licence.commercial is None else "yes" if licence.commercial else "no"
+    return [
+        asset.id,
+        asset.released or "",
+        use,
+        context,
+        sizes,
+        asset.organisation,
+        licence.name if isinstance(licence, Licence) else "",
+    ]
+
+
+def _thousands(count: int) -> str:
+    """A context as people say it: 2048 as it is, 131072 as 128K."""
+    if count >= 10**6:
+        return f"{count >> 20}M" if count % 2**20 == 0 else f"{count / 10**6:g}M"
+    return f"{count >> 10}K" if count >= 8192 and count % 1024 == 0 else str(count)
+
+
+def _shrink(widths: list[int], fixed: int, room: int) -> None:
+    """Takes from the widest of the columns after the first `fixed` ones until all fit, 8 each at least."""
+    while sum(widths) > room:
+        widest = max(range(fixed, len(widths)), key=lambda i: widths[i], default=None)
+        if widest is None or widths[widest] <= 8:
+            return
+        widths[widest] -= 1
+
+
+def _cut(text: str, room: int) -> str:
+    if output.cells(text) <= room:
+        return text
+    while output.cells(text) > room - 1:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
+def exact(rows: Sequence[Row]) -> str:
+    """Each size with a count that was published and worked out alike."""
+    table = []
+    for row in rows:
+        for size in row.sizes:
+            source = size.sources.get("published") or row.asset.sources.get("published") or ""
+            table.append([f"{row.asset.id}-{size.name}", f"{size.published:,}", source])
+    return output.table(table, ("size", "parameters", "published by"), right=(1,))
+
+
+def page(known: Catalogue, found: Found, columns: int) -> str:
+    """All of an entry, its sizes in a table, its lineage one step up and down, and its sources, numbered."""
+    asset = found.asset
+    numbers = {key: number for number, key in enumerate(comparing.used_sources(found), 1)}
+    parts = [_heading(f"{asset.name}  {found.name}" if found.name != asset.name else asset.name)]
+    parts[0] += "\n" + textwrap.fill(asset.about, columns)
+    rows = []
+    for fact in comparing.facts(found):
+        text = fact.text + (f" [{numbers[fact.source]}]" if fact.source is not None else "")
+        rows.append((fact.label, text))
+    parts.append(_pairs(rows, columns))
+    if isinstance(asset, Model) and found.size is None and asset.sizes:
+        parts.append(_heading("sizes") + "\n" + _sizes(asset.sizes))
+        parts += _beside(asset.sizes, numbers, columns)
+    notes = [*asset.notes, *(found.size.notes if found.size is not None else ())]
+    if notes:
+        parts.append(_heading("notes") + "\n" + "\n".join(_wrapped(f"- {note}", columns, 2) for note in notes))
+    if below := _made_of_it(known, found):
+        parts.append(_heading("what was made of it") + "\n" + _pairs(below, columns))
+    lines = []
+    for key, number in numbers.items():
+        source = known.sources[key]
+        dated = ", ".join([*([source.date] if source.date else []), f"read {source.read}"])
+        lines.append(_wrapped(f"[{number}] {source.title} ({dated}) {source.url}", columns, 4))
+    parts.append(_heading("sources") + "\n" + "\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _sizes(sizes: Sequence[Size]) -> str:
+    """The numbers of each size; columns that no size has are left out."""
+    header = ("size", "parameters", "active", "context", "trained on", *comparing.BITS, "cache/token")
+    rows = []
+    for size in sizes:
+        weights, each = comparing.weights(size), comparing.cache_per_token(size)
+        rows.append(
+            [
+                size.name,
+                f"{size.parameters:,}" if size.parameters else size.stated or "",
+                f"{size.active:,}" if size.active else "",
+                _thousands(size.context) if size.context else "",
+                output.number(size.training_tokens) if size.training_tokens else "",
+                *(output.size(weights[name]) if name in weights else "" for name in comparing.BITS),
+                output.size(each) if each is not None else "",
+            ]
+        )
+    used = [i for i in range(len(header)) if any(row[i] for row in rows)]
+    table = [[row[i] for i in used] for row in rows]
+    text = output.table(table, [header[i] for i in used], right=tuple(range(1, len(used))))
+    return text + f"\n{BITS_NOTE}" if any(size.parameters for size in sizes) else text
+
+
+BITS_NOTE = "(weights alone, at 16, 8.5 and 4.5 bits each; keys and values in 16 bits; `paddock fit` plans the rest)"
+
+
+def _beside(sizes: Sequence[Size], numbers: dict[str, int], columns: int) -> list[str]:
+    """What else is known of each size: where it lies, what it took, what was reported of it."""
+    rows: list[tuple[str, str]] = []
+    for size in sizes:
+        scores = []
+        for score in size.scores:
+            setting = f" ({score.setting})" if score.setting else ""
+            scores.append(f"{score.benchmark} {score.value:g}{setting} [{numbers[score.source]}]")
+        told = [size.hub, size.hardware, size.cost, ", ".join(scores), *size.notes]
+        if any(told):
+            rows.append((size.name, "; ".join(text for text in told if text)))
+    return [_heading("of each size") + "\n" + _pairs(rows, columns)] if rows else []
+
+
+def _made_of_it(known: Catalogue, found: Found) -> list[tuple[str, str]]:
+    rows = []
+    for kind, ids in comparing.neighbours(known, found)[1].items():
+        more = f" and {len(ids) - NAMES_SHOWN} more" if len(ids) > NAMES_SHOWN else ""
+        rows.append((CHILD[kind], ", ".join(ids[:NAMES_SHOWN]) + more))
+    return rows
+
+
+def table_of(names: Sequence[str], lines: Sequence[Line], columns: int) -> str:
+    """Several entries side by side: what differs, then, apart and each said once, what is the same."""
+    differ = [line for line in lines if line.differs]
+    same = [(line.label, line.texts[0]) for line in lines if not line.differs]
+    first = max([len(line.label) for line in differ] + [0])
+    first = min(first, 24)
+    each = max(12, (columns - first) // len(names) - GAP)
+    text = "\n".join(_cells(["", *names], first, each, bold=True))
+    for line in differ:
+        text += "\n" + "\n".join(_cells([line.label, *(told or "-" for told in line.texts)], first, each))
+    if same:
+        text += "\n\n" + _heading("the same in all") + "\n" + _pairs(same, columns)
+    return text
+
+
+def _cells(texts: Sequence[str], first: int, each: int, bold: bool = False) -> list[str]:
+    """One row of a table as lines, each cell wrapped in its column."""
+    widths = [first, *[each] * (len(texts) - 1)]
+    wrapped = [textwrap.wrap(text, room) or [""] for text, room in zip(texts, widths, strict=True)]
+    lines = []
+    for i in range(max(map(len, wrapped))):
+        row = [(cell[i] if i < len(cell) else "") for cell in wrapped]
+        padded = [text + " " * (room - output.cells(text)) for text, room in zip(row, widths, strict=True)]
+        line = (" " * GAP).join(padded).rstrip()
+        lines.append(_heading(line) if bold else line)
+    return lines
+
+
+def _pairs(rows: Sequence[tuple[str, str]], columns: int) -> str:
+    """Labels and texts in two columns, texts wrapped."""
+    first = min(max((len(label) for label, _ in rows), default=0), 28)
+    lines = []
+    for label, text in rows:
+        body = textwrap.wrap(text, max(columns - first - GAP, 24), break_on_hyphens=False) or [""]
+        if len(label) > first:
+            lines.append(label)
+            label = ""
+        lines.append(f"{label:<{first}}{' ' * GAP}{body[0]}".rstrip())
+        lines += [" " * (first + GAP) + line for line in body[1:]]
+    return "\n".join(lines)
+
+
+def _wrapped(text: str, columns: int, indent: int) -> str:
+    return textwrap.fill(text, columns, subsequent_indent=" " * indent, break_on_hyphens=False, break_long_words=False)
+
+
+def _heading(text: str) -> str:
+    return output.painted(text, "1", output.coloured(sys.stdout))
