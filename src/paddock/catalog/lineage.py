@@ -162,5 +162,5 @@ def sizes(asset: Asset) -> str:
         return asset.size or ""
     if not isinstance(asset, Model):
         return ""
-    names = [size.stated or size.name for size in asset.sizes]
+    names = [size.name for size in asset.sizes]
     return ", ".join(names) if len(names) <= 4 else f"{names[0]} to {names[-1]}, {len(names)} sizes"
