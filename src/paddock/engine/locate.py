@@ -1,4 +1,5 @@
-"""From what a user calls a model to where it lies: the bundled one, a path, or a name under PADDOCK_HOME."""
+"""From what a user calls a model to where it lies: the bundled one, a path, a name under PADDOCK_HOME, or ORG/NAME in
+the hub's cache, whoever downloaded it. No network is ever asked."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ import os
 from importlib import resources
 from pathlib import Path
 
+from paddock.checkpoint.hub import cache
+from paddock.checkpoint.hub.settings import cache_folder
 from paddock.errors import CheckpointError, UsageError, nearest
 
 BUNDLED = "stories260K"
@@ -19,14 +22,20 @@ def home() -> Path:
 
 
 def names() -> dict[str, Path]:
-    """Every model with a name: the bundled one, and each folder or file in PADDOCK_HOME/models."""
-    found = {BUNDLED: bundled()}
+    """Every model with a name: the bundled one, each folder or file in PADDOCK_HOME/models, and what lies whole in
+    the hub's cache."""
+    return {BUNDLED: bundled(), **own_names(), **cache.cached(cache_folder())}
+
+
+def own_names() -> dict[str, Path]:
+    """The names in PADDOCK_HOME/models: folders, files, and what `paddock pull` linked there."""
+    found = {}
     folder = home() / "models"
     if folder.is_dir():
         for path in sorted(folder.iterdir()):
             if path.is_dir() and (path / "config.json").exists():
                 found[path.name] = path
-            elif path.suffix == ".gguf":
+            elif path.suffix == ".gguf" and path.exists():
                 found[path.stem] = path
     return found
 
@@ -39,7 +48,9 @@ def bundled() -> Path:
 def locate(model: str | Path | None) -> Path:
     """A folder or file: `model` as a path if it exists, else as a name; None is the bundled model.
 
-    Raises UsageError for an unknown name, with the nearest known; CheckpointError for a path that is not there.
+    A name is one of `names()`, ORG/NAME@REVISION of the hub's cache, or what comes after ORG/ where one model in the
+    cache is called so. Raises UsageError for an unknown name, with the nearest known; CheckpointError for a path that
+    is not there.
     """
     if model is None:
         return bundled()
@@ -54,14 +65,42 @@ def locate(model: str | Path | None) -> Path:
     known = names()
     if text in known:
         return known[text]
-    if isinstance(model, Path) or text.startswith((".", "~", os.sep)) or path.suffix in FILE_ENDINGS:
-        raise CheckpointError(f"{path} is missing", expected="a model folder, a .gguf file or a llama2.c .bin file")
+    if isinstance(model, Path) or text.startswith((".", "~", os.sep)):
+        raise _missing(path)
+    found = _in_cache(text, known)
+    if found is not None:
+        return found
+    if path.suffix in FILE_ENDINGS:
+        raise _missing(path)
     near = nearest(text, known)
+    where = f"give the path of its folder or file, put the folder into {home() / 'models'}"
+    get = f"get it from the hub: paddock pull {text}" if "/" in text and cache.is_repo(text) else None
     raise UsageError(
         f"no model is called {text[:200]!r}" + (f"; the nearest known is {near!r}" if near else ""),
         expected=", ".join(known),
-        fix=f"give the path of its folder or file, or put the folder into {home() / 'models'}",
+        fix=get or f"{where}, or get it: paddock pull NAME",
     )
+
+
+def _in_cache(text: str, known: dict[str, Path]) -> Path | None:
+    """ORG/NAME@REVISION, or a NAME of which there is one. Raises UsageError where it could mean several."""
+    repo, at, revision = text.partition("@")
+    if at and cache.is_repo(repo) and cache.is_revision(revision):
+        folder = cache.snapshot(cache_folder(), repo, revision)
+        models = cache.models_in(folder) if folder is not None else []
+        if len(models) > 1:
+            raise UsageError(
+                f"{text} has several models", fix="give the path of one: " + ", ".join(map(str, models[:3]))
+            )
+        return models[0] if models else None
+    meant = [name for name in known if "/" in name and (name.endswith(f"/{text}") or name.startswith(f"{text}/"))]
+    if len(meant) > 1:
+        raise UsageError(f"{text!r} could mean {', '.join(meant[:8])}", fix="give one of these names")
+    return known[meant[0]] if meant else None
+
+
+def _missing(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path} is missing", expected="a model folder, a .gguf file or a llama2.c .bin file")
 
 
 def _exists(path: Path) -> bool:
