@@ -28,6 +28,8 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
         Listed(
             "catalog", "catalog", "open models: list, compare, choose, descent", "paddock catalog which --task chat"
         ),
+        Listed("pull", "pull", "fetch a model from a hub, checked", "paddock pull pythia-70m"),
+        Listed("rm", "pull", "delete a model that was fetched", "paddock rm pythia-70m"),
     ),
     "Look inside": (
         Listed("show", "inspect", "what a model is: parts, memory, health", "paddock show my-model.gguf"),
