@@ -184,8 +184,16 @@ def check_descent(assets: Mapping[str, Asset], places: Mapping[str, Path] | None
 
 def _names(assets: Mapping[str, Asset], places: Mapping[str, Path]) -> dict[str, Found]:
     names: dict[str, Found] = {}
+    called: dict[str, Asset] = {}
     exact = {asset.id for asset in assets.values()}
     for asset in assets.values():
+        other = called.setdefault(folded(asset.name), asset)
+        if other is not asset:
+            raise DataError(
+                f"{places[asset.id]}: {asset.name!r} is the name of {asset.id!r}, and of {other.id!r} in "
+                f"{places[other.id]}",
+                fix="give one of them another name",
+            )
         sizes = asset.sizes if isinstance(asset, Model) else ()
         only = sizes[0] if len(sizes) == 1 else None
         spelt = [(asset.id, only), (asset.name, only), *((alias, only) for alias in asset.aliases)]

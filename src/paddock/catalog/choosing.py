@@ -6,12 +6,12 @@ The unit of the score is a doubling: an advantage of 1 is worth a model of twice
     age        2 for each year after 2020-01-01. What a size can do grows with time: the compute that a level needs has
                halved about every 8 months (arXiv 2403.05812), the parameters every 3.3 months (arXiv 2412.04315); 6
                months lies between
-    task       1 if it is the first that the model is for
+    task       2 if it is the first that the model is for
     language   1 if it is one of the model's first two; -0.5 if it is one of more than 30
     rounding   0 at 16 bits, -0.1 at 8, -0.5 at 4
-    reports    up to 1: the share of the others that it is better than, where at least three candidates report the same
-               benchmark in the same setting and metric; the best of them counts
-    terms      -0.5 where commercial use is asked for and the licence has conditions
+    reports    up to 1: the share of the others that it is better than, where candidates of at least three models report
+               the same benchmark of the task (BENCHMARKS) in the same setting and metric; the best of them counts
+    terms      -0.5 where commercial use is asked for and the licence, or one of what it was made from, has conditions
     access     -0.5 where weights come after a form, -1 where for research alone
     Paddock    -2 where Paddock does not run its architecture
 
@@ -26,19 +26,38 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import get_args
 
 from paddock.catalog import languages
 from paddock.catalog.catalogue import Catalogue, Found
 from paddock.catalog.comparing import runnable
-from paddock.catalog.filters import earliest
-from paddock.catalog.schema import Model, Score, Size
+from paddock.catalog.filters import allows_commerce, earliest, one_of, terms
+from paddock.catalog.schema import Model, Score, Size, Task
+from paddock.errors import UsageError
 
 EPOCH = datetime.date(2020, 1, 1)
 YEARLY = 2.0  # doublings
 ROUNDING = {"bf16": 0.0, "8 bits": -0.1, "4 bits": -0.5}
 ACCESS = {"open": 0.0, "gated": -0.5, "research": -1.0}
 LOWER_IS_BETTER = ("perplexity", "loss", "error", "bits")
-COMPARABLE = 3  # reports of the same benchmark before a rank among them says something
+FIRST = 2.0
+COMPARABLE = 3  # models that report the same benchmark before a rank among them says something
+# What reported results say about a task, by how names of benchmarks begin.
+BENCHMARKS = {
+    "base": ("MMLU", "HellaSwag", "ARC", "C-Eval", "CMMLU", "BBH", "LAMBADA"),
+    "chat": ("MMLU", "MT-Bench", "AlpacaEval", "Arena", "IFEval", "C-Eval", "CMMLU", "Vicuna"),
+    "code": ("HumanEval", "MBPP", "LiveCodeBench", "MultiPL", "SWE", "DS-1000", "Codeforces"),
+    "maths": ("GSM8K", "MATH", "AIME", "MGSM", "CMATH"),
+    "reasoning": ("AIME", "GPQA", "MATH", "GSM8K", "BBH", "ARC", "LiveCodeBench"),
+    "embedding": ("MTEB", "C-MTEB", "BEIR", "STS"),
+    "fill": ("GLUE", "SuperGLUE", "SQuAD", "XNLI", "CLUE"),
+    "classification": ("GLUE", "SuperGLUE", "XNLI", "CLUE", "MTEB"),
+    "translation": ("WMT", "FLORES", "BLEU", "COMET", "chrF", "Tatoeba"),
+    "vision": ("MMMU", "VQA", "MMBench", "POPE", "OK-VQA", "COCO", "ImageNet", "DocVQA"),
+    "audio": ("LibriSpeech", "WER", "FLEURS"),
+    "tools": ("BFCL", "ToolBench", "API-Bank"),
+    "long context": ("RULER", "LongBench", "SCROLLS"),
+}
 MANY = 30  # languages, of which each had little
 
 
@@ -51,6 +70,11 @@ class Question:
     language: str | None = None
     commercial: bool = False
     context: int | None = None
+
+    def __post_init__(self) -> None:
+        one_of("task", self.task, get_args(Task))
+        if self.context is not None and self.context < 1:
+            raise UsageError(f"--context is {self.context}", expected="a number of tokens, 1 or more")
 
 
 @dataclass(frozen=True)
@@ -105,21 +129,29 @@ class Choice:
     candidates: tuple[Candidate, ...]
     ruled_out: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def by_model(self) -> list[list[Candidate]]:
+        """Candidates by their model, in the order of each model's best."""
+        models: dict[str, list[Candidate]] = {}
+        for one in self.candidates:
+            models.setdefault(one.model.id, []).append(one)
+        return list(models.values())
+
 
 def choose(known: Catalogue, question: Question, fits: Fits) -> Choice:
     """Every size of every model, ruled out for the first reason that holds or ranked."""
     ruled_out: Counter[str] = Counter()
     candidates = []
     for found in every_size(known):
-        against = _against(found, question)
+        against = _against(known, found, question)
         fit = fits(found, question) if against is None else None
         if against is not None:
             ruled_out[against] += 1
         elif fit is None:
-            ruled_out["more memory at 4 bits than there is"] += 1
+            ruled_out[f"more than {question.memory / 1e9:.1f} GB even in 4 bits"] += 1
         else:
-            candidates.append(Candidate(found, fit, tuple(_reasons(found, question, fit))))
-    ranked = sorted(_with_reports(candidates), key=lambda one: (-one.score, one.found.name))
+            candidates.append(Candidate(found, fit, tuple(_reasons(known, found, question, fit))))
+    ranked = sorted(_with_reports(candidates, question.task), key=lambda one: (-one.score, one.found.name))
     return Choice(question, tuple(ranked), dict(ruled_out.most_common()))
 
 
@@ -130,7 +162,7 @@ def every_size(known: Catalogue) -> Iterator[Found]:
             yield Found(model, size)
 
 
-def _against(found: Found, question: Question) -> str | None:
+def _against(known: Catalogue, found: Found, question: Question) -> str | None:
     """Why a size is not for this question at all, whatever the memory."""
     model, size = found.asset, found.size
     assert isinstance(model, Model) and size is not None
@@ -140,8 +172,8 @@ def _against(found: Found, question: Question) -> str | None:
         return f"not for {question.task}"
     if question.language is not None and question.language not in model.languages:
         return f"not known to read {languages.called(question.language)}"
-    if question.commercial and (model.licence is None or model.licence.commercial is not True):
-        return "licence does not allow commercial use, or does not say"
+    if question.commercial and not allows_commerce(known, model):
+        return "licence, or one of what it was made from, does not allow commercial use or does not say"
     if size.parameters is None:
         return "number of parameters not known"
     context = size.context or model.context
@@ -150,7 +182,7 @@ def _against(found: Found, question: Question) -> str | None:
     return None
 
 
-def _reasons(found: Found, question: Question, fit: Fit) -> Iterator[Reason]:
+def _reasons(known: Catalogue, found: Found, question: Question, fit: Fit) -> Iterator[Reason]:
     """The parts of a score that do not depend on other candidates."""
     model, size = found.asset, found.size
     assert isinstance(model, Model) and size is not None and size.parameters is not None
@@ -161,15 +193,11 @@ def _reasons(found: Found, question: Question, fit: Fit) -> Iterator[Reason]:
     else:
         yield Reason(0.0, "no date of release known")
     if model.tasks[0] == question.task:
-        yield Reason(1.0, f"made for {question.task} first of all")
+        yield Reason(FIRST, f"made for {question.task} first of all")
     if question.language is not None:
         yield from _of_language(model, question.language)
     yield Reason(ROUNDING[fit.rounding], _memory_text(fit))
-    licence = model.licence
-    if question.commercial and licence is not None and licence.conditions:
-        yield Reason(-0.5, f"{licence.name}: {licence.conditions}")
-    else:
-        yield Reason(0.0, licence.name if licence is not None else "no licence known")
+    yield _of_terms(known, model, question.commercial)
     if points := ACCESS[model.access]:
         how = "after a form is signed" if model.access == "gated" else "for research alone"
         yield Reason(points, f"weights {how}")
@@ -194,6 +222,16 @@ def _of_language(model: Model, language: str) -> Iterator[Reason]:
         yield Reason(-0.5, f"{name} is one of {len(model.languages)} languages")
 
 
+def _of_terms(known: Catalogue, model: Model, commercial: bool) -> Reason:
+    """The licence, and the first that has conditions where commercial use is asked for."""
+    if commercial:
+        for asset, licence in terms(known, model):
+            if licence.conditions:
+                whose = "" if asset is model else f" of {asset.id}, which it was made from"
+                return Reason(-0.5, f"{licence.name}{whose}: {licence.conditions}")
+    return Reason(0.0, model.licence.name if model.licence is not None else "no licence known")
+
+
 def _memory_text(fit: Fit) -> str:
     where = {"bf16": "in 16 bits", "8 bits": "in 8 bits", "4 bits": "in 4 bits"}[fit.rounding]
     if fit.planned:
@@ -205,15 +243,17 @@ def _billions(count: int) -> str:
     return f"{count / 1e9:.2f} B" if count >= 10**9 else f"{count / 1e6:.0f} M"
 
 
-def _with_reports(candidates: list[Candidate]) -> list[Candidate]:
-    """Candidates with the best that their reported scores say for them, where others report the same."""
+def _with_reports(candidates: list[Candidate], task: str) -> list[Candidate]:
+    """Candidates with the best that their reported scores say for them, where other models report the same."""
     groups: dict[tuple[str, str, str | None], dict[int, float]] = {}
     for place, one in enumerate(candidates):
         for score in one.size.scores:
+            if not score.benchmark.startswith(BENCHMARKS[task]):
+                continue
             groups.setdefault(_kind(score), {})[place] = score.value
     best: dict[int, Reason] = {}
     for (benchmark, metric, setting), values in groups.items():
-        if len(values) < COMPARABLE:
+        if len({candidates[place].model.id for place in values}) < COMPARABLE:
             continue
         turned = any(word in f"{benchmark} {metric}".lower() for word in LOWER_IS_BETTER)
         for place, value in values.items():

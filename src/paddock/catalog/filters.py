@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import get_args
 
 from paddock.catalog import languages
 from paddock.catalog.catalogue import Catalogue, folded
 from paddock.catalog.comparing import architecture, runnable
-from paddock.catalog.schema import Access, Asset, Dataset, Model, Size, Task
+from paddock.catalog.schema import Access, Asset, Dataset, Licence, Model, Size, Task
 from paddock.errors import UsageError, nearest
 from paddock.training.scale import parameters
 
@@ -31,9 +32,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Asked:
-    """What entries must be like. words: all of them occur in what is said of it. least, most: parameters. commercial:
-    the licence is known to allow commercial use. exact: sizes whose count somebody published, and it is the one that
-    the architecture gives. runs: says of a size whether it runs here."""
+    """What entries must be like.
+
+    words: all of them occur in what is said of it. least, most: parameters. commercial: the licence is known to allow
+    commercial use, and no licence of what it was made from forbids it. exact: sizes whose count somebody published, and
+    it is the one that the architecture gives. runs: says of a size whether it runs here.
+    """
 
     words: tuple[str, ...] = ()
     kind: str | None = None
@@ -95,7 +99,7 @@ def select(known: Catalogue, asked: Asked) -> list[Row]:
     asked = _spelt(known, asked)
     rows = []
     for asset in known.assets.values():
-        if _is_meant(asset, asked):
+        if _is_meant(known, asset, asked):
             sizes = asset.sizes if isinstance(asset, Model) else ()
             meant = tuple(size for size in sizes if isinstance(asset, Model) and _size_is_meant(asset, size, asked))
             if meant or not asked.of_sizes:
@@ -127,7 +131,7 @@ def _sorted(families: dict[str, str]) -> list[str]:
     return [families[key] for key in sorted(families)]
 
 
-def _is_meant(asset: Asset, asked: Asked) -> bool:
+def _is_meant(known: Catalogue, asset: Asset, asked: Asked) -> bool:
     if asked.kind is not None and type(asset).__name__.lower() != asked.kind:
         return False
     if (asked.family or asked.task or asked.of_sizes) and not isinstance(asset, Model):
@@ -142,7 +146,7 @@ def _is_meant(asset: Asset, asked: Asked) -> bool:
         and (asked.organisation is None or folded(asked.organisation) in folded(asset.organisation))
         and (asked.language is None or asked.language in asset.languages)
         and asked.access in (None, asset.access)
-        and (not asked.commercial or allows_commerce(asset))
+        and (not asked.commercial or allows_commerce(known, asset))
         and (asked.since is None or (asset.released is not None and latest(asset.released) >= earliest(asked.since)))
         and (asked.before is None or (asset.released is not None and earliest(asset.released) < earliest(asked.before)))
     )
@@ -168,9 +172,24 @@ def _size_is_meant(model: Model, size: Size, asked: Asked) -> bool:
     )
 
 
-def allows_commerce(asset: Asset) -> bool:
-    """Whether the licence is known to allow commercial use, under conditions perhaps."""
-    return asset.licence is not None and asset.licence.commercial is True
+def terms(known: Catalogue, asset: Asset) -> Iterator[tuple[Asset, Licence]]:
+    """The licences that bind who uses an entry: its own first, then those of what it was made from, and so on."""
+    waiting, seen = deque([asset]), {asset.id}
+    while waiting:
+        here = waiting.popleft()
+        if here.licence is not None:
+            yield here, here.licence
+        for name in here.base if isinstance(here, Model) else ():
+            if name not in seen:
+                seen.add(name)
+                waiting.append(known.assets[name])
+
+
+def allows_commerce(known: Catalogue, asset: Asset) -> bool:
+    """Whether the licence is known to allow commercial use, under conditions perhaps, and no licence of what it was
+    made from forbids it."""
+    own = asset.licence is not None and asset.licence.commercial is True
+    return own and all(licence.commercial is not False for _, licence in terms(known, asset))
 
 
 def is_exact(size: Size) -> bool:

@@ -116,6 +116,33 @@ def compare(
 
 @app.command(
     cls=Verb,
+    epilog="""paddock catalog which
+    paddock catalog which --task chat --language Chinese --licence commercial --memory 16GB
+    paddock catalog which --task code --memory 8GB --context 8192 --json""",
+)
+def which(
+    task: Annotated[str | None, _option("--task", help="What for: chat, code, embedding, translation, ...")] = None,
+    language: Annotated[str | None, _option("--language", help="One it must know: zh, Chinese. [default: any]")] = None,
+    licence: Annotated[
+        str | None, _option("--licence", "--license", metavar="WHICH", help="commercial or any. [default: any]")
+    ] = None,
+    memory: Annotated[
+        str | None, _option("--memory", metavar="SIZE", help="It must fit: 8GB, 16GiB. [default: what is free here]")
+    ] = None,
+    context: Annotated[
+        int | None, _option("--context", "-c", metavar="N", help="Tokens of a text. [default: 4096, or all it has]")
+    ] = None,
+    top: Annotated[int, _option("--top", metavar="N", min=1, max=1000, help="How many to show. [default: 5]")] = 5,
+    json: o.Json = False,
+) -> None:
+    """Says which models suit a task, with reasons, and what was ruled out. Without options, a terminal is asked."""
+    from paddock.cli import choosing
+
+    choosing.which(task, language, licence, memory, context, top, json)
+
+
+@app.command(
+    cls=Verb,
     epilog="""paddock catalog tree
     paddock catalog tree vicuna --up
     paddock catalog tree llama-1 --down --depth 2 --no-data -o llama.svg
@@ -190,3 +217,53 @@ def import_(
     from paddock.cli import catalog_importing
 
     catalog_importing.import_(lists, output, report, break_circles, force, json)
+
+
+@app.command(
+    cls=Verb,
+    epilog="""paddock catalog export -o catalogue.json
+    paddock catalog export --format dot | dot -Tsvg > catalogue.svg
+    paddock catalog export --family LLaMA --kind model -o llama.html""",
+)
+def export(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="WORD...", help="All of them occur in the entry.", show_default=False)
+    ] = None,
+    form: Annotated[
+        str | None,
+        _option(
+            "--format",
+            metavar="FORMAT",
+            help="json, toml, md, csv, dot, svg, png or html. [default: by FILE, else json]",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None, _option("--output", "-o", metavar="FILE", help="[default: standard output, of texts]")
+    ] = None,
+    kind: Annotated[
+        str, _option("--kind", metavar="KIND", help="model, dataset, application or all. [default: all]")
+    ] = "all",
+    family: Annotated[str | None, _option("--family", help="What it is built like: LLaMA, BERT, ...")] = None,
+    language: Annotated[str | None, _option("--language", help="Of a language: zh, Chinese.")] = None,
+    task: Annotated[str | None, _option("--task", help="What for: chat, code, embedding, ...")] = None,
+    commercial: Annotated[bool, _option("--commercial", help="The licence allows commercial use.")] = False,
+    since: Annotated[str | None, _option("--since", metavar="DATE", help="Released then or later.")] = None,
+    before: Annotated[str | None, _option("--before", metavar="DATE", help="Released before.")] = None,
+    force: o.Force = False,
+) -> None:
+    """Writes the catalogue, or the entries that are as asked, for other programs; pictures show the lineage."""
+    from paddock.catalog.filters import Asked
+    from paddock.cli import descending
+
+    every = None if kind == "all" else kind
+    asked = Asked(
+        tuple(words or ()),
+        every,
+        family,
+        language=language,
+        task=task,
+        commercial=commercial,
+        since=since,
+        before=before,
+    )
+    descending.export(asked, form, output, force)

@@ -100,7 +100,7 @@ def page(known: Catalogue, found: Found, columns: int) -> str:
     """All of an entry, its sizes in a table, its lineage one step up and down, and its sources, numbered."""
     asset = found.asset
     numbers = {key: number for number, key in enumerate(comparing.used_sources(found), 1)}
-    parts = [_heading(f"{asset.name}  {found.name}" if found.name != asset.name else asset.name)]
+    parts = [heading(f"{asset.name}  {found.name}" if found.name != asset.name else asset.name)]
     parts[0] += "\n" + textwrap.fill(asset.about, columns)
     rows = []
     for fact in comparing.facts(found):
@@ -108,19 +108,19 @@ def page(known: Catalogue, found: Found, columns: int) -> str:
         rows.append((fact.label, text))
     parts.append(_pairs(rows, columns))
     if isinstance(asset, Model) and found.size is None and asset.sizes:
-        parts.append(_heading("sizes") + "\n" + _sizes(asset.sizes))
+        parts.append(heading("sizes") + "\n" + _sizes(asset.sizes))
         parts += _beside(asset.sizes, numbers, columns)
     notes = [*asset.notes, *(found.size.notes if found.size is not None else ())]
     if notes:
-        parts.append(_heading("notes") + "\n" + "\n".join(_wrapped(f"- {note}", columns, 2) for note in notes))
+        parts.append(heading("notes") + "\n" + "\n".join(_wrapped(f"- {note}", columns, 2) for note in notes))
     if below := _made_of_it(known, found):
-        parts.append(_heading("what was made of it") + "\n" + _pairs(below, columns))
+        parts.append(heading("what was made of it") + "\n" + _pairs(below, columns))
     lines = []
     for key, number in numbers.items():
         source = known.sources[key]
         dated = ", ".join([*([source.date] if source.date else []), f"read {source.read}"])
         lines.append(_wrapped(f"[{number}] {source.title} ({dated}) {source.url}", columns, 4))
-    parts.append(_heading("sources") + "\n" + "\n".join(lines))
+    parts.append(heading("sources") + "\n" + "\n".join(lines))
     return "\n\n".join(parts)
 
 
@@ -161,7 +161,7 @@ def _beside(sizes: Sequence[Size], numbers: dict[str, int], columns: int) -> lis
         told = [size.hub, size.hardware, size.cost, ", ".join(scores), *size.notes]
         if any(told):
             rows.append((size.name, "; ".join(text for text in told if text)))
-    return [_heading("of each size") + "\n" + _pairs(rows, columns)] if rows else []
+    return [heading("of each size") + "\n" + _pairs(rows, columns)] if rows else []
 
 
 def _made_of_it(known: Catalogue, found: Found) -> list[tuple[str, str]]:
@@ -183,7 +183,7 @@ def table_of(names: Sequence[str], lines: Sequence[Line], columns: int) -> str:
     for line in differ:
         text += "\n" + "\n".join(_cells([line.label, *(told or "-" for told in line.texts)], first, each))
     if same:
-        text += "\n\n" + _heading("the same in all") + "\n" + _pairs(same, columns)
+        text += "\n\n" + heading("the same in all") + "\n" + _pairs(same, columns)
     return text
 
 
@@ -196,7 +196,7 @@ def _cells(texts: Sequence[str], first: int, each: int, bold: bool = False) -> l
         row = [(cell[i] if i < len(cell) else "") for cell in wrapped]
         padded = [text + " " * (room - output.cells(text)) for text, room in zip(row, widths, strict=True)]
         line = (" " * GAP).join(padded).rstrip()
-        lines.append(_heading(line) if bold else line)
+        lines.append(heading(line) if bold else line)
     return lines
 
 
@@ -218,5 +218,6 @@ def _wrapped(text: str, columns: int, indent: int) -> str:
     return textwrap.fill(text, columns, subsequent_indent=" " * indent, break_on_hyphens=False, break_long_words=False)
 
 
-def _heading(text: str) -> str:
+def heading(text: str) -> str:
+    """A line in bold where the terminal takes that."""
     return output.painted(text, "1", output.coloured(sys.stdout))

@@ -28,9 +28,9 @@ def asked(words: Sequence[str], **options: Any) -> Asked:
 
 def _runs() -> Callable[[Model, Size], bool]:
     """Says whether a size runs with the memory that is free now."""
-    from paddock.catalog import choosing
+    from paddock.catalog import running
 
-    return choosing.runs_here(choosing.free())
+    return running.runs_here(running.free())
 
 
 def list_(meant: Asked, sort: str, json: bool) -> None:
