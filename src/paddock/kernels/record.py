@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from paddock.kernels.packed import PLAIN, Packed
+from paddock.kernels.pages import give_back
 
 # Names of plain number types in the native module, for tables and caches.
 TYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
@@ -153,6 +154,7 @@ class Tape:
         if held is None or held[0].shape != matrix.shape or held[0].dtype != matrix.dtype or held[1] != changes:
             # The matrix is kept with it: while it lives nothing else can come to lie at its address.
             held = self._weights[key] = _plain(matrix), changes, Packed.plain(_plain(matrix))
+            give_back(matrix)
         return held[2]
 
     def embed(self, ids: Ids | Zeros, table: Tensor | Packed) -> Recorded | Row:
