@@ -21,6 +21,7 @@ from paddock.engine.locate import bundled
 def paddock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Run]:
     """Runs `paddock ARGUMENTS` with its own streams; `terminal` makes them all terminals."""
     monkeypatch.setenv("PADDOCK_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "huggingface"))
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
 

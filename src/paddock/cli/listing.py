@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from paddock.catalog.weighing import files_of, stored_as
 from paddock.checkpoint.checkpoint import open_checkpoint
 from paddock.checkpoint.weights import sketch
 from paddock.cli import output
-from paddock.catalog.weighing import files_of, stored_as
-from paddock.engine.locate import names
+from paddock.engine.locate import names, own_names
 from paddock.errors import PaddockError, UsageError
 
 
 def ls(folder: str | None, json: bool) -> None:
-    rows = [_row(name, path) for name, path in {**names(), **(_in(folder) if folder else {})}.items()]
+    rows = [_row(name, path) for name, path in {**_at_hand(), **(_in(folder) if folder else {})}.items()]
     if json:
         output.as_json(rows)
         return
@@ -33,6 +33,13 @@ def ls(folder: str | None, json: bool) -> None:
     for row in rows:
         if row["error"]:
             output.note(f"{row['name']}: {row['error']}")
+
+
+def _at_hand() -> dict[str, Path]:
+    """Every model with a name; what `paddock pull` gave a short name is not listed by its long one again."""
+    short = own_names()
+    behind = {path.resolve() for path in short.values()}
+    return {name: path for name, path in names().items() if name in short or path.resolve() not in behind}
 
 
 def _in(folder: str) -> dict[str, Path]:

@@ -102,8 +102,6 @@ def resolve(asked: Asked) -> Wanted:
     if at and asked.revision not in (None, revision):
         raise UsageError(f"two revisions are named, {revision} and {asked.revision}", fix="name one")
     revision = asked.revision or (revision if at else cache.MAIN)
-    if Path(asked.name).expanduser().exists() and text.count("/") != 1:
-        raise UsageError(f"{asked.name} is here already: a path, and no name on a hub")
     found = catalogue().names.get(folded(text))
     if found is None:
         if text.count("/") != 1:
