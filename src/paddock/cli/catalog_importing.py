@@ -13,7 +13,7 @@ from paddock.catalog.toml_text import dumps
 from paddock.checkpoint.writing import atomic_write
 from paddock.cli import output
 from paddock.engine.locate import home
-from paddock.errors import UsageError
+from paddock.errors import DataError, UsageError
 
 SOME = 5  # of what is told without --report
 
@@ -36,13 +36,22 @@ def import_(
     if report.new:
         with atomic_write(goal) as part:
             part.write_text(dumps(document), encoding="utf-8")
-            assemble([*beside, part])  # it must be what the catalogue can read, or it is not written
+            _check(part, goal, beside)
     if json:
         output.as_json({"file": str(goal) if report.new else None, "report": report})
         return
     for line in _told(report, known, everything):
         output.result(line)
     output.result(str(goal) if report.new else "nothing new; nothing was written")
+
+
+def _check(part: Path, goal: Path, beside: Sequence[Path]) -> None:
+    """What the catalogue could not read is not written."""
+    try:
+        assemble([*beside, part])
+    except DataError as error:
+        what = error.what.replace(str(part), str(goal))
+        raise DataError(f"{what}; nothing was written", expected=error.expected, fix=error.fix) from None
 
 
 def _told(report: Report, known: Catalogue, everything: bool) -> Iterator[str]:

@@ -76,7 +76,7 @@ def _row(cells: dict[str, str], place: str, key: str, projects: dict[str, Draft]
     draft = projects.get(name.lower())
     if draft is None:
         draft = Draft("model", name.strip(), organisation.strip() or "not stated", place, key)
-        draft.values = {"about": "A model that the chart lists.", "branch": "decoder", "access": "open"}
+        draft.values = {"about": "A model that the chart lists.", "branch": "decoder"}
         if address := ADDRESS.search(cells["project"]):
             draft.values["url"] = address[1]
         projects[name.lower()] = draft

@@ -109,7 +109,10 @@ def _place(state: Merging, drafts: Iterable[Draft]) -> list[tuple[str, Draft]]:
     for draft in drafts:
         state.report.counts[draft.kind] = state.report.counts.get(draft.kind, 0) + 1
         spelt = folded(draft.name)
-        same = [other for other in shipped.get(spelt, ()) if state.kinds[other] == draft.kind]
+        sized = [folded(draft.name + size["name"]) for size in draft.values.get("sizes", ())]
+        same = [
+            other for name in (spelt, *sized) for other in shipped.get(name, ()) if state.kinds[other] == draft.kind
+        ]
         if same:
             state.report.known[draft.name] = same[0]
             known.append((same[0], draft))
@@ -242,26 +245,28 @@ def _document(state: Merging, lists: Iterable[Listed], read: str) -> dict[str, A
 
 def _entry(state: Merging, identity: str, draft: Draft) -> dict[str, Any]:
     entry: dict[str, Any] = {"id": identity, "name": draft.name, "organisation": draft.organisation}
+    values = {key: value for key, value in draft.values.items() if key != "sizes"}
     if draft.kind == "model":
-        entry |= {"family": _family(state, identity), "tasks": [], "method": []}
-    entry |= {key: value for key, value in draft.values.items() if key != "sizes"}
+        founder = _founder(state, identity)
+        known = state.catalogue.assets.get(founder)
+        entry |= {"family": known.family if isinstance(known, Model) else _called(state, founder)}
+        entry |= {"tasks": [], "method": []}
+        if values["branch"] == "other" and isinstance(known, Model):
+            values["branch"] = known.branch  # it is built like what it was trained on from
+    entry |= values
     for other, kind in state.links.get(identity, {}).items():
         entry.setdefault(kind, []).append(other)
     entry["sources"] = {"default": draft.source}
     return entry | ({"sizes": draft.values["sizes"]} if "sizes" in draft.values else {})
 
 
-def _family(state: Merging, identity: str) -> str:
-    """The family of the first base, and of its first base; of a model without one its own name."""
+def _founder(state: Merging, identity: str) -> str:
+    """The first base of a model, and its first base, to the end."""
     seen: set[str] = set()
     while identity not in seen:
         seen.add(identity)
-        bases = [other for other, kind in state.links.get(identity, {}).items() if kind == "base"]
-        if not bases:
-            break
-        identity = bases[0]
-    shipped = state.catalogue.assets.get(identity)
-    return shipped.family if isinstance(shipped, Model) else _called(state, identity)
+        identity = next((other for other, kind in state.links.get(identity, {}).items() if kind == "base"), identity)
+    return identity
 
 
 def _differences(asset: Asset, draft: Draft, links: Mapping[str, str]) -> list[str]:
