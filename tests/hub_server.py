@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 LARGE = (".safetensors", ".bin", ".gguf")
 
@@ -152,6 +152,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.give(owner.repos[repo].files[name], self.fault(name), {})
         elif match := re.fullmatch(r"/api/models/(.+)/revision/(.+)", path):
             self.describe(match[1], match[2])
+        elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/(.+)", path):
+            self.list(match[1], match[2])
         elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             self.resolve(match[1], match[2], match[3])
         else:
@@ -186,10 +188,23 @@ class _Handler(BaseHTTPRequestHandler):
         if found is None:
             return
         repo, commit = found
-        assert parse_qs(urlsplit(self.path).query).get("blobs")
-        siblings = [repo.entry(path) for path in sorted(repo.files)] + repo.extra
+        blobs = "blobs=" in urlsplit(self.path).query
+        files = [repo.entry(path) if blobs else {"rfilename": path} for path in sorted(repo.files)]
+        siblings = files + repo.extra
         told = {"id": name, "sha": commit, "siblings": siblings, "gated": repo.gated, "cardData": repo.card}
         self.give(json.dumps(told).encode(), fault, {"Content-Type": "application/json"})
+
+    def list(self, name: str, revision: str) -> None:
+        """The same as the hub's own library asks for it."""
+        found = self.repo(name, revision)
+        if found is not None:
+            entries = [found[0].entry(path) for path in sorted(found[0].files)]
+            rows = [
+                {"type": "file", "path": entry["rfilename"], "oid": entry["blobId"], "size": entry["size"]}
+                | ({"lfs": {**entry["lfs"], "oid": entry["lfs"]["sha256"]}} if "lfs" in entry else {})
+                for entry in entries
+            ]
+            self.give(json.dumps(rows).encode(), Fault(""), {"Content-Type": "application/json"})
 
     def resolve(self, name: str, revision: str, path: str) -> None:
         found = self.repo(name, revision)

@@ -123,6 +123,22 @@ def test_the_hubs_own_library_finds_what_was_pulled(pull: Any, tmp_path: Path) -
     assert [repo.repo_id for repo in scan.repos] == [REPO] and not scan.warnings and not scan.incomplete_files
 
 
+def test_what_the_hubs_own_library_pulled_is_found(
+    server: HubServer, pull: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It also shows that the server of these tests is one that the library takes for the hub."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+    assert cache.cached(tmp_path / "hub") == {}
+    there = huggingface_hub.snapshot_download(REPO, cache_dir=tmp_path / "hub", endpoint=server.url, token=False)
+    assert cache.cached(tmp_path / "hub") == {REPO: Path(there)} and same(Path(there), server)
+    before = len(server.seen)
+    assert pull() == Path(there) and len(server.seen) == before + 1
+
+
 @pytest.mark.parametrize("points", [(0,), (1,), (77_777,), (SIZE - 1,), (1000, 50_000, 120_000)], ids=str)
 def test_what_is_cut_goes_on_where_it_was_cut(server: HubServer, pull: Any, points: tuple[int, ...]) -> None:
     faulty(server, *(Fault("cut", at) for at in points))
@@ -370,6 +386,16 @@ def test_no_hub_is_there(tmp_path: Path) -> None:
     with hub, pytest.raises(ServiceError, match=r"127\.0\.0\.1 cannot be reached"):
         ask(hub, REPO)
     assert waits == [1.0]  # nobody waits long for a network that is not there
+
+
+def test_proxies_are_those_of_the_environment(
+    server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with Hub(Settings("http://hub.example.org", tmp_path / "hub")) as hub:
+        assert same(carry_out(hub, plan(hub, ask(hub, REPO))), server)
+    assert {seen.headers["Host"] for seen in server.seen if seen.server == "hub"} == {"hub.example.org"}
 
 
 def test_offline_is_offline(server: HubServer, pull: Any) -> None:
