@@ -1,24 +1,109 @@
-"""What ships in the catalogue: sound as a whole, and every count what the architecture gives."""
+"""What ships in the catalogue: sound as a whole, with sources, and every count what the architecture gives."""
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from paddock.catalog.catalogue import catalogue
+from paddock.catalog import filters
+from paddock.catalog.catalogue import Catalogue, catalogue
+from paddock.catalog.comparing import architecture
+from paddock.catalog.filters import Asked
+from paddock.catalog.languages import NAMES
 from paddock.catalog.schema import Model, Size
-from paddock.model.families import describe
-from paddock.training.scale import parameters
+from paddock.errors import PaddockError
+from paddock.training.scale import active_parameters, parameters
 
-SIZES = [(model, size) for model in catalogue().models for size in model.sizes]
+STATED = re.compile(r"(?:~|about )?(?:(\d+)\s*[x×]\s*)?(\d+(?:\.\d+)?)\s*([KMBT])\b", re.IGNORECASE)
+UNITS = {"k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
+FAR = 0.12  # how far what a model is called may be from what it has, before a note must say why
 
 
-@pytest.mark.parametrize(
-    ("model", "size"),
-    [(m, s) for m, s in SIZES if s.config],
-    ids=lambda value: getattr(value, "id", getattr(value, "name", "")),
-)
-def test_counts_follow_from_the_architecture(model: Model, size: Size) -> None:
-    assert size.config is not None
-    assert size.parameters == parameters(describe(size.config))
-    if size.published is not None:
-        assert size.published == size.parameters
+@pytest.fixture(scope="module")
+def known() -> Catalogue:
+    return catalogue()
+
+
+def every_size(known: Catalogue) -> list[tuple[Model, Size]]:
+    return [(model, size) for model in known.models for size in model.sizes]
+
+
+def test_counts_follow_from_the_architecture(known: Catalogue) -> None:
+    """Of every size whose shape is known: all parameters, those of one token, and the count that somebody published."""
+    wrong, compared = [], 0
+    for model, size in every_size(known):
+        try:
+            shape = architecture(size)
+        except PaddockError as error:
+            wrong.append(f"{model.id}-{size.name}: {error}")
+            continue
+        if shape is None:
+            continue
+        compared += 1
+        count, active = parameters(shape), active_parameters(shape)
+        if size.parameters != count:
+            wrong.append(f"{model.id}-{size.name}: parameters {size.parameters}, by its architecture {count}")
+        if size.active not in (None, active) or (size.active is None and active != count):
+            wrong.append(f"{model.id}-{size.name}: active {size.active}, by its architecture {active}")
+        if size.published not in (None, count):
+            wrong.append(f"{model.id}-{size.name}: published {size.published}, by its architecture {count}")
+    assert wrong == []
+    assert compared >= 150
+
+
+def test_what_a_size_is_called_is_near_what_it_has(known: Catalogue) -> None:
+    """Within 12 %, or a note says why."""
+    far = []
+    for model, size in every_size(known):
+        called = _called(size.stated) if size.stated else None
+        if called is None or size.parameters is None or model.notes or size.notes:
+            continue
+        if abs(size.parameters / called - 1) > FAR:
+            far.append(f"{model.id}-{size.name}: called {size.stated}, has {size.parameters:,}, and no note says why")
+    assert far == []
+
+
+def _called(stated: str) -> float | None:
+    """The parameters that "7B", "1.1 B" or "8x7B" says; None for what says something else."""
+    match = STATED.fullmatch(stated.strip())
+    return float(match[1] or 1) * float(match[2]) * UNITS[match[3].lower()] if match and not match[1] else None
+
+
+def test_names_of_sizes_are_read_as_they_are_meant() -> None:
+    assert _called("7B") == 7e9 and _called("1.1 B") == 1.1e9 and _called("350M") == 350e6
+    assert _called("8x7B") is None and _called("base") is None
+
+
+def test_every_entry_has_a_source_with_a_date(known: Catalogue) -> None:
+    for asset in known.assets.values():
+        used = {known.sources[key] for key in asset.sources.values()}
+        assert any(source.date or source.read for source in used), asset.id
+        assert all(source.url.startswith("https://") or source.url.startswith("http://") for source in used)
+
+
+def test_no_source_is_without_use(known: Catalogue) -> None:
+    used = {key for asset in known.assets.values() for key in asset.sources.values()}
+    used |= {key for _, size in every_size(known) for key in size.sources.values()}
+    used |= {score.source for _, size in every_size(known) for score in size.scores}
+    assert sorted(known.sources.keys() - used) == []
+
+
+def test_languages_are_codes_with_names(known: Catalogue) -> None:
+    assert {code for asset in known.assets.values() for code in asset.languages} <= NAMES.keys()
+
+
+def test_released_models_have_dates_and_licences(known: Catalogue) -> None:
+    undated = [model.id for model in known.models if model.released is None]
+    assert undated == []
+    unlicensed = [model.id for model in known.models if model.access == "open" and model.licence is None]
+    assert len(unlicensed) <= len(known.models) // 10, unlicensed
+
+
+def test_there_is_as_much_as_was_asked_for(known: Catalogue) -> None:
+    """At least 120 models in 30 families, many of them runnable, with published counts that are met exactly."""
+    assert len(known.models) >= 120
+    assert len({model.family for model in known.models}) >= 30
+    assert len(filters.select(known, Asked(runnable=True))) >= 60
+    exact = filters.select(known, Asked(exact=True))
+    assert sum(len(row.sizes) for row in exact) >= 30

@@ -18,7 +18,7 @@ from paddock.training.scale import parameters
 KINDS = ("model", "dataset", "application")
 SORTS = ("name", "date", "size", "family", "organisation", "context")
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
-COUNT = re.compile(r"(\d{1,16}(?:\.\d{1,9})?(?:e\d{1,2})?)\s*([kmbt]?)")
+COUNT = re.compile(r"(\d{1,16}(?:\.\d{1,9})?(?:e\d{1,2})?)\s*([kmbt]?)", re.ASCII)
 DAY = re.compile(r"\d{4}(?:-\d{2}(?:-\d{2})?)?", re.ASCII)
 
 

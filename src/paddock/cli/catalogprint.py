@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 
 from paddock.catalog import comparing
-from paddock.catalog.catalogue import Catalogue, Found
+from paddock.catalog.catalogue import Catalogue, Found, source_key
 from paddock.catalog.comparing import Line
 from paddock.catalog.filters import Row
 from paddock.catalog.lineage import CHILD
@@ -17,6 +17,8 @@ from paddock.cli import output
 
 PLAIN_WIDTH = 120  # where nobody's terminal says
 GAP = 2
+FIXED, LEAST = 4, 8  # the first columns of a listing are never cut, the others to no less than this
+LESS_NEEDED = (5, 3, 4, 6, 1)  # columns of a listing in the order in which they are left out
 NAMES_SHOWN = 24  # entries that were made of one, before "and 12 more"
 
 
@@ -26,18 +28,23 @@ def width() -> int:
 
 
 def listing(rows: Sequence[Row], columns: int) -> str:
-    """A line for each entry; long texts cut with an ellipsis where the terminal is narrow, never names."""
-    header = ("name", "released", "commercial", "context", "sizes", "organisation", "licence")
+    """A line for each entry. Where the terminal is narrow, days of dates go, then long texts are cut with an ellipsis,
+    then whole columns; names never."""
+    header = ("name", "released", "commercial", "context", "sizes", "by", "licence")
     table = [_line(row) for row in rows]
-    used = [column for column in range(len(header)) if column == 0 or any(line[column] for line in table)]
-    table = [[line[column] for column in used] for line in table]
-    heads = [header[column] for column in used]
-    widths = [max(output.cells(line[i]) for line in [*table, heads]) for i in range(len(used))]
-    fixed = sum(1 for head in heads if head in header[:4])
-    _shrink(widths, fixed, columns - GAP * (len(heads) - 1))
-    cut = [[_cut(text, widths[i]) for i, text in enumerate(line)] for line in table]
-    right = tuple(i for i, head in enumerate(heads) if head == "context")
-    return output.table(cut, heads, right=right)
+    if columns < 100:
+        table = [[line[0], line[1][:7], *line[2:]] for line in table]
+    used = [i for i in range(len(header)) if i == 0 or any(line[i] for line in table)]
+    widest = [max(output.cells(line[i]) for line in [*table, header]) for i in range(len(header))]
+    least = [width if i < FIXED else min(width, LEAST) for i, width in enumerate(widest)]
+    for i in LESS_NEEDED:
+        if i in used and sum(least[j] + GAP for j in used) - GAP > columns:
+            used.remove(i)
+    widths = [widest[i] for i in used]
+    _shrink(widths, sum(i < FIXED for i in used), columns - GAP * (len(used) - 1))
+    cut = [[_cut(line[i], room) for i, room in zip(used, widths, strict=True)] for line in table]
+    heads = [header[i] for i in used]
+    return output.table(cut, heads, right=tuple(i for i, head in enumerate(heads) if head == "context"))
 
 
 def _line(row: Row) -> list[str]:
@@ -70,10 +77,10 @@ def _thousands(count: int) -> str:
 
 
 def _shrink(widths: list[int], fixed: int, room: int) -> None:
-    """Takes from the widest of the columns after the first `fixed` ones until all fit, 8 each at least."""
+    """Takes from the widest of the columns after the first `fixed` ones until all fit, LEAST each at least."""
     while sum(widths) > room:
         widest = max(range(fixed, len(widths)), key=lambda i: widths[i], default=None)
-        if widest is None or widths[widest] <= 8:
+        if widest is None or widths[widest] <= LEAST:
             return
         widths[widest] -= 1
 
@@ -91,8 +98,9 @@ def exact(rows: Sequence[Row]) -> str:
     table = []
     for row in rows:
         for size in row.sizes:
-            source = size.sources.get("published") or row.asset.sources.get("published") or ""
-            table.append([f"{row.asset.id}-{size.name}", f"{size.published:,}", source])
+            table.append(
+                [f"{row.asset.id}-{size.name}", f"{size.published:,}", source_key(row.asset, "published", size)]
+            )
     return output.table(table, ("size", "parameters", "published by"), right=(1,))
 
 
