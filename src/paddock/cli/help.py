@@ -28,6 +28,7 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
         Listed(
             "catalog", "catalog", "open models: list, compare, choose, descent", "paddock catalog which --task chat"
         ),
+        Listed("fit", "fit", "what memory a model takes, and whether it is there", "paddock fit llama-1-7b"),
         Listed("pull", "pull", "fetch a model from a hub, checked", "paddock pull pythia-70m"),
         Listed("rm", "pull", "delete a model that was fetched", "paddock rm pythia-70m"),
     ),

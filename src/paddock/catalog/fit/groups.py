@@ -139,6 +139,16 @@ def distinct(architecture: Architecture) -> list[tuple[int, Block, int]]:
     return [(first, block, count) for block, (first, count) in found.items()]
 
 
+def idle(architecture: Architecture, found: Iterable[Group]) -> int:
+    """Numbers of the experts beyond those that one token is sent to."""
+    total = 0
+    sparse = [block.feedforward for _, block, _ in distinct(architecture) if isinstance(block.feedforward, Experts)]
+    for group in found if sparse else ():
+        if ".experts." in group.name:
+            total += group.numbers // sparse[0].count * (sparse[0].count - sparse[0].active)
+    return total
+
+
 def _ends(architecture: Architecture) -> Iterator[tuple[str, tuple[int, ...], int]]:
     width, head, pooler = architecture.width, architecture.head, architecture.pooler
     if head is not None:

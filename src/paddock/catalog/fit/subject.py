@@ -24,7 +24,7 @@ from paddock.errors import CheckpointError, UnsupportedError, UsageError, neares
 from paddock.model.families import family
 from paddock.model.rules import Row
 from paddock.model.spec import Architecture
-from paddock.training.scale import multiplied, parameters
+from paddock.training.scale import parameters
 
 Source = Literal["folder", "config", "gguf", "llama2.c", "catalogue"]
 WEIGHTS = {".safetensors", ".bin", ".pt", ".pth"}
@@ -37,9 +37,9 @@ class Subject:
     """A model described.
 
     architecture: None where Paddock does not run it; then `groups` are none and `why` says so. parameters: tied ones
-    counted once; active: those of the matrices that one token passes, None where that is not known. dtype: what it is
-    loaded in unless asked otherwise, "bfloat16". stored: bytes of the weight files, as far as known. adapter: bytes of
-    an adapter on it. remarks: what was assumed.
+    counted once; active: all but those of experts that a token is not sent to, None where that is not known. dtype:
+    what it is loaded in unless asked otherwise, "bfloat16". stored: bytes of the weight files, as far as known.
+    adapter: bytes of an adapter on it. remarks: what was assumed.
     """
 
     name: str
@@ -194,8 +194,9 @@ def _subject(
     remarks: tuple[str, ...],
 ) -> Subject:
     size = sum(group.stored for group in found) if stored is None else stored
-    active = multiplied(architecture)
-    return Subject(name, source, architecture, found, parameters(architecture), active, dtype, size, remarks=remarks)
+    count = parameters(architecture)
+    active = count - groups.idle(architecture, found)
+    return Subject(name, source, architecture, found, count, active, dtype, size, remarks=remarks)
 
 
 def _header(path: Path) -> Checkpoint:

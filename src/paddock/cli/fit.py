@@ -1,0 +1,77 @@
+"""`paddock fit`: what a model needs of a machine, before anything is loaded."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from paddock.cli import options as o
+from paddock.cli.verb import Verb, new_app
+
+app = new_app()
+
+
+def _option(*names: str, help: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, show_default=False, **more)
+
+
+@app.command(
+    cls=Verb,
+    epilog="""paddock fit llama-1-7b --budget 16GB
+    paddock fit my-model.gguf --context 8192 --concurrency 4
+    paddock fit llama-1-7b --quantize q4_k --json
+    paddock fit path/to/config.json --task lora --batch 4
+    paddock fit chatglm-6b --table""",
+)
+def fit(
+    ctx: typer.Context,
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="Folder (its config.json is enough), .gguf (its header is enough) or llama2.c .bin file, config.json, "
+            "or a name: of `paddock ls`, of `paddock catalog ls`. [default: the bundled model]",
+            show_default=False,
+        ),
+    ] = None,
+    task: Annotated[
+        str, _option("--task", "-t", metavar="TASK", help="serve, lora, qlora, full or pretrain. [default: serve]")
+    ] = "serve",
+    quantize: Annotated[
+        str | None,
+        _option(
+            "--quantize", "-q", metavar="KIND", help="Weights rounded to q8_0, q6_k, q4_k, ... as they are loaded."
+        ),
+    ] = None,
+    dtype: Annotated[
+        str, _option("--dtype", help="Type of the weights: auto, float32, bfloat16, float16. [default: as stored]")
+    ] = "auto",
+    context: Annotated[
+        int | None, _option("--context", "-c", metavar="N", help="Tokens of a text. [default: the model's own limit]")
+    ] = None,
+    batch: Annotated[
+        int | None,
+        _option("--batch", "--concurrency", "-b", metavar="N", help="Texts at once. [default: 1]"),
+    ] = None,
+    device: Annotated[str, _option("--device", metavar="DEVICE", help="cpu or cuda. [default: cpu]")] = "cpu",
+    devices: Annotated[
+        str | None, _option("--devices", metavar="N", help="How many of them share the work: 2, 8. [default: 1]")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        _option("--budget", metavar="SIZE", help="Memory there is: 8GB, 7.5GiB. [default: what is free here]"),
+    ] = None,
+    table: Annotated[
+        bool, _option("--table", help="ChatGLM-6B: our figures beside the published table, and why they differ.")
+    ] = False,
+    json: o.Json = False,
+) -> None:
+    """Says what memory MODEL takes, line by line, and whether it fits; no weight is read.
+
+    Exit code 0 if it fits as asked, 4 if it does not.
+    """
+    from paddock.cli import fitting
+
+    asked = fitting.Asked(model, task, quantize, dtype, context, batch, device, devices, budget)
+    fitting.table(asked, json) if table else fitting.fit(asked, json)
