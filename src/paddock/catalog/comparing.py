@@ -26,7 +26,8 @@ LABELS = {
     "stated": "called", "published": "published count", "hub": "on the hub", "url": "address",
 }  # fmt: skip
 OF_SIZE = ("parameters", "active", "stated", "published", "hub")
-COUNTS = ("training_tokens", "records", "tokens", "parameters", "active", "published", "context")
+TOKENS = ("training_tokens", "tokens")
+COUNTS = (*TOKENS, "records", "parameters", "active", "published", "context")
 
 
 @dataclass(frozen=True)
@@ -154,12 +155,13 @@ def _size_record(size: Size) -> dict[str, Any]:
 
 def used_sources(found: Found) -> list[str]:
     """The keys of all sources of an entry and of the sizes meant, in the order of its facts."""
-    keys = [fact.source for fact in facts(found) if fact.source is not None]
-    keys += found.asset.sources.values()
     asset = found.asset
+    keys = [fact.source for fact in facts(found) if fact.source is not None]
     for size in asset.sizes if isinstance(asset, Model) and found.size is None else ():
-        keys += [*size.sources.values(), *(score.source for score in size.scores)]
-    return list(dict.fromkeys(keys))
+        fields = [field for field in type(size).model_fields if getattr(size, field) not in (None, ())]
+        keys += [source_key(asset, field, size) for field in fields]
+        keys += [score.source for score in size.scores]
+    return list(dict.fromkeys([*keys, *asset.sources.values()]))
 
 
 def _score(score: Score) -> Fact:
@@ -175,6 +177,8 @@ def _text(field: str, value: Any) -> str:
         return value.kind + (f", {value.vocabulary:,} pieces" if value.vocabulary else "")
     if field == "languages":
         return ", ".join(map(languages.called, value))
+    if field in TOKENS and value >= 10**9:
+        return f"{value / 10**12:g} T" if value >= 10**12 else f"{value / 10**9:g} B"
     if field in COUNTS:
         return f"{value:,}"
     return ", ".join(value) if isinstance(value, tuple) else str(value)

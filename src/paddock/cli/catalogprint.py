@@ -12,7 +12,7 @@ from paddock.catalog.catalogue import Catalogue, Found, source_key
 from paddock.catalog.comparing import Line
 from paddock.catalog.filters import Row
 from paddock.catalog.lineage import CHILD
-from paddock.catalog.schema import Dataset, Licence, Model, Size
+from paddock.catalog.schema import Dataset, Licence, Model
 from paddock.cli import output
 
 PLAIN_WIDTH = 120  # where nobody's terminal says
@@ -116,8 +116,8 @@ def page(known: Catalogue, found: Found, columns: int) -> str:
         rows.append((fact.label, text))
     parts.append(_pairs(rows, columns))
     if isinstance(asset, Model) and found.size is None and asset.sizes:
-        parts.append(heading("sizes") + "\n" + _sizes(asset.sizes))
-        parts += _beside(asset.sizes, numbers, columns)
+        parts.append(heading("sizes") + "\n" + _sizes(asset, numbers, columns))
+        parts += _beside(asset, numbers, columns)
     notes = [*asset.notes, *(found.size.notes if found.size is not None else ())]
     if notes:
         parts.append(heading("notes") + "\n" + "\n".join(_wrapped(f"- {note}", columns, 2) for note in notes))
@@ -132,11 +132,11 @@ def page(known: Catalogue, found: Found, columns: int) -> str:
     return "\n\n".join(parts)
 
 
-def _sizes(sizes: Sequence[Size]) -> str:
+def _sizes(model: Model, numbers: dict[str, int], columns: int) -> str:
     """The numbers of each size; columns that no size has are left out."""
     header = ("size", "parameters", "active", "context", "trained on", *comparing.BITS, "cache/token")
     rows = []
-    for size in sizes:
+    for size in model.sizes:
         weights, each = comparing.weights(size), comparing.cache_per_token(size)
         rows.append(
             [
@@ -150,25 +150,45 @@ def _sizes(sizes: Sequence[Size]) -> str:
             ]
         )
     used = [i for i in range(len(header)) if any(row[i] for row in rows)]
-    table = [[row[i] for i in used] for row in rows]
-    text = output.table(table, [header[i] for i in used], right=tuple(range(1, len(used))))
-    return text + f"\n{BITS_NOTE}" if any(size.parameters for size in sizes) else text
+    text = output.table([[row[i] for i in used] for row in rows], [header[i] for i in used], tuple(range(1, len(used))))
+    remarks = [_from(model, field, label, numbers) for field, label in TABLED.items()]
+    if any(size.parameters for size in model.sizes):
+        remarks.append(BITS_NOTE)
+    return text + "\n" + _wrapped(f"({'; '.join(filter(None, remarks))})", columns, 1)
 
 
-BITS_NOTE = "(weights alone, at 16, 8.5 and 4.5 bits each; keys and values in 16 bits; `paddock fit` plans the rest)"
+TABLED = {"parameters": "parameters", "context": "context", "training_tokens": "trained on"}
+BITS_NOTE = "weights alone, at 16, 8.5 and 4.5 bits each; keys and values in 16 bits; `paddock fit` plans the rest"
 
 
-def _beside(sizes: Sequence[Size], numbers: dict[str, int], columns: int) -> list[str]:
+BESIDE = {
+    "hub": "{}",
+    "hardware": "{}",
+    "cost": "{}",
+    "released": "released {}",
+    "published": "published count {:,}",
+}
+
+
+def _from(model: Model, field: str, label: str, numbers: dict[str, int]) -> str:
+    """The sources of a column of the table of sizes."""
+    keys = dict.fromkeys(source_key(model, field, size) for size in model.sizes if getattr(size, field))
+    return f"{label} {' '.join(f'[{numbers[key]}]' for key in keys)}" if keys else ""
+
+
+def _beside(model: Model, numbers: dict[str, int], columns: int) -> list[str]:
     """What else is known of each size: where it lies, what it took, what was reported of it."""
     rows: list[tuple[str, str]] = []
-    for size in sizes:
-        scores = []
+    for size in model.sizes:
+        told = []
+        for field, words in BESIDE.items():
+            if (value := getattr(size, field)) is not None:
+                told.append(f"{words.format(value)} [{numbers[source_key(model, field, size)]}]")
         for score in size.scores:
             setting = f" ({score.setting})" if score.setting else ""
-            scores.append(f"{score.benchmark} {score.value:g}{setting} [{numbers[score.source]}]")
-        told = [size.hub, size.hardware, size.cost, ", ".join(scores), *size.notes]
-        if any(told):
-            rows.append((size.name, "; ".join(text for text in told if text)))
+            told.append(f"{score.benchmark} {score.value:g}{setting} [{numbers[score.source]}]")
+        if told or size.notes:
+            rows.append((size.name, "; ".join([*told, *size.notes])))
     return [heading("of each size") + "\n" + _pairs(rows, columns)] if rows else []
 
 
