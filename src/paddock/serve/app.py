@@ -23,6 +23,7 @@ from paddock.serve.limits import Limited, Limits
 from paddock.serve.refusals import BadRequest, body_of, headers_of, status_of
 from paddock.serve.routes import (
     admin,
+    catalogue,
     chat,
     completions,
     embeddings,
@@ -47,6 +48,7 @@ ROUTERS = (
     admin.router,
     login.router,
     models.router,
+    catalogue.router,
     chat.router,
     completions.router,
     responses.router,

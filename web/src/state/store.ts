@@ -7,7 +7,9 @@ import { lastConversation, lastModel } from "./preferences";
 import { Storage } from "./storage";
 import { emptyConversation, path, type Conversation, type Id, type Turn } from "./tree";
 
-export type View = "chat" | "compare";
+/** What the page can show, and how it is called. */
+export const VIEWS = { chat: "nav.chat", compare: "nav.compare", catalogue: "nav.catalogue" } as const;
+export type View = keyof typeof VIEWS;
 export type Panel = "none" | "settings" | "glass";
 
 export const models = signal<readonly ModelCard[]>([]);

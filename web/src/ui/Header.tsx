@@ -3,7 +3,7 @@
 import { t } from "../i18n";
 import type { ModelCard } from "../api/models";
 import { navOpen } from "../state/layout";
-import { chooseModel, chosenModel, current, glassTurn, models, panel, shownTurns, view, type Panel } from "../state/store";
+import { chooseModel, chosenModel, current, glassTurn, models, panel, shownTurns, view, VIEWS, type Panel } from "../state/store";
 import { titleOf } from "../state/tree";
 import { Icon, type IconName } from "./icons";
 
@@ -21,7 +21,7 @@ export function Header() {
       >
         <Icon name="menu" />
       </button>
-      <h1 class="visually-hidden">{chat ? titleOf(current.value) || t("nav.untitled") : t("nav.compare")}</h1>
+      <h1 class="visually-hidden">{view.value === "chat" ? titleOf(current.value) || t("nav.untitled") : t(VIEWS[view.value])}</h1>
       {chat && <ModelPicker />}
       <span class="spacer" />
       {chat && <Meter />}

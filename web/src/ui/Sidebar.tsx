@@ -5,11 +5,11 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { moment, t } from "../i18n";
 import { exported, ImportError, imported } from "../state/transfer";
 import { closeNav, focusMessage, isWide, leaveNav, navOpen } from "../state/layout";
-import { adopt, begin, currentId, forget, keeps, listed, open, rename, view } from "../state/store";
+import { adopt, begin, currentId, forget, keeps, listed, open, rename, view, VIEWS, type View } from "../state/store";
 import { matches, titleOf, type Conversation } from "../state/tree";
 import { announce } from "./announce";
 import { Confirm } from "./Confirm";
-import { Icon } from "./icons";
+import { Icon, type IconName } from "./icons";
 import { running } from "../state/chatting";
 
 export function beginAnew(): void {
@@ -76,21 +76,21 @@ function Fence() {
   );
 }
 
+const ICONS: Readonly<Record<View, IconName>> = { chat: "chat", compare: "columns", catalogue: "books" };
+
 function Views() {
-  const choose = (next: "chat" | "compare"): void => {
+  const choose = (next: View): void => {
     view.value = next;
     leaveNav();
   };
   return (
     <div class="views">
-      <button type="button" aria-pressed={view.value === "chat"} onClick={() => choose("chat")}>
-        <Icon name="chat" />
-        {t("nav.chat")}
-      </button>
-      <button type="button" aria-pressed={view.value === "compare"} onClick={() => choose("compare")}>
-        <Icon name="columns" />
-        {t("nav.compare")}
-      </button>
+      {(Object.keys(VIEWS) as View[]).map((each) => (
+        <button key={each} type="button" aria-pressed={view.value === each} onClick={() => choose(each)}>
+          <Icon name={ICONS[each]} />
+          {t(VIEWS[each])}
+        </button>
+      ))}
     </div>
   );
 }

@@ -5,7 +5,7 @@ import type { CompareProps } from "../compare/Compare";
 import { t } from "../i18n";
 import { stop } from "../state/chatting";
 import { closeNav, focusMessage, isWide, MESSAGE, navOpen } from "../state/layout";
-import { current, keepNow, models, panel, view } from "../state/store";
+import { current, keepNow, models, panel, view, VIEWS } from "../state/store";
 import { titleOf } from "../state/tree";
 import { Announcer } from "./announce";
 import { Chat } from "./Chat";
@@ -14,6 +14,7 @@ import { lazy } from "./lazy";
 import { closePanel, SidePanel } from "./Panel";
 import { beginAnew, Sidebar } from "./Sidebar";
 
+const Catalogue = lazy(() => import("../catalogue/Catalogue").then((found) => found.Catalogue));
 const Compare = lazy<CompareProps>(() => import("../compare/Compare").then((found) => found.Compare));
 
 export function App() {
@@ -27,7 +28,7 @@ export function App() {
       document.removeEventListener("visibilitychange", keepIfHidden);
     };
   }, []);
-  const title = view.value === "chat" ? titleOf(current.value) : t("nav.compare");
+  const title = view.value === "chat" ? titleOf(current.value) : t(VIEWS[view.value]);
   useEffect(() => {
     document.title = title ? `${title} · ${t("app.name")}` : t("app.name");
   }, [title]);
@@ -52,7 +53,11 @@ export function App() {
       {/* What lies under the list or a panel on a narrow screen takes neither keys nor clicks. */}
       <div class="stage" inert={under}>
         <Header />
-        <main>{view.value === "compare" ? <Compare models={models.value.filter((card) => card.generates)} /> : <Chat />}</main>
+        <main>
+          {view.value === "chat" && <Chat />}
+          {view.value === "compare" && <Compare models={models.value.filter((card) => card.generates)} />}
+          {view.value === "catalogue" && <Catalogue />}
+        </main>
       </div>
       <SidePanel />
       <Announcer />

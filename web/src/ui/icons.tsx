@@ -19,6 +19,7 @@ const SHAPES = {
   search: "M11 5a6 6 0 1 0 0 12 6 6 0 0 0 0-12zM15.5 15.5L20 20",
   trash: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
   columns: "M4 5h7v14H4zM13 5h7v14h-7z",
+  books: "M5 4h4v16H5zM9 4h4v16H9zM14 5l4-1 3 15-4 1z",
   chat: "M4 5h16v11H9l-5 4z",
   export: "M12 15V4M7 9l5-5 5 5M5 15v5h14v-5",
   import: "M12 4v11M7 10l5 5 5-5M5 15v5h14v-5",
