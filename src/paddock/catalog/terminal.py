@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -65,11 +66,19 @@ def tree(graph: Lineage, name: str, drawn: Marks, up: bool = True, down: bool = 
 
 
 def _branches(graph: Lineage, name: str, drawn: Marks, upward: bool, indent: str) -> list[str]:
-    """The lines below `name` in one direction; a walk with a stack, as lines of descent may be long."""
+    """The lines below `name` in one direction, each entry told where it is nearest to `name`."""
     steps = graph.parents if upward else graph.children
+    home = {name: name}  # of an entry: below which one it is told
+    near = deque([name])
+    while near:
+        here = near.popleft()
+        for edge in steps[here]:
+            other = edge.parent if upward else edge.child
+            if other not in home:
+                home[other] = here
+                near.append(other)
     lines: list[str] = []
-    told: set[str] = set()
-    waiting: list[tuple[Edge, str, bool]] = []
+    waiting: list[tuple[Edge, str, bool]] = []  # a stack of ours, as lines of descent may be long
 
     def expand(here: str, indent: str) -> None:
         found = steps[here]
@@ -78,16 +87,15 @@ def _branches(graph: Lineage, name: str, drawn: Marks, upward: bool, indent: str
     expand(name, indent)
     while waiting:
         edge, space, last = waiting.pop()
-        here = edge.parent if upward else edge.child
-        asset = graph.assets[here]
+        here, other = (edge.child, edge.parent) if upward else (edge.parent, edge.child)
+        asset = graph.assets[other]
         how = ", ".join((PARENT if upward else CHILD)[kind] for kind in edge.kinds)
         start = space + (drawn.last if last else drawn.fork)
-        if here in told:
-            lines.append(f"{start}{asset.name} ({how}): see above")
+        if home[other] != here:
+            lines.append(f"{start}{asset.name} ({how}): see its own line")
             continue
-        told.add(here)
         lines.append(f"{start}{asset.name} ({how}): {facts(asset)}")
-        expand(here, space + (" " * len(drawn.line) if last else drawn.line))
+        expand(other, space + (" " * len(drawn.line) if last else drawn.line))
     return lines
 
 
