@@ -78,7 +78,7 @@ def pull(server: HubServer, tmp_path: Path) -> Callable[..., Path]:
 
 
 def settings_of(server: HubServer, tmp_path: Path, **more: Any) -> Settings:
-    return replace(Settings(server.url, tmp_path / "hub", stall=0.3), **more)
+    return replace(Settings(server.url, tmp_path / "hub", stall=10.0), **more)
 
 
 def asking(server: HubServer, tmp_path: Path, **settings: Any) -> Hub:
@@ -183,7 +183,7 @@ def test_a_server_without_ranges_begins_anew(server: HubServer, pull: Any) -> No
 )
 def test_each_fault_is_got_over_once(server: HubServer, pull: Any, fault: Fault) -> None:
     faulty(server, fault)
-    assert same(pull(), server)
+    assert same(pull(stall=0.5 if fault.kind in ("stall", "drip") else 10.0), server)
     assert pull.waits == ([7.0] if fault.at == 429 else [1.0])
 
 
@@ -192,7 +192,7 @@ def test_each_fault_is_got_over_once(server: HubServer, pull: Any, fault: Fault)
     [
         (Fault("status", 429, {"Retry-After": "3"}), OverloadError, "no more requests"),
         (Fault("status", 503), ServiceError, "it answers 503; tried 6 times"),
-        (Fault("stall", 0), ServiceError, "silent for 0.3 seconds"),
+        (Fault("stall", 0), ServiceError, "silent for 0.2 seconds"),
         (Fault("short", 0), ServiceError, "stopped in the middle"),
         (Fault("length", SIZE * 9), ServiceError, "announces 2700000 bytes"),
         (Fault("more"), ServiceError, "more bytes than the file has"),
@@ -205,7 +205,7 @@ def test_a_fault_that_stays_is_refused_and_the_waits_are_bounded(
 ) -> None:
     faulty(server, *[fault] * 10)
     with pytest.raises(kind, match=words):
-        pull()
+        pull(stall=0.2 if fault.kind == "stall" else 10.0)
     expected = [] if fault.kind == "packed" else [3.0] * 5 if fault.at == 429 else [1.0, 2.0, 4.0, 8.0, 16.0]
     assert pull.waits == expected
 
@@ -325,7 +325,7 @@ def test_two_names_of_one_file_on_some_systems_are_refused(server: HubServer, pu
     server.repos[REPO].files["LICENSE"] = b"x"
     server.repos[REPO].files["License"] = b"y"
     with (
-        Hub(Settings(server.url, Path("unused"), stall=0.3), transport=plain()) as hub,
+        Hub(Settings(server.url, Path("unused")), transport=plain()) as hub,
         pytest.raises(CheckpointError, match="one name on some"),
     ):
         plan(hub, ask(hub, REPO), include=["L*"])

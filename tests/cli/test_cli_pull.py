@@ -60,7 +60,7 @@ def blobs(tmp_path: Path, repo: str = HUB) -> list[Path]:
 
 def test_from_a_name_to_a_model_that_answers_and_back(hub: HubServer, paddock: Paddock, tmp_path: Path) -> None:
     pulled = paddock("pull", "pythia-70m")
-    assert pulled.code == 0 and "pythia-70m is here and sound (llama family): paddock show pythia-70m" in pulled.out
+    assert pulled.code == 0 and "pythia-70m is here and sound (llama family): paddock chat pythia-70m" in pulled.out
     for told in (f"{HUB} at main (c0ffee0000) from {hub.url}", "licence", "Apache", "free)"):
         assert told in pulled.err, told
     assert [row["name"] for row in paddock("ls", "--json").json] == ["stories260K", "pythia-70m"]
@@ -244,6 +244,21 @@ def test_what_came_but_is_no_model_for_us(hub: HubServer, paddock: Paddock) -> N
     hub.repos[HUB].files["config.json"] = b'{"model_type": "unheard-of"}'
     refused = paddock("pull", HUB)
     assert refused.code == 3 and "every file came as the hub has it, but" in refused.err and "unheard-of" in refused.err
+
+
+def test_a_repository_that_lacks_a_shard_is_said_to_lack_it(hub: HubServer, paddock: Paddock) -> None:
+    files = hub.repos[HUB].files
+    files["model-00001-of-00002.safetensors"] = files.pop("model.safetensors")
+    files["model.safetensors.index.json"] = b'{"weight_map": {"x": "model-00002-of-00002.safetensors"}}'
+    refused = paddock("pull", HUB)
+    assert refused.code == 3 and "lacks the shard model-00002-of-00002.safetensors" in refused.err
+
+
+def test_an_adapter_is_no_model(hub: HubServer, paddock: Paddock) -> None:
+    weights = hub.repos[HUB].files["model.safetensors"]
+    hub.repos["acme/lora"] = Repo({"adapter_config.json": b"{}", "adapter_model.safetensors": weights})
+    pulled = paddock("pull", "acme/lora")
+    assert pulled.code == 0 and "2 files are in" in pulled.out and list(names()) == ["stories260K"]
 
 
 def test_progress_is_one_live_line_on_a_terminal(

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paddock.catalog.catalogue import Found, catalogue, folded
 from paddock.catalog.schema import Model
@@ -21,6 +21,9 @@ from paddock.checkpoint.hub.settings import ENDPOINT, Settings, shown_address
 from paddock.cli import output
 from paddock.engine.named import give_name
 from paddock.errors import Interrupted, PaddockError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from paddock.model.spec import Architecture
 
 MUCH = 10 * 10**9  # bytes to fetch that are worth a question
 LIVE, PLAIN, RECENT = 0.1, 10.0, 5.0  # seconds between lines, live and plain; over which a rate is taken
@@ -231,35 +234,42 @@ def _end(asked: Asked, planned: Plan, wanted: Wanted, folder: Path | None, json:
         "name": None,
         "family": None,
     }
-    models = (
-        [path for path in cache.models_in(folder) if path == folder or _was_chosen(path, planned)] if folder else []
-    )
-    names = []
-    for model in models:
-        told["family"] = _family(model, asked)
-        names.append(_named(model, planned, wanted))
-    told["name"] = names[0] if names else None
+    used: list[tuple[str, str]] = []  # names, and the verb to begin with
+    for model in _models(planned, asked) if folder is not None else ():
+        architecture = _architecture(model, asked)
+        told["family"] = architecture.family
+        used.append((_named(model, planned, wanted), "chat" if architecture.generates else "show"))
+    told["name"] = used[0][0] if used else None
     if json:
         output.as_json(told)
     elif folder is None:
         output.result(output.table([(f["path"], output.size(f["bytes"])) for f in told["files"]], right=(1,)))
-    elif not names:
+    elif not used:
         output.result(f"{len(planned.choice.files)} files are in {output.shown_path(folder)}")
     else:
-        for name in names:
-            output.result(f"{name} is here and sound ({told['family']} family): paddock show {shlex.quote(name)}")
+        for name, verb in used:
+            output.result(f"{name} is here and sound ({told['family']} family): paddock {verb} {shlex.quote(name)}")
+
+
+def _models(planned: Plan, asked: Asked) -> list[Path]:
+    """What came and is a model: the folder, or GGUF files in it. Nothing where an adapter or chosen files came."""
+    folder = planned.folder
+    found = [path for path in cache.models_in(folder) if path == folder or _was_chosen(path, planned)]
+    if found or asked.include or (folder / "adapter_config.json").exists():
+        return found
+    return [folder]  # whatever it lacks is said when it is opened
 
 
 def _was_chosen(path: Path, planned: Plan) -> bool:
     return path.relative_to(planned.folder).as_posix() in {file.path for file in planned.choice.files}
 
 
-def _family(model: Path, asked: Asked) -> str:
+def _architecture(model: Path, asked: Asked) -> Architecture:
     """Opens what came, its descriptions only. Raises what is wrong with it, which is no fault of the way here."""
     from paddock.checkpoint.checkpoint import open_checkpoint
 
     try:
-        return open_checkpoint(model).architecture.family
+        return open_checkpoint(model).architecture
     except PaddockError as error:
         error.what = f"every file came as the hub has it, but {error.what}"
         error.fix = error.fix or f"`{asked.command.replace(' pull ', ' rm ', 1).split(' --')[0]}` deletes it"

@@ -55,9 +55,10 @@ def deletion(name: str) -> Deletion:
     repo, at, revision = name.partition("@")
     if not cache.is_repo(repo) or (at and not cache.is_revision(revision)):
         raise _refusal(name)
-    found = catalogue().names.get(folded(repo))
-    repo = found.size.hub if found is not None and found.size is not None and found.size.hub else repo
     place = place_of(cache_folder(), repo, revision or cache.MAIN)
+    if place is None and (found := catalogue().names.get(folded(repo))) and found.size is not None and found.size.hub:
+        repo = found.size.hub
+        place = place_of(cache_folder(), repo, revision or cache.MAIN)
     if place is None:
         raise _refusal(name)
     return _of_cache(place, repo)
