@@ -117,3 +117,12 @@ def test_the_table_by_year(tmp_path: Path) -> None:
         ["02", "#", "Old", "7b, 13b", "decoder", "Old", "Home", "", "yes"],
         ["05", "~", "Young", "", "decoder", "Old", "=cmd|' /C calc'!A0", "Old", "no"],
     ]
+
+
+def test_a_narrow_terminal_cuts_the_widest_columns() -> None:
+    row = ["02", "#", "A model", "7b", "decoder", "Old", "An organisation with a very long name", "Base", "yes"]
+    assert terminal.narrowed([row], 200) == [row]
+    cut = terminal.narrowed([row], 80)[0]
+    widths = [max(len(cell), len(title)) for cell, title in zip(cut, terminal.HEADER, strict=True)]
+    assert sum(widths) + 2 * 8 <= 80
+    assert cut[6].endswith("~") and cut[2] == "A model"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from paddock.catalog.lineage import CHILD, PARENT, Edge, Lineage, commercial, kind_of, order, released, sizes
@@ -113,7 +113,18 @@ def by_year(models: Mapping[str, Model], drawn: Marks) -> list[tuple[str, list[l
     return list(years.items())
 
 
-HEADER = ["month", "", "model", "sizes", "branch", "family", "organisation", "from", "commercial use"]
+HEADER = ["month", "", "model", "sizes", "branch", "family", "organisation", "from", "commercial"]
+
+
+def narrowed(rows: Sequence[Sequence[str]], room: int) -> list[list[str]]:
+    """Rows of a table that is at most `room` columns wide with its header, where that can be: the widest are cut."""
+    widths = [max(map(len, column)) for column in zip(HEADER, *rows, strict=True)]
+    while sum(widths) + 2 * (len(widths) - 1) > room and max(widths) > 10:
+        widths[widths.index(max(widths))] -= 1
+    return [
+        [cell if len(cell) <= wide else cell[: wide - 1] + "~" for cell, wide in zip(row, widths, strict=True)]
+        for row in rows
+    ]
 
 
 def legend(drawn: Marks) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +72,10 @@ def _title(up: bool, down: bool) -> str:
 
 def _by_year(every: Catalogue) -> None:
     drawn = _marks()
-    for year, rows in terminal.by_year({model.id: model for model in every.models}, drawn):
+    years = terminal.by_year({model.id: model for model in every.models}, drawn)
+    if sys.stdout.isatty():
+        years = [(year, terminal.narrowed(rows, shutil.get_terminal_size().columns - 2)) for year, rows in years]
+    for year, rows in years:
         output.result(f"{year}, {len(rows)} model{'s' * (len(rows) != 1)}")
         output.result(output.table(rows, terminal.HEADER, indent=2) + "\n")
     output.result(terminal.legend(drawn))

@@ -9,6 +9,7 @@ const parts = new Map(); // id -> its groups in the picture
 const parents = new Map(), children = new Map();
 let chosen = null;
 
+svg.setAttribute("role", "group"); // no longer one image: its entries can be chosen
 for (const id of Object.keys(data.entries)) { parts.set(id, []); parents.set(id, []); children.set(id, []); }
 for (const edge of data.edges) { parents.get(edge.to).push(edge); children.get(edge.from).push(edge); }
 for (const group of svg.querySelectorAll(".entry")) {
