@@ -25,7 +25,7 @@ STORY = "Once upon a time, there was a little girl named Lily."  # the bundled m
 STORY_TOKENS = 24
 NEEDED = (
     "torch", "numpy", "tokenizers", "sentencepiece", "jinja2", "typer", "rich", "fastapi", "uvicorn", "pydantic",
-    "prometheus-client", "httpx", "llguidance",
+    "prometheus-client", "httpx", "huggingface-hub", "llguidance",
 )  # fmt: skip
 OPTIONAL = {
     "transformers": "an oracle of the tests",
@@ -37,6 +37,9 @@ VARIABLES = (
     "PADDOCK_HOME",
     "PADDOCK_KERNELS",
     "PADDOCK_THREADS",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_HUB_OFFLINE",
     "CUDA_VISIBLE_DEVICES",
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
