@@ -79,9 +79,10 @@ class Catalogue:
 
 
 def source_key(asset: Asset, field: str, size: Size | None = None) -> str:
-    """The key of the source of a field: the size's own, the entry's, the entry's default."""
+    """The key of the source of a field: the size's own, the entry's, the one of all its sizes, the entry's default."""
     own = size.sources if size is not None else {}
-    return own.get(field) or asset.sources.get(field) or asset.sources["default"]
+    sizes = asset.sources.get("sizes") if size is not None else None
+    return own.get(field) or asset.sources.get(field) or sizes or asset.sources["default"]
 
 
 def folded(name: str) -> str:
