@@ -1,4 +1,4 @@
-"""What training frees stays with the process."""
+"""What training frees stays with the process, until it is given back."""
 
 from __future__ import annotations
 
@@ -35,3 +35,37 @@ def test_pages_are_not_cleared_anew_at_every_step() -> None:
         return int(done.stdout)
 
     assert faults("kept") < 100 < faults("left") / 10
+
+
+# Resident bytes with 40 blocks of about 4 MiB, with every second one freed, and when what is free was given back.
+HOLES = """
+import ctypes
+from paddock.kernels import memory
+memory.keep_freed_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+blocks = []
+for number in range(40):
+    size = (4 << 20) + 4096 * (number % 7)
+    blocks.append((libc.malloc(size), size))
+    ctypes.memset(blocks[-1][0], number, size)
+held = resident()
+for block, _ in blocks[::2]:
+    libc.free(block)
+freed = resident()
+given = memory.give_back_freed_memory()
+after = resident()
+sound = all(ctypes.string_at(block, size) == bytes([n]) * size for n, (block, size) in list(enumerate(blocks))[1::2])
+print(held, freed, after, int(given), int(sound))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_holes_between_blocks_are_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, text=True, check=True)
+    held, freed, after, given, sound = map(int, done.stdout.split())
+    assert given and sound
+    assert held - freed < 20e6, "it was not kept"
+    assert freed - after > 60e6, "the holes of 20 blocks are still there"

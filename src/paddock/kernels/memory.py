@@ -1,9 +1,10 @@
-"""Memory that a training step frees is kept for the next one, which asks for just the same."""
+"""Memory that a training step frees is kept for the next ones, which ask for much the same."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable
 
 TRIM, PAD, MAPPED = -1, -2, -3  # glibc's M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD (malloc.h)
 LARGEST = 2**25  # glibc refuses a higher M_MMAP_THRESHOLD on 64 bits
@@ -17,9 +18,19 @@ def keep_freed_memory() -> bool:
     processor time in docs/notes/2026-11-22-training-speed.md. For the whole process, from now on. False where there is
     no such allocator.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    change = getattr(ctypes.CDLL(None), "mallopt", None)
-    if change is None:
-        return False
-    return all([change(MAPPED, LARGEST), change(TRIM, 2**31 - 1), change(PAD, STEP)])
+    change = _of_glibc("mallopt")
+    return change is not None and all([change(MAPPED, LARGEST), change(TRIM, 2**31 - 1), change(PAD, STEP)])
+
+
+def give_back_freed_memory() -> bool:
+    """Gives the system all that is free now, wherever it lies. True where there was any.
+
+    Steps of unequal sizes leave holes that no later block fits, and the heap grows round them: without this a run of
+    6.6 M parameters on rows of unequal lengths went from 0.9 to 3.1 GiB in 350 steps.
+    """
+    trim = _of_glibc("malloc_trim")
+    return trim is not None and bool(trim(0))
+
+
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

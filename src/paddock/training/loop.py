@@ -23,6 +23,8 @@ from paddock.training.parallel import Alone
 from paddock.training.policies import Event, Watch
 from paddock.training.recipe import Training
 
+TRIM_EVERY = 8  # steps between two returns of freed memory: what is cleared anew for it costs little of that time
+
 
 class Batches(Protocol):
     """Where batches come from: `data.stream.BatchStream`, or anything else that knows batch `step` by its number."""
@@ -159,6 +161,8 @@ class Trainer:
             self._update(weights, norm, rate)
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        if self.step % TRIM_EVERY == 0 and self.parallel.device.type == "cpu":
+            memory.give_back_freed_memory()
         return StepReport(
             self.step,
             loss,
