@@ -51,10 +51,10 @@ def test_every_part_of_a_score(known: Catalogue) -> None:
         "released 2025-01-20": 10.11,  # 5.05 years
         "made for chat first of all": 2.0,
         "Chinese is one of its main languages": 1.0,
-        "weights alone 32.0 GB in 16 bits, the rest not known": 0.0,
+        "weights alone 32.0 GB in 16 bits, its shape is not known here": 0.0,
         "Goat licence: not on Sundays": -0.5,
         "weights after a form is signed": -0.5,
-        "Paddock does not run its architecture": -2.0,
+        "Paddock does not run its architecture, or does not know its shape": -2.0,
     }
     assert choice.candidates[0].score == 13.11
     # Ram is for nothing but "base"; Lamb knows no Chinese; nobody knows how large goat-unknown is.
@@ -117,13 +117,9 @@ def test_reports_count_where_three_models_make_them_alike(known: Catalogue) -> N
         candidates = choose(known, Question(task, GB), everything).candidates
         return {one.found.name: r.points for one in candidates for r in one.reasons if r.text.startswith("MMLU")}
 
-    assert points(reporting(known, values)) == {"lamb": 0.0, "ewe": 0.33, "goat-3b": 0.67, "goat-moe": 1.0}
-    assert points(reporting(known, values, metric="error, %")) == {
-        "lamb": 1,
-        "ewe": 0.67,
-        "goat-3b": 0.33,
-        "goat-moe": 0,
-    }
+    assert points(reporting(known, values)) == {"lamb": -0.5, "ewe": -0.17, "goat-3b": 0.17, "goat-moe": 0.5}
+    errors = points(reporting(known, values, metric="error, %"))
+    assert errors == {"lamb": 0.5, "ewe": 0.17, "goat-3b": -0.17, "goat-moe": -0.5}
     assert points(reporting(known, values), "code") == {}, "MMLU says nothing about code"
     del values["ewe"]
     assert points(reporting(known, values)) == {}, "two models are too few"
@@ -219,7 +215,7 @@ def test_english_chat_on_a_laptop_with_4_gb(answer: Any) -> None:
 
 def test_translation(answer: Any) -> None:
     best = answer("translation", 16)
-    assert best[0][0].model.tasks[0] == "translation"
+    assert {"eurollm-9b", "nllb-200-3.3b"} <= set(ids(best[:4]))
 
 
 def test_reasoning_with_24_gb(answer: Any) -> None:

@@ -44,6 +44,28 @@ def test_weights_and_cache_follow_from_the_description(known: Catalogue) -> None
     assert not comparing.runnable(other)
 
 
+@pytest.mark.parametrize(
+    ("stated", "count", "active"),
+    [
+        ("7B", 7 * 10**9, None),
+        ("about 350 M", 350 * 10**6, None),
+        ("30.5B, 3.3B active, 128 experts", 30_500_000_000, 3_300_000_000),
+        ("0.6B (0.44B without the embedding)", 600_000_000, None),
+        ("1.6T", 1_600_000_000_000, None),
+        ("8x7B", None, None),
+        ("base, 8 experts", None, None),
+        ("not published", None, None),
+        ("7Bananas", None, None),
+        ("22M and 48M in the embedding", None, None),
+    ],
+    ids=range(10),
+)
+def test_what_a_size_is_called_says_about_how_large_it_is(stated: str, count: int | None, active: int | None) -> None:
+    size = Size(name="x", stated=stated)
+    assert (comparing.about(size), comparing.about_active(size)) == (count, active)
+    assert comparing.about(Size(name="x", stated=stated, parameters=5)) == 5
+
+
 def test_side_by_side(known: Catalogue) -> None:
     lines = {line.label: line for line in comparing.compare([known.find(name) for name in ("ram-7b", "lamb", "goat")])}
     assert lines["family"].texts == ("Sheep", "Sheep", "Goats") and lines["family"].differs

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
-from paddock.catalog import filters
+from paddock.catalog import comparing, filters
 from paddock.catalog.catalogue import Catalogue, catalogue
 from paddock.catalog.comparing import architecture
 from paddock.catalog.filters import Asked
@@ -15,8 +13,6 @@ from paddock.catalog.schema import Model, Size
 from paddock.errors import PaddockError
 from paddock.training.scale import active_parameters, parameters
 
-STATED = re.compile(r"(?:~|about )?(?:(\d+)\s*[x×]\s*)?(\d+(?:\.\d+)?)\s*([KMBT])\b", re.IGNORECASE)
-UNITS = {"k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 FAR = 0.12  # how far what a model is called may be from what it has, before a note must say why
 
 
@@ -56,23 +52,12 @@ def test_what_a_size_is_called_is_near_what_it_has(known: Catalogue) -> None:
     """Within 12 %, or a note says why."""
     far = []
     for model, size in every_size(known):
-        called = _called(size.stated) if size.stated else None
+        called = comparing.about(size.model_copy(update={"parameters": None}))
         if called is None or size.parameters is None or model.notes or size.notes:
             continue
         if abs(size.parameters / called - 1) > FAR:
             far.append(f"{model.id}-{size.name}: called {size.stated}, has {size.parameters:,}, and no note says why")
     assert far == []
-
-
-def _called(stated: str) -> float | None:
-    """The parameters that "7B", "1.1 B" or "8x7B" says; None for what says something else."""
-    match = STATED.fullmatch(stated.strip())
-    return float(match[1] or 1) * float(match[2]) * UNITS[match[3].lower()] if match and not match[1] else None
-
-
-def test_names_of_sizes_are_read_as_they_are_meant() -> None:
-    assert _called("7B") == 7e9 and _called("1.1 B") == 1.1e9 and _called("350M") == 350e6
-    assert _called("8x7B") is None and _called("base") is None
 
 
 def test_every_entry_has_a_source_with_a_date(known: Catalogue) -> None:

@@ -2,15 +2,17 @@
 
 The unit of the score is a doubling: an advantage of 1 is worth a model of twice the size.
 
-    size       log2(parameters / 10^9); of a mixture of experts sqrt(parameters x active) counts
+    size       log2(parameters / 10^9), about as many as its name says where the number is not known; of a mixture of
+               experts sqrt(parameters x active) counts
     age        2 for each year after 2020-01-01. What a size can do grows with time: the compute that a level needs has
                halved about every 8 months (arXiv 2403.05812), the parameters every 3.3 months (arXiv 2412.04315); 6
                months lies between
     task       2 if it is the first that the model is for
     language   1 if it is one of the model's first two; -0.5 if it is one of more than 30
     rounding   0 at 16 bits, -0.1 at 8, -0.5 at 4
-    reports    up to 1: the share of the others that it is better than, where candidates of at least three models report
-               the same benchmark of the task (BENCHMARKS) in the same setting and metric; the best of them counts
+    reports    -0.5 to 0.5: the share of the others that it is better than, less a half, where candidates of at least
+               three models report the same benchmark of the task (BENCHMARKS) in the same setting and metric; the mean
+               over such benchmarks. Who reports none stands in the middle
     terms      -0.5 where commercial use is asked for and the licence, or one of what it was made from, has conditions
     access     -0.5 where weights come after a form, -1 where for research alone
     Paddock    -2 where Paddock does not run its architecture
@@ -30,7 +32,7 @@ from typing import get_args
 
 from paddock.catalog import languages
 from paddock.catalog.catalogue import Catalogue, Found
-from paddock.catalog.comparing import runnable
+from paddock.catalog.comparing import about, about_active, runnable
 from paddock.catalog.filters import allows_commerce, earliest, one_of, terms
 from paddock.catalog.schema import Model, Score, Size, Task
 from paddock.errors import UsageError
@@ -170,11 +172,13 @@ def _against(known: Catalogue, found: Found, question: Question) -> str | None:
         return "weights not to be had"
     if question.task not in model.tasks:
         return f"not for {question.task}"
+    if question.language is not None and not model.languages:
+        return "languages not listed"
     if question.language is not None and question.language not in model.languages:
         return f"not known to read {languages.called(question.language)}"
     if question.commercial and not allows_commerce(known, model):
         return "licence, or one of what it was made from, does not allow commercial use or does not say"
-    if size.parameters is None:
+    if about(size) is None:
         return "number of parameters not known"
     context = size.context or model.context
     if question.context is not None and (context is None or context < question.context):
@@ -185,7 +189,7 @@ def _against(known: Catalogue, found: Found, question: Question) -> str | None:
 def _reasons(known: Catalogue, found: Found, question: Question, fit: Fit) -> Iterator[Reason]:
     """The parts of a score that do not depend on other candidates."""
     model, size = found.asset, found.size
-    assert isinstance(model, Model) and size is not None and size.parameters is not None
+    assert isinstance(model, Model) and size is not None
     yield _of_size(size)
     if (date := size.released or model.released) is not None:
         years = (datetime.date.fromisoformat(earliest(date)) - EPOCH).days / 365.25
@@ -202,16 +206,17 @@ def _reasons(known: Catalogue, found: Found, question: Question, fit: Fit) -> It
         how = "after a form is signed" if model.access == "gated" else "for research alone"
         yield Reason(points, f"weights {how}")
     if not runnable(size):
-        yield Reason(-2.0, "Paddock does not run its architecture")
+        yield Reason(-2.0, "Paddock does not run its architecture, or does not know its shape")
 
 
 def _of_size(size: Size) -> Reason:
-    assert size.parameters is not None
-    if size.active is not None and size.active < size.parameters:
-        counted = math.sqrt(size.parameters * size.active)
-        text = f"{_billions(size.parameters)} parameters, {_billions(size.active)} of them for each token"
-        return Reason(round(math.log2(counted / 1e9), 2), text)
-    return Reason(round(math.log2(size.parameters / 1e9), 2), f"{_billions(size.parameters)} parameters")
+    count, active = about(size), about_active(size)
+    assert count is not None
+    text = f"{'' if size.parameters else 'about '}{_billions(count)} parameters"
+    if active is not None and active < count:
+        text += f", {_billions(active)} of them for each token"
+        count = round(math.sqrt(count * active))
+    return Reason(round(math.log2(count / 1e9), 2), text)
 
 
 def _of_language(model: Model, language: str) -> Iterator[Reason]:
@@ -236,7 +241,7 @@ def _memory_text(fit: Fit) -> str:
     where = {"bf16": "in 16 bits", "8 bits": "in 8 bits", "4 bits": "in 4 bits"}[fit.rounding]
     if fit.planned:
         return f"needs {fit.bytes / 1e9:.1f} GB {where}"
-    return f"weights alone {fit.bytes / 1e9:.1f} GB {where}, the rest not known"
+    return f"weights alone {fit.bytes / 1e9:.1f} GB {where}, its shape is not known here"
 
 
 def _billions(count: int) -> str:
@@ -244,27 +249,26 @@ def _billions(count: int) -> str:
 
 
 def _with_reports(candidates: list[Candidate], task: str) -> list[Candidate]:
-    """Candidates with the best that their reported scores say for them, where other models report the same."""
+    """Candidates with what their reported scores say for or against them, where other models report the same."""
     groups: dict[tuple[str, str, str | None], dict[int, float]] = {}
     for place, one in enumerate(candidates):
         for score in one.size.scores:
-            if not score.benchmark.startswith(BENCHMARKS[task]):
-                continue
-            groups.setdefault(_kind(score), {})[place] = score.value
-    best: dict[int, Reason] = {}
+            if score.benchmark.startswith(BENCHMARKS[task]):
+                groups.setdefault(_kind(score), {})[place] = score.value
+    said: dict[int, list[Reason]] = {}
     for (benchmark, metric, setting), values in groups.items():
         if len({candidates[place].model.id for place in values}) < COMPARABLE:
             continue
         turned = any(word in f"{benchmark} {metric}".lower() for word in LOWER_IS_BETTER)
+        how = f" ({setting})" if setting else ""
         for place, value in values.items():
             beaten = sum((other > value) if turned else (other < value) for other in values.values())
-            points = round(beaten / (len(values) - 1), 2)
-            said = f" ({setting})" if setting else ""
-            text = f"{benchmark} {value:g}{said}, better than {beaten} of {len(values) - 1} others here"
-            if place not in best or points > best[place].points:
-                best[place] = Reason(points, text)
+            text = f"{benchmark} {value:g}{how}, better than {beaten} of {len(values) - 1} others here"
+            said.setdefault(place, []).append(Reason(beaten / (len(values) - 1) - 0.5, text))
     return [
-        replace(one, reasons=(*one.reasons, best[place])) if place in best else one
+        replace(one, reasons=(*one.reasons, *(replace(r, points=round(r.points / len(told), 2)) for r in told)))
+        if (told := said.get(place))
+        else one
         for place, one in enumerate(candidates)
     ]
 

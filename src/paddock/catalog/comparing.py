@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ from paddock.errors import UnsupportedError
 if TYPE_CHECKING:
     from paddock.model.spec import Architecture
 
+UNITS = {"k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
+STATED = re.compile(r"^(?:about |~)?(\d{1,6}(?:\.\d{1,3})?)\s?([kmbt])(?=$|,| \()", re.IGNORECASE | re.ASCII)
+STATED_ACTIVE = re.compile(r"\b(\d{1,6}(?:\.\d{1,3})?)\s?([kmbt]) active\b", re.IGNORECASE | re.ASCII)
 # Bits that a parameter takes: a bf16 number; codes of 8 and 4 bits with a 16-bit scale for each 32 (Q8_0, Q4_0).
 BITS = {"bf16": 16.0, "8 bits": 8.5, "4 bits": 4.5}
 LABELS = {
@@ -70,11 +74,26 @@ def worked_out(size: Size) -> list[Fact]:
     return [*told, Fact("runnable", "Paddock runs it", runs, "yes" if runs else "no", None)]
 
 
+def about(size: Size) -> int | None:
+    """Its parameters, or about how many it has by what it is called: "7B", "30.5B, 3.3B active"."""
+    return size.parameters or _called(STATED, size)
+
+
+def about_active(size: Size) -> int | None:
+    """Those that a token passes, by what a mixture of experts is called where nothing better is known."""
+    return size.active or _called(STATED_ACTIVE, size)
+
+
+def _called(pattern: re.Pattern[str], size: Size) -> int | None:
+    match = pattern.search(size.stated or "")
+    return round(float(match[1]) * UNITS[match[2].lower()]) if match else None
+
+
 def weights(size: Size) -> dict[str, int]:
-    """Bytes of all weights at each of BITS."""
-    if size.parameters is None:
+    """Bytes of all weights at each of BITS, of about as many as it has where its parameters are not known."""
+    if (count := about(size)) is None:
         return {}
-    return {name: round(size.parameters * bits / 8) for name, bits in BITS.items()}
+    return {name: round(count * bits / 8) for name, bits in BITS.items()}
 
 
 def architecture(size: Size) -> Architecture | None:

@@ -10,14 +10,13 @@ from typing import get_args
 
 from paddock.catalog import languages
 from paddock.catalog.catalogue import Catalogue, folded
-from paddock.catalog.comparing import architecture, runnable
+from paddock.catalog.comparing import UNITS, about, architecture, runnable
 from paddock.catalog.schema import Access, Asset, Dataset, Licence, Model, Size, Task
 from paddock.errors import UsageError, nearest
 from paddock.training.scale import parameters
 
 KINDS = ("model", "dataset", "application")
 SORTS = ("name", "date", "size", "family", "organisation", "context")
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 COUNT = re.compile(r"(\d{1,16}(?:\.\d{1,9})?(?:e\d{1,2})?)\s*([kmbt]?)", re.ASCII)
 DAY = re.compile(r"\d{4}(?:-\d{2}(?:-\d{2})?)?", re.ASCII)
 
@@ -34,7 +33,8 @@ class Row:
 class Asked:
     """What entries must be like.
 
-    words: all of them occur in what is said of it. least, most: parameters. commercial: the licence is known to allow
+    words: all of them occur in what is said of it. least, most: parameters, about so many by its name where the number
+    is not known. commercial: the licence is known to allow
     commercial use, and no licence of what it was made from forbids it. exact: sizes whose count somebody published, and
     it is the one that the architecture gives. runs: says of a size whether it runs here.
     """
@@ -72,7 +72,7 @@ class Asked:
 def parse_count(text: str, option: str) -> int:
     """A number of parameters as people put it: "7B", "1.5e9", "350M". Raises UsageError."""
     match = COUNT.fullmatch(text.strip().lower().replace(",", "").replace("_", ""))
-    value = float(match[1]) * UNITS[match[2]] if match else 0
+    value = float(match[1]) * (UNITS[match[2]] if match[2] else 1) if match else 0
     if not 1 <= value <= 1e16:
         raise UsageError(f"{option} is {text[:60]!r}", expected="a number of parameters, such as 7B, 350M or 1.5e9")
     return int(value)
@@ -162,7 +162,7 @@ def _said(asset: Asset) -> Iterable[str]:
 
 
 def _size_is_meant(model: Model, size: Size, asked: Asked) -> bool:
-    count = size.parameters
+    count = about(size)
     return (
         (asked.least is None or (count is not None and count >= asked.least))
         and (asked.most is None or (count is not None and count <= asked.most))
@@ -223,7 +223,7 @@ def _value(row: Row, by: str) -> tuple[bool, str | int]:
     if by == "date":
         return row.asset.released is not None, row.asset.released or ""
     if by == "size":
-        counts = [size.parameters for size in row.sizes if size.parameters]
+        counts = [count for size in row.sizes if (count := about(size))]
         return not counts, min(counts, default=0)
     context = getattr(row.asset, "context", None)
     return context is None, context or 0

@@ -152,7 +152,7 @@ def _sizes(model: Model, numbers: dict[str, int], columns: int) -> str:
     used = [i for i in range(len(header)) if any(row[i] for row in rows)]
     text = output.table([[row[i] for i in used] for row in rows], [header[i] for i in used], tuple(range(1, len(used))))
     remarks = [_from(model, field, label, numbers) for field, label in TABLED.items()]
-    if any(size.parameters for size in model.sizes):
+    if any(comparing.weights(size) for size in model.sizes):
         remarks.append(BITS_NOTE)
     return text + "\n" + _wrapped(f"({'; '.join(filter(None, remarks))})", columns, 1)
 
