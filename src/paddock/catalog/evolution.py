@@ -20,7 +20,7 @@ COLOURS = dict(zip(BRANCHES, drawing.PALETTE, strict=False))
 TINTS = dict(zip(BRANCHES, ("#dcebf5", "#fbe6d9", "#d9f0e8", "#f7e6ef", "#ececec"), strict=True))
 DASHES: dict[str, tuple[float, ...]] = {"yes": (), "no": (3, 2), "unknown": (1, 3)}
 SINGLES = 10  # more families of one model than these share one limb
-LEFT, LANE, LABEL = 200.0, 19.0, 190.0  # pixels: left of the tree, a row, the longest label
+LEFT, LANE, LABEL = 200.0, 18.0, 190.0  # pixels: left of the tree, a row, the longest label
 NARROWEST = 900.0
 
 
@@ -129,7 +129,7 @@ def picture(models: Iterable[Model], title: str = "Open models by year and branc
             places[name] = (axis.place(released(named[name])), y + (lane + 0.5) * LANE)
         spans[one.branch] = (spans.get(one.branch, (y, y))[0], y + one.height * LANE)
         grounds += _ground(one, y, min(places[name][0] for name in one.lanes))
-        y += one.height * LANE + 5
+        y += one.height * LANE + 3
     height = y + 16
     undated = any(released(model) is None for model in models)
     shapes = [*head, *_columns(axis, top, height, undated), *grounds, *_trunks(spans), *_lines(limbs, named, places)]
