@@ -269,6 +269,28 @@ def test_progress_is_one_live_line_on_a_terminal(
     assert told.code == 0 and "\r\x1b[K" in told.err and " %, " in told.err and "/s, " in told.err
 
 
+def test_much_is_asked_about_where_somebody_can_answer(
+    hub: HubServer, paddock: Paddock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulling, "MUCH", 1000)
+    refused = paddock("pull", HUB, stdin="n\n", terminal=True)
+    assert refused.code == 2 and "fetch 1.1 MB? [y/N]" in refused.err and "nothing was fetched" in refused.err
+    assert not hub.sent("model.safetensors") and paddock("pull", HUB).code == 0
+
+
+def test_a_short_name_keeps_its_meaning(hub: HubServer, paddock: Paddock, tmp_path: Path) -> None:
+    for organisation in ("one", "two"):
+        hub.repos[f"{organisation}/same"] = Repo(folder_files(bundled()))
+    assert "same is here" in paddock("pull", "one/same").out
+    other = paddock("pull", "two/same")
+    assert "two/same is here and sound" in other.out and "same means" in other.err
+    assert locate("same").resolve() == locate("one/same")
+    shutil.rmtree(locate("one/same"))  # by hand, or by another tool
+    assert "what it meant is gone already" in paddock("rm", "same", "--yes").err
+    assert "same is here" in paddock("pull", "two/same").out
+    assert locate("same").resolve() == locate("two/same")
+
+
 def test_rm_asks_on_a_terminal(hub: HubServer, paddock: Paddock) -> None:
     assert paddock("pull", HUB).code == 0
     kept = paddock("rm", HUB, stdin="n\n", terminal=True)

@@ -19,7 +19,7 @@ from paddock.checkpoint.hub.files import SeveralModels
 from paddock.checkpoint.hub.pulling import Plan, ask, carry_out, plan
 from paddock.checkpoint.hub.settings import ENDPOINT, Settings, shown_address
 from paddock.cli import output
-from paddock.engine.named import give_name
+from paddock.engine.named import give_name, link_of, target_of
 from paddock.errors import Interrupted, PaddockError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -83,10 +83,12 @@ def pull(asked: Asked, dry_run: bool, offline: bool, yes: bool, json: bool) -> N
         if dry_run:
             _end(asked, planned, wanted, None, json)
             return
-        if planned.missing > MUCH and not yes and not agreed(f"fetch {output.size(planned.missing)}?"):
+        question = f"fetch {output.size(planned.missing)}?"
+        if planned.missing > MUCH and not yes and can_ask() and not agreed(question):
             raise UsageError("nothing was fetched", fix=f"{asked.command} --yes")
         try:
             with Transfer(wanted.short, planned) as transfer:
+                hub.told = transfer.say
                 folder = carry_out(hub, planned, transfer.came)
         except Closed as error:
             raise _terms(error, settings, wanted.repo) from None
@@ -281,19 +283,28 @@ def _named(model: Path, planned: Plan, wanted: Wanted) -> str:
     if planned.plain:
         return str(model)
     short = wanted.short if model == planned.folder else model.stem
+    full = wanted.repo if wanted.revision == cache.MAIN else f"{wanted.repo}@{wanted.revision}"
+    link = link_of(short)
+    if link is not None and link.is_symlink() and link.exists():
+        before = target_of(link)
+        if not before.is_relative_to(planned.folder.parent.resolve()):  # another repository's: it keeps its name
+            output.note(f"note: {short} means {output.shown_path(before)} already, so this one has its long name alone")
+            return full
     try:
         give_name(short, model)
     except PaddockError as error:
-        full = wanted.repo if wanted.revision == cache.MAIN else f"{wanted.repo}@{wanted.revision}"
         output.note(f"note: it has no short name, as {error.what}")
         return full
     return short
 
 
+def can_ask() -> bool:
+    """Whether somebody is there who sees a question and can answer."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def agreed(question: str) -> bool:
-    """Whether the user says yes; where nobody can be asked, no."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
+    """Whether the user says yes."""
     sys.stderr.write(output.printable(f"{question} [y/N] "))
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
@@ -313,9 +324,17 @@ class Transfer:
         return self
 
     def __exit__(self, *unused: object) -> None:
+        self._wipe()
+
+    def _wipe(self) -> None:
         if self._live:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
+
+    def say(self, text: str) -> None:
+        """A remark between two states of the line."""
+        self._wipe()
+        output.note(text)
 
     def came(self, bytes: int) -> None:
         """So many bytes more are there."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from paddock.checkpoint.hub import cache
 from paddock.checkpoint.hub.removing import place_of, removal
 from paddock.checkpoint.hub.settings import cache_folder
 from paddock.cli import output
-from paddock.cli.pulling import agreed
+from paddock.cli.pulling import agreed, can_ask
 from paddock.engine.locate import BUNDLED, names
 from paddock.engine.named import link_of, links_to, target_of
 from paddock.errors import PaddockError, UsageError, nearest
@@ -34,7 +33,7 @@ def rm(name: str, yes: bool, json: bool) -> None:
     for line in planned.lines:
         output.note(line)
     if not yes:
-        if not sys.stdin.isatty() or not sys.stderr.isatty():
+        if not can_ask():
             raise UsageError(f"{name} would be deleted, and nobody can be asked", fix=f"paddock rm {name} --yes")
         if not agreed(f"delete it and free {output.size(planned.freed)}?"):
             raise UsageError("nothing was deleted")
@@ -80,7 +79,8 @@ def _of_link(link: Path) -> Deletion:
     target = target_of(link)
     snapshot = _snapshot_above(target)
     if snapshot is None:
-        return Deletion((f"the name {link.name} goes; {target}, which it means, stays",), 0, link.unlink)
+        rest = f"{target}, which it means, stays" if target.exists() else "what it meant is gone already"
+        return Deletion((f"the name {link.name} goes; {rest}",), 0, link.unlink)
     return _of_cache(snapshot, snapshot.parent.parent.name.removeprefix("models--").replace("--", "/"))
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Some of the servers behind hubs refuse answers beyond 50 GB, though not files beyond it.
 PIECE = 32 * 2**30
 BLOCK = 1 << 20
+NOT_THROUGH = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)  # links; line ends, on Windows
 
 
 def begun(partial: Path, size: int) -> int:
@@ -60,7 +61,7 @@ def _fill(hub: Hub, url: str, remote: Remote, partial: Path, progress: Callable[
     try:
         if not have:
             partial.unlink(missing_ok=True)
-        handle = os.open(partial, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        handle = os.open(partial, os.O_RDWR | os.O_CREAT | NOT_THROUGH, 0o666)
         with open(handle, "r+b", buffering=0) as file:
             hashed = _start(remote)
             while block := file.read(BLOCK):
