@@ -16,6 +16,7 @@ from paddock.engine.locate import locate
 from paddock.engine.memory import memory_for
 from paddock.engine.opening import Beside
 from paddock.errors import UsageError
+from paddock.kernels.memory import give_back_freed_memory
 from paddock.kernels.native import library
 
 
@@ -59,6 +60,7 @@ def load(
         if packing is None and dtype == "auto" and where.type == "cpu" and checkpoint.quantised and library():
             packing = Packing()
         model = checkpoint.model(dtype, where, packing=packing)
+    give_back_freed_memory()  # up to 100 MB of holes are left by tensors that were read and repacked
     return LanguageModel(checkpoint, model, words, chat)
 
 

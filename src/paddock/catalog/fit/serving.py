@@ -25,7 +25,7 @@ from paddock.model.spec import Architecture
 
 FRAMEWORK = 264_000_000  # Python, PyTorch's CPU build and Paddock after a first answer, measured on Linux (docs/fit.md)
 FRAMEWORK_CUDA = 560_000_000  # a GPU's context and the libraries' kernels on it
-WORD = 420  # bytes of a vocabulary's entry: its text both ways in the tokenizer's tables, measured
+WORD = 600  # bytes of an entry of a vocabulary, both ways: 370 to 860 measured, unigram models 1,400
 HUGE_PAGE, HUGE_FROM = 2 << 20, 1 << 28  # kernels/cpp/cache.cpp: caches from this size on lie in huge pages
 UNLIMITED = 4096  # tokens planned for where the model has no limit and the user states none
 SAMPLING = 6  # vectors over the vocabulary that choosing one token takes beside the logits (engine/sampler.py)
