@@ -117,6 +117,7 @@ def test_dates_of_toml_and_a_mark_at_the_beginning_are_taken(tmp_path: Path) -> 
         ("[[modle]]\n", ["modle", "did you mean 'model'?"]),
         ("model = 7", ["model: 7 is no list"]),
         ("[model]\nid = 'x'", ["model", "no list"]),
+        ("[[model]]\n" * 5001, ["5,001 tables model", "at most 5,000"]),
         ("a = 1\na = 2", ["is not TOML", "mend that line"]),
         ("[[model", ["is not TOML"]),
         (b"\xff\xfe[", ["line 1 is not UTF-8 (byte 0)", "save it as UTF-8"]),
@@ -128,7 +129,7 @@ def test_dates_of_toml_and_a_mark_at_the_beginning_are_taken(tmp_path: Path) -> 
         ("[" + " . ".join('"a"' * 1 for _ in range(20_000)) + "]", ["a key of 16 parts or more"]),
         ("#" * (reading.MAX_BYTES + 1), ["larger than 2 MiB"]),
     ],
-    ids=range(58),
+    ids=range(59),
 )
 def test_what_a_file_must_not_hold(tmp_path: Path, text: str | bytes, said: list[str]) -> None:
     started = time.monotonic()

@@ -14,6 +14,7 @@ from paddock.catalog.schema import Application, Dataset, File, Licence, Model, S
 from paddock.errors import DataError, did_you_mean
 
 MAX_BYTES = 2 << 20
+MOST = 5000  # entries of a kind in one file
 DEEPEST_KEY = 16  # parts of a dotted key: what reads them takes time with their square
 GUIDE = "docs/catalogue.md says what a field may hold"
 
@@ -42,6 +43,14 @@ def read(path: Path) -> File:
     if len(data) > MAX_BYTES:
         raise DataError(f"{path} is larger than {MAX_BYTES >> 20} MiB", expected="a file of the catalogue")
     values = _values(path, data)
+    for kind, entries in values.items():
+        if kind not in File.model_fields:
+            fix = did_you_mean(kind, File.model_fields) or GUIDE
+            raise DataError(
+                f"{path}: {kind[:80]}: there is no such table", expected=", ".join(File.model_fields), fix=fix
+            )
+        if isinstance(entries, list | dict) and len(entries) > MOST:
+            raise DataError(f"{path}: {len(entries):,} tables {kind}", expected=f"at most {MOST:,} in one file")
     try:
         return File.model_validate(values)
     except ValidationError as error:
