@@ -59,9 +59,18 @@ def test_dates_stand_in_order_and_as_exactly_as_they_are_known() -> None:
 
 def test_a_model_stands_below_or_beside_what_it_came_from() -> None:
     models = [model("a", "2023-01"), model("b", "2023-01", base=("a",)), model("c", "2024-01", base=("a",))]
-    axis = evolution.years(models)
-    lanes = evolution.limb("decoder", "F", models, axis).lanes
-    assert lanes == {"a": 0, "b": 1, "c": 0}
+    models += [model("d", "2024-06", base=("a",)), model("e", "2024-06", base=("c",)), model("f", "2022", base=("a",))]
+    lanes = evolution.limb("decoder", "F", models, evolution.years(models)).lanes
+    # d does not stand behind c, or it would seem to come from c; f is older than its base, and hangs from nothing.
+    assert lanes == {"f": 0, "a": 0, "b": 1, "c": 0, "d": 2, "e": 0}
+
+
+def test_no_line_within_a_limb_passes_a_stranger(drawn: Picture) -> None:
+    dots = [shape for shape in drawn.shapes if isinstance(shape, Dot) and shape.of]
+    for curve in drawn.shapes:
+        if isinstance(curve, Curve) and curve.ends and curve.colour != "#9a9a9a":
+            start, (end, y) = curve.points[0][0], curve.points[-1]
+            assert not [dot for dot in dots if dot.y == y and start < dot.x < end and dot.of not in curve.ends]
 
 
 def test_no_label_lies_on_another(drawn: Picture, shipped: tuple[Model, ...]) -> None:

@@ -90,19 +90,31 @@ def years(models: Iterable[Model]) -> Years:
 
 
 def limb(branch: str, family: str, models: list[Model], axis: Years) -> Limb:
-    """Lanes for the models of a family, so that no label lies on another; a model stands below what it came from."""
+    """Lanes for the models of a family, so that no label lies on another and no line passes a stranger.
+
+    A model stands below what it came from or, next in its lane, beside it: the line to it takes a lane from there on.
+    """
+    x = {model.id: axis.place(released(model)) for model in models}
     lanes: dict[str, int] = {}
     ends: list[float] = []
-    for model in sorted(models, key=lambda model: (axis.place(released(model)), model.id)):
-        start = axis.place(released(model)) - 6
-        lowest = min((lanes[base] for base in model.base if base in lanes), default=0)
-        lane = lowest
-        while lane < len(ends) and ends[lane] > start:
+    last: list[str] = []
+    for model in sorted(models, key=lambda model: (x[model.id], model.id)):
+        base = _first_base(model, lanes, x)
+        start = x[model.id] - 6
+        way = start if base is None else x[base]
+        lane = 0 if base is None else lanes[base]
+        while lane < len(ends) and not (ends[lane] <= way or (last[lane] == base and ends[lane] <= start)):
             lane += 1
         ends += [0.0] * (lane + 1 - len(ends))
-        lanes[model.id] = lane
+        last += [""] * (lane + 1 - len(last))
+        lanes[model.id], last[lane] = lane, model.id
         ends[lane] = start + 6 + _wide(model) + 8
     return Limb(branch, family, lanes)
+
+
+def _first_base(model: Model, here: Iterable[str], x: Mapping[str, float]) -> str | None:
+    """The base a model hangs from: the first in its limb that is not younger (some models were begun anew later)."""
+    return next((base for base in model.base if base in here and x[base] <= x[model.id]), None)
 
 
 def _wide(model: Model) -> float:
@@ -183,19 +195,20 @@ def _trunks(spans: Mapping[str, tuple[float, float]]) -> list[Shape]:
 
 
 def _lines(limbs: list[Limb], named: Mapping[str, Model], places: Mapping[str, tuple[float, float]]) -> list[Shape]:
-    """From every model to what was trained on from it; those within a limb strong, those between limbs faint."""
-    inside = {name: number for number, one in enumerate(limbs) for name in one.lanes}
+    """From every model to what was trained on from it: strong where it hangs from that, faint for the rest."""
+    x = {name: place[0] for name, place in places.items()}
     strong: list[Shape] = []
     faint: list[Shape] = []
-    for model in named.values():
-        for base in model.base:
-            if base not in places:
-                continue
-            same = inside[base] == inside[model.id]
-            colour = COLOURS[model.branch] if same else "#9a9a9a"
-            (x0, y0), (x1, y1) = places[base], places[model.id]
-            points = drawing.swung((x0, y0), (x1, y1)) if not same else _bent((x0, y0), (x1, y1))
-            (strong if same else faint).append(Curve(points, colour, 1.3 if same else 0.9, (), (base, model.id)))
+    for one in limbs:
+        for model in (named[name] for name in one.lanes):
+            hangs = _first_base(model, one.lanes, x)
+            for base in (base for base in model.base if base in places):
+                ends = (base, model.id)
+                if base == hangs:
+                    points = _bent(places[base], places[model.id])
+                    strong.append(Curve(points, COLOURS[one.branch], 1.3, (), ends))
+                else:
+                    faint.append(Curve(drawing.swung(places[base], places[model.id]), "#9a9a9a", 0.9, (), ends))
     return [*faint, *strong]
 
 
