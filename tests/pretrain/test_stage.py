@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import paddock
 from paddock.data.encoding import vocabulary_of
+from paddock.data.mixture_file import write_mixture
 from paddock.data.shard_writing import write_shards
 from paddock.engine.locate import bundled
 from paddock.errors import DataError, UsageError
@@ -176,6 +177,28 @@ def test_token_shards_are_read_as_the_texts_they_were(beside: Path, tmp_path: Pa
         prepare(tiny(data=sources, tokenizer={"path": str(bundled()), "train": None}), beside, tmp_path)
     with pytest.raises(UsageError, match="cannot be trained on token shards"):
         prepare(tiny(data=sources), beside, tmp_path / "new")
+
+
+def test_a_mixture_s_file_says_what_the_sources_are(beside: Path, tmp_path: Path) -> None:
+    tokenizer = prepare(tiny(), beside, tmp_path / "run").tokenizer
+    words = vocabulary_of(tokenizer)
+    ids = [[*tokenizer.encode(line), tokenizer.eos_ids[0]] for line in text().splitlines()]
+    for name, documents in (("web/train", ids[:25]), ("web/validation", ids[25:30]), ("books", ids[30:])):
+        (beside / name).parent.mkdir(exist_ok=True)
+        write_shards(documents, beside / name, words)
+    write_mixture(beside / "mix.json", [(str(beside / "web/train"), 3), (str(beside / "books"), 1)])
+    path = {"tokenizer": {"path": str(tmp_path / "run/tokenizer"), "train": None}}
+    sources = [{"shards": "web", "weight": 3}, {"shards": "books", "weight": 1}]
+    named = prepare(tiny(data={"sources": sources}, **path), beside, tmp_path)
+    mixed = prepare(tiny(data={"sources": [], "mix": "mix.json"}, **path), beside, tmp_path)
+    assert [mixed.train.at(step).digest() for step in (0, 7)] == [named.train.at(step).digest() for step in (0, 7)]
+    assert mixed.validation is not None and named.validation is not None
+    assert mixed.validation.at(0).digest() == named.validation.at(0).digest()
+    assert mixed.data == named.data
+    with pytest.raises(UsageError, match=r"'no\.json' is not in"):
+        prepare(tiny(data={"sources": [], "mix": "no.json"}, **path), beside, tmp_path)
+    with pytest.raises(ValueError, match="one of sources and mix"):
+        tiny(data={"mix": "mix.json"})
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from paddock.data.encoding import TRAIN, VALIDATION, kept_back
+from paddock.data.mixture_file import read_mixture
 from paddock.data.reading import documents
 from paddock.data.shards import INDEX, open_tokens
 from paddock.data.shards import fingerprint as spelling_of
@@ -42,7 +43,17 @@ class Corpus:
 
 def read(data: Data, places: Places) -> list[Corpus]:
     """Every source's documents, in the order of the recipe. Raises UsageError and DataError."""
+    if data.mix is not None:
+        return [_shards(tokens, weight) for tokens, weight in read_mixture(places.find([data.mix])[0])]
     return [_read(source, data.validation, places) for source in data.sources]
+
+
+def _shards(tokens: Tokens, weight: float) -> Corpus:
+    """Shards of a mixture; where they are the train part of what `data pack` wrote, the other part is measured on."""
+    folder = Path(tokens.name)
+    held = folder.with_name(VALIDATION)
+    kept: Texts = open_tokens(held) if folder.name == TRAIN and (held / INDEX).is_file() else []
+    return Corpus(tokens, kept, weight)
 
 
 def _read(source: Source, share: float, places: Places) -> Corpus:

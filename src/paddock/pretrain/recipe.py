@@ -42,12 +42,14 @@ class Source(Section):
 class Data(Section):
     """Documents, how they share rows, and what is kept back to be measured on.
 
+    mix: instead of sources, the file of a mixture of token shards, which `paddock data mix` wrote.
     length: tokens of a row. packing: `fit` keeps documents whole where they fit, `stream` cuts the stream of all
     documents (Pythia's way), `single` gives each document a row. isolated: documents of a row do not see each other.
     validation: the share of documents (or, of a single long document, of its end) that is measured on and not trained.
     """
 
-    sources: Annotated[list[Source], Field(min_length=1)]
+    sources: list[Source] = Field(default_factory=list)
+    mix: str | None = None
     root: str | None = None
     length: Annotated[int, Field(ge=2, le=2**20)]
     packing: Literal["fit", "stream", "single"] = "fit"
@@ -57,6 +59,8 @@ class Data(Section):
 
     @model_validator(mode="after")
     def weighted(self) -> Data:
+        if bool(self.sources) == (self.mix is not None):
+            raise ValueError("one of sources and mix")
         if len({source.weight is None for source in self.sources}) > 1:
             raise ValueError("a weight for each source, or for none")
         return self
