@@ -201,8 +201,8 @@ def test_code_completion_with_8_gb(answer: Any) -> None:
 
 
 def test_embeddings_of_english(answer: Any) -> None:
-    best = answer("embedding", 8, "en")
-    assert {"mxbai-embed-large", "bge-en-large", "gte-large"} & set(ids(best)[:10])  # behind those of billions
+    best = answer("embedding", 1, "en")  # where no embedder of billions of parameters fits
+    assert {"mxbai-embed-large", "bge-en-large", "gte-large"} & set(ids(best))
     assert all(sizes[0].model.tasks[0] == "embedding" for sizes in best)
 
 
