@@ -197,7 +197,7 @@ def test_a_mixture_s_file_says_what_the_sources_are(beside: Path, tmp_path: Path
     assert mixed.data == named.data
     with pytest.raises(UsageError, match=r"'no\.json' is not in"):
         prepare(tiny(data={"sources": [], "mix": "no.json"}, **path), beside, tmp_path)
-    with pytest.raises(ValueError, match="one of sources and mix"):
+    with pytest.raises(UsageError, match="one of sources and mix"):
         tiny(data={"mix": "mix.json"})
 
 
