@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import signal
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import torch
 from cli_streams import Run
@@ -43,6 +43,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, paddock: Paddock) -> Iterator[HubServer
     monkeypatch.setattr(socket.socket, "connect", guarded)
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pulling, "Hub", quick)
     with running() as server:
         files = folder_files(bundled())
         server.repos[HUB] = Repo(
@@ -52,6 +53,11 @@ def hub(monkeypatch: pytest.MonkeyPatch, paddock: Paddock) -> Iterator[HubServer
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "5")
         yield server
+
+
+def quick(settings: Settings, told: Callable[[str], None]) -> Hub:
+    """Without waits, and without certificates, which take long to read and which no address here needs."""
+    return Hub(settings, Patience(sleep=lambda seconds: None), told, httpx.HTTPTransport(verify=False))
 
 
 def blobs(tmp_path: Path, repo: str = HUB) -> list[Path]:
@@ -183,7 +189,6 @@ def test_the_token_is_nowhere_to_be_read(
     hub: HubServer, paddock: Paddock, monkeypatch: pytest.MonkeyPatch, capfd: Any, tmp_path: Path, value: str
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", value)
-    monkeypatch.setattr(pulling, "Hub", functools.partial(Hub, patience=Patience(sleep=lambda seconds: None)))
     hub.token = TOKEN
     for faults in ([Fault("status", 400)], [Fault("status", 401)], [Fault("status", 500)] * 9, []):
         hub.faults["api"].clear()
