@@ -23,7 +23,7 @@ PROCESS_CGROUP = Path("/proc/self/cgroup")
 
 def parse(text: str) -> int:
     """Bytes that a text says: "8GB" is 8 x 10^9, "8GiB" 8 x 2^30. Raises UsageError for a number without a unit."""
-    found = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,6})?)\s*([A-Za-z]*)\s*", text)
+    found = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,6})?)\s*([A-Za-z]*)\s*", text, re.ASCII)
     if found is None:
         raise UsageError(f"{text[:40]!r} is no amount of memory", expected="a number and a unit, such as 8GB or 7.5GiB")
     number, unit = found[1], found[2].upper()
