@@ -148,11 +148,18 @@ def test_a_choice_tells_its_reasons(paddock: Callable) -> None:
     assert nothing.code == 0 and "no size in the catalogue is for that" in nothing.out
 
 
+def test_a_choice_among_what_paddock_runs(paddock: Callable) -> None:
+    run = paddock("catalog", "which", "--task", "chat", "--memory", "20GB", "--runnable")
+    assert run.out.startswith("chat, run by Paddock, 20.0 GB\n\n1. lamb  ") and "3  Paddock does not run" in run.out
+    assert "\n2. " not in run.out
+
+
 def test_a_choice_as_json(paddock: Callable) -> None:
     run = paddock("catalog", "which", "--task", "chat", "--memory", "20GB", "--top", 1, "--json")
     answer = json.loads(run.out)
     assert answer["question"] == {
-        "task": "chat", "memory": 20 * 10**9, "language": None, "commercial": False, "context": None
+        "task": "chat", "memory": 20 * 10**9, "language": None, "commercial": False, "context": None,
+        "runnable": False,
     }  # fmt: skip
     assert answer["found"] == 2 and len(answer["models"]) == 1
     best = answer["models"][0][0]

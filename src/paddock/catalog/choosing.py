@@ -43,6 +43,7 @@ ROUNDING = {"bf16": 0.0, "8 bits": -0.1, "4 bits": -0.5}
 ACCESS = {"open": 0.0, "gated": -0.5, "research": -1.0}
 LOWER_IS_BETTER = ("perplexity", "loss", "error", "bits")
 FIRST = 2.0
+NOT_RUN = "Paddock does not run its architecture, or does not know its shape"
 COMPARABLE = 3  # models that report the same benchmark before a rank among them says something
 # What reported results say about a task, by how names of benchmarks begin.
 BENCHMARKS = {
@@ -65,13 +66,17 @@ MANY = 30  # languages, of which each had little
 
 @dataclass(frozen=True)
 class Question:
-    """What somebody needs. memory: bytes; context: tokens, None for what a conversation usually takes."""
+    """What somebody needs. memory: bytes; context: tokens, None for what a conversation usually takes.
+
+    runnable: Paddock must run it.
+    """
 
     task: str
     memory: int
     language: str | None = None
     commercial: bool = False
     context: int | None = None
+    runnable: bool = False
 
     def __post_init__(self) -> None:
         one_of("task", self.task, get_args(Task))
@@ -178,6 +183,8 @@ def _against(known: Catalogue, found: Found, question: Question) -> str | None:
         return f"not known to read {languages.called(question.language)}"
     if question.commercial and not allows_commerce(known, model):
         return "licence, or one of what it was made from, does not allow commercial use or does not say"
+    if question.runnable and not runnable(size):
+        return NOT_RUN
     if about(size) is None:
         return "number of parameters not known"
     context = size.context or model.context
@@ -206,7 +213,7 @@ def _reasons(known: Catalogue, found: Found, question: Question, fit: Fit) -> It
         how = "after a form is signed" if model.access == "gated" else "for research alone"
         yield Reason(points, f"weights {how}")
     if not runnable(size):
-        yield Reason(-2.0, "Paddock does not run its architecture, or does not know its shape")
+        yield Reason(-2.0, NOT_RUN)
 
 
 def _of_size(size: Size) -> Reason:

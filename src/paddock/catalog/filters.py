@@ -215,7 +215,7 @@ def ordered(rows: list[Row], by: str) -> list[Row]:
         return sorted(rows, key=lambda row: _value(row, by), reverse=by == "date")
     if by == "family":
         return sorted(rows, key=lambda row: (getattr(row.asset, "family", "￿").lower(), _value(row, "size")))
-    return sorted(rows, key=lambda row: getattr(row.asset, by).lower())
+    return sorted(rows, key=lambda row: row.asset.id if by == "name" else row.asset.organisation.lower())
 
 
 def _value(row: Row, by: str) -> tuple[bool, str | int]:

@@ -132,13 +132,14 @@ def which(
     context: Annotated[
         int | None, _option("--context", "-c", metavar="N", help="Tokens of a text. [default: 4096, or all it has]")
     ] = None,
+    runnable: Annotated[bool, _option("--runnable", help="Only what Paddock runs itself.")] = False,
     top: Annotated[int, _option("--top", metavar="N", min=1, max=1000, help="How many to show. [default: 5]")] = 5,
     json: o.Json = False,
 ) -> None:
     """Says which models suit a task, with reasons, and what was ruled out. Without options, a terminal is asked."""
     from paddock.cli import choosing
 
-    choosing.which(task, language, licence, memory, context, top, json)
+    choosing.which(task, language, licence, memory, context, runnable, top, json)
 
 
 @app.command(

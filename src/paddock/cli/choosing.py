@@ -26,11 +26,18 @@ def which(
     licence: str | None,
     memory: str | None,
     context: int | None,
+    runnable: bool,
     top: int,
     json: bool,
 ) -> None:
     one_of("licence", licence, TERMS)
-    if task is None and (language, licence, memory, context) == (None,) * 4 and _can_ask() and not json:
+    if (
+        task is None
+        and (language, licence, memory, context) == (None,) * 4
+        and not runnable
+        and _can_ask()
+        and not json
+    ):
         question = _ask()
     elif task is None:
         raise UsageError("nothing says what the model is for", expected=f"--task {', '.join(get_args(Task))}")
@@ -41,6 +48,7 @@ def which(
             None if language is None else languages.code(language),
             licence == "commercial",
             context,
+            runnable,
         )
     choice = choosing.choose(catalogue(), question, running.fits)
     if json:
@@ -129,6 +137,7 @@ def _said(question: Question) -> str:
     told = [question.task]
     told += [languages.called(question.language)] if question.language is not None else []
     told += ["commercial use"] if question.commercial else []
+    told += ["run by Paddock"] if question.runnable else []
     told += [f"{question.memory / 1e9:.1f} GB"]
     told += [f"texts of {question.context:,} tokens"] if question.context is not None else []
     return ", ".join(told)
