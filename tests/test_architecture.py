@@ -212,3 +212,14 @@ def test_every_test_file_has_a_name_of_its_own() -> None:
     """pytest imports test files by their bare names: two of one name stop the whole run, and only the whole run."""
     names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
     assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
+def test_nothing_that_trains_asks_what_time_of_day_it_is() -> None:
+    """A clock that is set while a run goes on changes nothing: durations come from monotonic clocks."""
+    asking = re.compile(r"\b(time\.time|time_ns|datetime\.(now|utcnow|today)|date\.today|localtime|gmtime|strftime)\b")
+    rooms = {"training", "pretrain", "finetune", "data", "model", "kernels"}
+    found = [
+        p for p in MODULES if p.relative_to(SRC).parts[0] in rooms and asking.search(p.read_text(encoding="utf-8"))
+    ]
+    assert not found
+    assert asking.search("started = time.time()")
