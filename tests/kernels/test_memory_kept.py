@@ -69,3 +69,12 @@ def test_holes_between_blocks_are_given_back() -> None:
     assert given and sound
     assert held - freed < 20e6, "it was not kept"
     assert freed - after > 60e6, "the holes of 20 blocks are still there"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_blocks_that_are_mapped_by_themselves_leave_no_holes() -> None:
+    program = HOLES.replace("memory.keep_freed_memory()", "assert memory.map_large_blocks()")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    held, freed, _, _, sound = map(int, done.stdout.split())
+    assert sound
+    assert held - freed > 60e6, "what was freed is still held"

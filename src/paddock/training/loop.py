@@ -87,7 +87,7 @@ class Trainer:
     ) -> None:
         parallel.check(recipe.batch)
         if parallel.device.type == "cpu":
-            memory.keep_freed_memory()
+            (memory.map_large_blocks if recipe.recompute else memory.keep_freed_memory)()
         self.precision = precision.choose(recipe.precision, parallel.device, model.architecture)
         self.learns = frozenset(name for name, _ in model.named_parameters() if learns is None or name in learns)
         if learns is not None and (strange := set(learns) - self.learns):
