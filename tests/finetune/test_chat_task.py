@@ -281,6 +281,14 @@ def test_what_is_too_long_is_refused_with_its_length(given):
         ChatTask().ask(given(talk("Q", "A"), long(8), length=needed - 1))
 
 
+def test_the_fix_of_what_is_too_long_is_one_that_the_model_allows(given):
+    room = given().architecture.context
+    for words, said in ((8, "set data.length: "), (room, f"the model takes {room:,} tokens")):
+        with pytest.raises(DataError) as refusal:
+            ChatTask().ask(given(talk("Q", "word " * words * 2), length=20))
+        assert refusal.value.fix.startswith(said)
+
+
 def test_what_is_too_long_is_dropped_and_counted(given):
     asked = ChatTask().ask(given(talk("Q", "A"), long(8), length=150, too_long="drop"))
     assert (asked.counts["examples"], asked.counts["dropped: too long"]) == (1, 1)

@@ -79,7 +79,7 @@ class ChatTask(Section):
         words = good.template.read.words if good else frozenset()
         apart = good is None or good.template.read.reads_all or "input" in words
         reading = Reading(self.learn, self.system, self.systems, self.markers, apart, "commands" in words)
-        length = Length(prepare.takes, given.too_long, self.cut_answers)
+        length = Length(prepare.takes, given.too_long, self.cut_answers, given.architecture.context)
         sifter = Sifter(reading, good, bad, given.tokenizer, self.end, length, self.unfit == "drop")
         train, kept = sifter.sift(given.train), sifter.sift(given.validation)
         if not train.sequences:

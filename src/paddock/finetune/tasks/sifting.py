@@ -42,11 +42,12 @@ class Sifted:
 @dataclass(frozen=True)
 class Length:
     """most: tokens of a sequence. too_long: `refuse`, `drop` or `cut`; cut_answers: whether answers may lose their
-    end."""
+    end. context: tokens that the model takes, None where it has no limit."""
 
     most: int
     too_long: str
     cut_answers: bool
+    context: int | None = None
 
 
 class TooLong(Unfit):
@@ -105,10 +106,16 @@ class Sifter:
         cut = self.length.too_long == "cut"
         what = " when only the last question and its answer are left" if cut else ""
         other = "task.cut_answers: true cuts answers, which then have no end" if cut else "or cut"
+        needed, context = error.tokens - 1, self.length.context
+        longer = (
+            f"set data.length: {needed}"
+            if context is None or needed <= context
+            else f"the model takes {context:,} tokens: give it room first (paddock extend), or leave them out"
+        )
         raise DataError(
             f"{len(long):,} of {examples:,} examples have more than {self.length.most:,} tokens{what}; "
             f"the longest, {place}, has {error.tokens:,}",
-            fix=f"set data.length: {error.tokens - 1}; or data.too_long: drop; {other}",
+            fix=f"{longer}; data.too_long: drop; {other}",
         )
 
     def _checked(self, found: Supervised) -> np.ndarray:
