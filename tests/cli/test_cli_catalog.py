@@ -52,7 +52,7 @@ def test_filters_reach_the_catalogue(paddock: Callable) -> None:
 
 def test_exact_counts_can_be_listed(paddock: Callable) -> None:
     run = paddock("catalog", "ls", "--exact")
-    assert [line.split() for line in run.out.splitlines()[1:]] == [["ram-tiny", f"{COUNT:,}", "paper"]]
+    assert [line.split() for line in run.out.splitlines()[1:]] == [["ram-tiny", f"{COUNT:,}", "A", "paper"]]
     (record,) = json.loads(paddock("catalog", "ls", "--exact", "--json").out)
     assert [size["published"] for size in record["sizes"]] == [COUNT]
 

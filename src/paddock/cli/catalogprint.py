@@ -93,15 +93,16 @@ def _cut(text: str, room: int) -> str:
     return text.rstrip() + "…"
 
 
-def exact(rows: Sequence[Row]) -> str:
-    """Each size with a count that was published and worked out alike."""
+def exact(known: Catalogue, rows: Sequence[Row], columns: int) -> str:
+    """Each size with a count that was published and worked out alike, and where it was published."""
     table = []
     for row in rows:
         for size in row.sizes:
-            table.append(
-                [f"{row.asset.id}-{size.name}", f"{size.published:,}", source_key(row.asset, "published", size)]
-            )
-    return output.table(table, ("size", "parameters", "published by"), right=(1,))
+            source = known.source(row.asset, "published", size)
+            table.append([f"{row.asset.id}-{size.name}", f"{size.published:,}", source.title])
+    room = columns - sum(max(output.cells(line[i]) for line in table) + GAP for i in (0, 1))
+    cut = [[*line[:2], _cut(line[2], max(room, LEAST))] for line in table]
+    return output.table(cut, ("size", "parameters", "published in"), right=(1,))
 
 
 def page(known: Catalogue, found: Found, columns: int) -> str:

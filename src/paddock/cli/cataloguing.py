@@ -42,7 +42,8 @@ def list_(meant: Asked, sort: str, json: bool) -> None:
     if not rows:
         output.note("nothing in the catalogue is like that")
         return
-    output.result(catalogprint.exact(rows) if meant.exact else catalogprint.listing(rows, catalogprint.width()))
+    columns = catalogprint.width()
+    output.result(catalogprint.exact(known, rows, columns) if meant.exact else catalogprint.listing(rows, columns))
     output.note(_summary(rows, known))
 
 
