@@ -27,8 +27,8 @@ def map_large_blocks() -> bool:
     """Tells glibc's allocator to map every block from 1 MiB on by itself, so that what is freed is the system's again.
 
     For who would rather have memory than time (`recompute`): no holes are left then, with which a LoRA run of 290 M
-    parameters that recomputes its blocks took 1.58 GB, and takes 1.14 without. For the whole process, from now on. False where there is no
-    such allocator.
+    parameters that recomputes its blocks took 1.58 GB, and takes 1.14 without. For the whole process, from now on.
+    False where there is no such allocator.
     """
     change = _of_glibc("mallopt")
     return change is not None and bool(change(MAPPED, OWN))
