@@ -127,6 +127,13 @@ def test_what_the_catalogue_has_is_left_out_and_compared(tmp_path: Path, known: 
     ]
 
 
+def test_a_long_line_of_descent_takes_no_longer_per_entry(tmp_path: Path, known: Catalogue) -> None:
+    line = "- {{type: model, name: n{0}, access: open, dependencies: [n{1}]}}\n"
+    text = "".join(line.format(n, n + 1) for n in range(800)) + "- {type: model, name: n800, access: open}\n"
+    document, report = imported(tmp_path, known, a=text)
+    assert report.edges == 800 and {entry["family"] for entry in document["model"]} == {"n800"}
+
+
 def test_names_that_are_listed_twice(tmp_path: Path, known: Catalogue) -> None:
     one = asset("Same", maker="One") + asset("Same", kind="dataset", maker="One") + asset("Uses", "[Same]", maker="Two")
     two = asset("S a-m_e", maker="One") + asset("Same", maker="Two")
@@ -137,6 +144,12 @@ def test_names_that_are_listed_twice(tmp_path: Path, known: Catalogue) -> None:
     assert len(report.twice) == 1 and "two.yaml: asset 1" in report.twice[0]
     assert document["model"][1]["base"] == ["same-two"]  # that of the same organisation
     assert any("Uses is made of Same" in line for line in report.several)
+
+
+def test_a_name_that_everything_has_is_refused(tmp_path: Path, known: Catalogue) -> None:
+    text = "".join(asset("Same", maker=f"Maker {n}") for n in range(102))
+    with pytest.raises(DataError, match="more than 100 assets are called 'Same'"):
+        imported(tmp_path, known, a=text)
 
 
 def test_equal_names_of_files_have_sources_of_their_own(tmp_path: Path, known: Catalogue) -> None:
@@ -192,7 +205,7 @@ BOMB = "a: &a [x]\nb: &b [*a, *a]\n"
         (b"", "holds NoneType"),
         (b"- just text\n", "asset 1 is str"),
         (b"\xff\xfe\x00", "not UTF-8"),
-        (b"# " + b"x" * (1 << 20), "larger than"),
+        (b"# " + b"x" * (1 << 18), "larger than"),
         (b"- type: model\n  name: a\n  dependencies: 3\n", "dependencies is int"),
         (b"- type: model\n  name: a\n  dependencies: [" + b"x, " * 600 + b"]\n", "600 dependencies"),
     ],

@@ -16,7 +16,7 @@ from paddock.training.recipe_files import strict_yaml
 
 KINDS: dict[Any, Kind] = {"model": "model", "dataset": "dataset", "application": "application"}
 ACCESS = {"open": "open", "limited": "gated", "closed": "closed"}
-MAX_ASSETS = 10_000
+MAX_ASSETS = 2_000
 MAX_DEPENDENCIES = 500
 HOME = "https://github.com/stanford-crfm/ecosystem-graphs"
 

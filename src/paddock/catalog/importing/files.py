@@ -10,7 +10,7 @@ from paddock.catalog.importing.drafts import Listed
 from paddock.catalog.importing.names import identifier
 from paddock.errors import DataError, UsageError
 
-MAX_BYTES = 1 << 20  # of a file: the largest of Ecosystem Graphs has a tenth of that
+MAX_BYTES = 256 << 10  # of a file: the largest of Ecosystem Graphs has a third of that
 MAX_FILES = 2000
 READERS = {".yaml": ecosystem.read, ".yml": ecosystem.read, ".md": chart.read, ".markdown": chart.read}
 

@@ -15,6 +15,7 @@ from paddock.catalog.lineage import kind_of
 from paddock.catalog.schema import Application, Asset, Dataset, Model
 from paddock.errors import DataError
 
+MAX_MEANINGS = 100
 TYPES: dict[str, TypeAdapter[Any]] = {
     "model": TypeAdapter(Model),
     "dataset": TypeAdapter(Dataset),
@@ -67,6 +68,7 @@ class Merging:
     kinds: dict[str, str] = field(default_factory=dict)  # of every id, old and new
     meanings: dict[str, list[str]] = field(default_factory=dict)  # folded spelling -> ids
     unknown: dict[str, str] = field(default_factory=dict)  # folded spelling -> as it was spelt first
+    founders: dict[str, str] = field(default_factory=dict)  # id -> the first base of its first base ..., once known
 
 
 def merge(
@@ -97,8 +99,11 @@ def merge(
 
 
 def _mean(state: Merging, name: str, identity: str) -> None:
+    """Adds a meaning. Raises DataError for a name that is given to too many: each use of it goes through them all."""
     ids = state.meanings.setdefault(folded(name), [])
     if identity not in ids:
+        if len(ids) >= MAX_MEANINGS:
+            raise DataError(f"more than {MAX_MEANINGS} assets are called {name!r}", expected="names that tell apart")
         ids.append(identity)
 
 
@@ -262,11 +267,14 @@ def _entry(state: Merging, identity: str, draft: Draft) -> dict[str, Any]:
 
 def _founder(state: Merging, identity: str) -> str:
     """The first base of a model, and its first base, to the end."""
-    seen: set[str] = set()
-    while identity not in seen:
-        seen.add(identity)
-        identity = next((other for other, kind in state.links.get(identity, {}).items() if kind == "base"), identity)
-    return identity
+    way: dict[str, None] = {}
+    here = identity
+    while here not in way and here not in state.founders:
+        way[here] = None
+        here = next((other for other, kind in state.links.get(here, {}).items() if kind == "base"), here)
+    found = state.founders.get(here, here)
+    state.founders.update(dict.fromkeys(way, found))
+    return found
 
 
 def _differences(asset: Asset, draft: Draft, links: Mapping[str, str]) -> list[str]:
