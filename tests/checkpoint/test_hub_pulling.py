@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 import socket
 import threading
@@ -419,6 +420,46 @@ def test_an_answer_without_end_is_cut(server: HubServer, pull: Any, monkeypatch:
     monkeypatch.setattr("paddock.checkpoint.hub.exchange.MAX_LISTING", 100)
     with pytest.raises(ServiceError, match="more than"):
         pull()
+
+
+ODD = (None, True, -1, 2**80, 1.5, "", "../x", [], {}, [[]], {"a": 1}, "a" * 3000, "0" * 64, ["mit"])
+
+
+def mutated(value: Any, chance: random.Random) -> Any:
+    """`value` with some of its parts exchanged for odd ones, left out or there twice."""
+    if chance.random() < 0.12:
+        return chance.choice(ODD)
+    if isinstance(value, dict):
+        return {key: mutated(item, chance) for key, item in value.items() if chance.random() > 0.05}
+    if isinstance(value, list):
+        return [mutated(item, chance) for item in value] * chance.choice((1, 1, 1, 2))
+    return value
+
+
+def test_whatever_a_hub_answers_is_taken_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(0)
+    repo = Repo({"config.json": b"{}", WEIGHTS: b"weights"}, card={"license": "mit"})
+    sound = {
+        "sha": repo.commit,
+        "siblings": [repo.entry(path) for path in repo.files],
+        "gated": False,
+        "cardData": repo.card,
+    }
+    headers = [
+        httpx.Headers({"ETag": etag, "Content-Length": size}) for etag in ("x", "0" * 40) for size in ("", "-5", "9")
+    ]
+    monkeypatch.setattr(Hub, "json", lambda self, path: {key: mutated(item, chance) for key, item in sound.items()})
+    monkeypatch.setattr(Hub, "head", lambda self, url: chance.choice(headers))
+    outcomes = set()
+    with Hub(Settings("http://127.0.0.1:9", tmp_path / "hub"), transport=plain()) as hub:
+        for _ in range(1000):
+            try:
+                planned = plan(hub, ask(hub, REPO))
+                outcomes.add("taken")
+                assert {file.path for file in planned.choice.files} <= repo.files.keys()
+            except PaddockError as refusal:
+                outcomes.add(type(refusal).__name__)
+    assert outcomes == {"taken", "CheckpointError", "ServiceError", "UsageError"} and not list(tmp_path.iterdir())
 
 
 # ----------------------------------------------------------------------------------------------------- tokens, refusals

@@ -73,13 +73,19 @@ def locate(model: str | Path | None) -> Path:
     if path.suffix in FILE_ENDINGS:
         raise _missing(path)
     near = nearest(text, known)
-    where = f"give the path of its folder or file, put the folder into {home() / 'models'}"
-    get = f"get it from the hub: paddock pull {text}" if "/" in text and cache.is_repo(text) else None
     raise UsageError(
         f"no model is called {text[:200]!r}" + (f"; the nearest known is {near!r}" if near else ""),
         expected=", ".join(known),
-        fix=get or f"{where}, or get it: paddock pull NAME",
+        fix=_fix(text),
     )
+
+
+def _fix(text: str) -> str:
+    """How to come by a model that is not here."""
+    if cache.is_repo(text) and "/" in text:
+        return f"get it from the hub: paddock pull {text}"
+    get = f", or get it, if the catalogue has it: paddock pull {text}" if cache.is_repo(text) else ""
+    return f"give the path of its folder or file, put the folder into {home() / 'models'}{get}"
 
 
 def _in_cache(text: str, known: dict[str, Path]) -> Path | None:

@@ -107,8 +107,8 @@ def carry_out(hub: Hub, planned: Plan, progress: Progress = lambda bytes: None) 
     """
     if planned.missing + SPARE > planned.free and planned.missing:
         raise ResourceError(
-            f"{planned.missing / 1e9:.2f} GB are to come, and the disk of {planned.folder} has"
-            f" {planned.free / 1e9:.2f} GB free",
+            f"{planned.missing / 1e6:,.1f} MB are to come, and where {planned.folder} would lie"
+            f" {planned.free / 1e6:,.1f} MB are free",
             fix="free some space, or put the cache elsewhere: HF_HOME, or --to FOLDER",
         )
     try:
