@@ -120,7 +120,7 @@ def test_what_the_catalogue_has_is_left_out_and_compared(tmp_path: Path, known: 
     assert report.differences == [
         "old: released 2023-02-24 in the catalogue, 2022 in the list",
         "old: licence Apache-2.0 in the catalogue, GPL-3.0 in the list",
-        "old: no size of 175,000,000,000 parameters in the catalogue",
+        "old: no size of 175B in the catalogue",
         "old: made of tales in the list alone",
         "young: access research in the catalogue, open in the list",
         "young: licence CC BY-NC 4.0 in the catalogue, Apache 2.0 in the list",

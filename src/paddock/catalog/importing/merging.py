@@ -10,9 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from paddock.catalog.catalogue import Catalogue, edges
 from paddock.catalog.importing.drafts import Draft, Listed
-from paddock.catalog.importing.names import folded, identifier, look_up
+from paddock.catalog.importing.names import ALIASES, folded, identifier, look_up
 from paddock.catalog.lineage import kind_of
-from paddock.catalog.schema import Application, Asset, Dataset, Model
+from paddock.catalog.schema import Application, Asset, Dataset, Model, Size
 from paddock.errors import DataError
 
 MAX_MEANINGS = 100
@@ -114,10 +114,9 @@ def _place(state: Merging, drafts: Iterable[Draft]) -> list[tuple[str, Draft]]:
     for draft in drafts:
         state.report.counts[draft.kind] = state.report.counts.get(draft.kind, 0) + 1
         spelt = folded(draft.name)
-        sized = [folded(draft.name + size["name"]) for size in draft.values.get("sizes", ())]
-        same = [
-            other for name in (spelt, *sized) for other in shipped.get(name, ()) if state.kinds[other] == draft.kind
-        ]
+        ways = [spelt, *(folded(draft.name + size["name"]) for size in draft.values.get("sizes", ()))]
+        ways += [folded(ALIASES[spelt])] if draft.kind == "model" and spelt in ALIASES else []
+        same = [other for way in ways for other in shipped.get(way, ()) if state.kinds[other] == draft.kind]
         if same:
             state.report.known[draft.name] = same[0]
             known.append((same[0], draft))
@@ -174,9 +173,9 @@ def _links(state: Merging, identity: str, draft: Draft) -> dict[str, str]:
 
 
 def _chosen(state: Merging, ids: list[str], draft: Draft) -> str:
-    """Of several meanings that of the same organisation, else the first one that can be said."""
-    own = [one for one in ids if one in state.entries and _alike_maker(state.entries[one], draft)]
+    """Of several meanings one that the schema has a field for, of the same organisation where there is one."""
     fit = [one for one in ids if (draft.kind, state.kinds[one]) in FIELDS]
+    own = [one for one in fit if one in state.entries and _alike_maker(state.entries[one], draft)]
     return (own or fit or ids)[0]
 
 
@@ -288,12 +287,19 @@ def _differences(asset: Asset, draft: Draft, links: Mapping[str, str]) -> list[s
     licence = draft.values.get("licence")
     if licence and asset.licence and folded(licence["name"]) != folded(asset.licence.name):
         found.append(f"licence {asset.licence.name} in the catalogue, {licence['name']} in the list")
-    counts = {size.parameters for size in asset.sizes if size.parameters} if isinstance(asset, Model) else set()
+    sizes = asset.sizes if isinstance(asset, Model) else ()
     for size in draft.values.get("sizes", ()):
-        stated = size.get("parameters")
-        if stated and counts and all(abs(stated - count) > count / 10 for count in counts):
-            found.append(f"no size of {stated:,} parameters in the catalogue")
+        if sizes and not any(_alike_sizes(own, size) for own in sizes):
+            found.append(f"no size of {size['stated']} in the catalogue")
     missing = sorted(set(links) - {other for _, other in edges(asset)} - {asset.id})
     if missing:
         found.append(f"made of {', '.join(missing)} in the list alone")
     return [f"{asset.id}: {difference}" for difference in found]
+
+
+def _alike_sizes(own: Size, listed: Mapping[str, Any]) -> bool:
+    """Whether a listed size may be this one: by its name, or by its count, as people round it."""
+    if listed["name"] in own.name.split("-") or (own.stated or "").lower().startswith(listed["name"]):
+        return True
+    count = listed.get("parameters")
+    return own.parameters is None or count is None or abs(count - own.parameters) <= own.parameters / 10

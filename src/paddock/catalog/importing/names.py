@@ -26,6 +26,8 @@ ALIASES = {
     "alpacadata": "alpaca dataset",
     "dolly": "databricks-dolly-15k",
     "pile": "the pile",
+    "mistral": "mistral 7b",
+    "mixtral": "mixtral 8x7b",
 }
 TRAILING = {"dataset": "dataset", "datasets": "dataset", "data": "dataset", "corpus": "dataset", "model": "model"}
 SIZED = re.compile(r"[-_ ]?\d{1,4}(?:\.\d{1,3})?[bm]$", re.IGNORECASE)
