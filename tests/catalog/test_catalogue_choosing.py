@@ -12,6 +12,7 @@ from paddock.catalog import choosing, running
 from paddock.catalog.catalogue import Catalogue, Found, catalogue
 from paddock.catalog.choosing import BENCHMARKS, Candidate, Choice, Fit, Question, choose
 from paddock.catalog.comparing import weights
+from paddock.catalog.languages import NAMES
 from paddock.catalog.schema import Model, Score, Task
 from paddock.errors import UsageError
 
@@ -59,6 +60,26 @@ def test_every_part_of_a_score(known: Catalogue) -> None:
     assert choice.candidates[0].score == 13.11
     # Ram is for nothing but "base"; Lamb knows no Chinese; nobody knows how large goat-unknown is.
     assert choice.ruled_out == {"not for chat": 2, "not known to read Chinese": 1, "number of parameters not known": 1}
+
+
+@pytest.mark.parametrize(
+    ("codes", "points"),
+    [
+        (["zh"], 1.0),
+        (["en", "zh"], 1.0),
+        (["en", "fr", "zh"], 0.0),
+        ([*list(NAMES)[:29], "zh"], 0.0),
+        ([*list(NAMES)[:30], "zh"], -0.5),
+        (["zh", *list(NAMES)[:30]], 1.0),
+    ],
+    ids=range(6),
+)
+def test_a_language_counts_by_its_place(known: Catalogue, codes: list[str], points: float) -> None:
+    lamb = known.assets["lamb"].model_copy(update={"languages": tuple(codes)})
+    changed = Catalogue({**known.assets, "lamb": lamb}, known.sources, known.names)
+    (found,) = choose(changed, Question("code", GB, "zh"), everything).candidates
+    (plain,) = choose(changed, Question("code", GB), everything).candidates
+    assert found.score - plain.score == pytest.approx(points)
 
 
 def test_memory_rounds_and_then_rules_out(known: Catalogue) -> None:

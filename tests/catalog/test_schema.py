@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from catalog_toys import SHAPE
 
 from paddock.catalog import reading
 from paddock.catalog.catalogue import assemble
@@ -117,6 +118,11 @@ def test_dates_of_toml_and_a_mark_at_the_beginning_are_taken(tmp_path: Path) -> 
         ("[[modle]]\n", ["modle", "did you mean 'model'?"]),
         ("model = 7", ["model: 7 is no list"]),
         ("[model]\nid = 'x'", ["model", "no list"]),
+        (SOURCE + MODEL + SIZE + "config = {}", ["model 'toy', size '7b': its config", "model_type is None"]),
+        (SOURCE + MODEL + SIZE + SHAPE.replace("= 8,", "= -8,"), ["size '7b': its config", "hidden_size"]),
+        (SOURCE + MODEL + SIZE + SHAPE.replace("= 8,", "= 10000000000000000000,"), ["size '7b': its config"]),
+        (SOURCE + MODEL + SIZE + SHAPE.replace("vocab_size", "vocab"), ["size '7b': its config"]),
+        (SOURCE + MODEL + SIZE + f"parameters = 1425\n{SHAPE}", ["parameters is 1425; its config gives 1424"]),
         ("[[model]]\n" * 5001, ["5,001 tables model", "at most 5,000"]),
         ("a = 1\na = 2", ["is not TOML", "mend that line"]),
         ("[[model", ["is not TOML"]),
@@ -129,7 +135,7 @@ def test_dates_of_toml_and_a_mark_at_the_beginning_are_taken(tmp_path: Path) -> 
         ("[" + " . ".join('"a"' * 1 for _ in range(20_000)) + "]", ["a key of 16 parts or more"]),
         ("#" * (reading.MAX_BYTES + 1), ["larger than 2 MiB"]),
     ],
-    ids=range(59),
+    ids=range(64),
 )
 def test_what_a_file_must_not_hold(tmp_path: Path, text: str | bytes, said: list[str]) -> None:
     started = time.monotonic()

@@ -14,7 +14,7 @@ from pathlib import Path
 from paddock.catalog.reading import read
 from paddock.catalog.schema import Application, Asset, Dataset, Model, Size, Source
 from paddock.engine.locate import home
-from paddock.errors import DataError, UsageError, did_you_mean, nearest
+from paddock.errors import DataError, PaddockError, UnsupportedError, UsageError, did_you_mean, nearest
 
 SHIPPED = Path(__file__).resolve().parent / "entries"
 # The fields that name other entries: an edge goes from what was there first to what was made of it.
@@ -129,6 +129,8 @@ def assemble(paths: Iterable[Path]) -> Catalogue:
             assets[asset.id], places[asset.id] = asset, path
     for asset in assets.values():
         _check(asset, assets, sources, places[asset.id])
+        if isinstance(asset, Model) and places[asset.id].parent != SHIPPED:
+            _check_counts(asset, places[asset.id])
     check_descent(assets, places)
     return Catalogue(assets, sources, _names(assets, places))
 
@@ -151,6 +153,23 @@ def _check(asset: Asset, assets: Mapping[str, Asset], sources: Mapping[str, Sour
         if not isinstance(assets[other], named):
             found = type(assets[other]).__name__.lower()
             raise DataError(f"{place}: {kind} names {other!r}, a {found}", expected=f"a {named.__name__.lower()}")
+
+
+def _check_counts(model: Model, path: Path) -> None:
+    """A config must be one, and give the parameters stated. What ships is checked by tests, which saves time."""
+    from paddock.model.families import describe
+    from paddock.training.scale import parameters
+
+    for size in model.sizes:
+        place = f"{path}: model {model.id!r}, size {size.name!r}"
+        try:
+            counted = parameters(describe(size.config)) if size.config is not None else None
+        except UnsupportedError:  # of a kind that Paddock does not run
+            continue
+        except PaddockError as error:
+            raise DataError(f"{place}: its config: {error.what}", expected=error.expected, fix=error.fix) from None
+        if counted is not None and size.parameters not in (None, counted):
+            raise DataError(f"{place}: parameters is {size.parameters}; its config gives {counted}", fix="mend one")
 
 
 def _source_keys(asset: Asset) -> Iterator[str]:
