@@ -90,6 +90,7 @@ context = 64
 sources = {{ default = "card" }}
 [[model.sizes]]
 name = "tiny"
+hub = "lambs/Sweet_Lamb"
 parameters = {COUNT}
 {SHAPE}
 
@@ -111,9 +112,11 @@ access = "gated"
 sources = {{ default = "card" }}
 [[model.sizes]]
 name = "3b"
+hub = "one/twin"
 parameters = 3000000000
 [[model.sizes]]
 name = "moe"
+hub = "two/twin"
 parameters = 16000000000
 active = 4000000000
 [[model.sizes]]

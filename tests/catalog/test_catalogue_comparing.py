@@ -10,11 +10,20 @@ from catalog_toys import COUNT, toys
 from paddock.catalog import comparing
 from paddock.catalog.catalogue import Catalogue, catalogue
 from paddock.catalog.schema import Size
+from paddock.errors import UsageError
 
 
 @pytest.fixture
 def known(tmp_path: Path) -> Catalogue:
     return toys(tmp_path)
+
+
+def test_names_on_the_hub_are_names_with_and_without_their_owner(known: Catalogue) -> None:
+    for name in ("farm/ram-tiny", "RAM tiny", "lambs/Sweet_Lamb", "sweet lamb"):
+        size = known.find(name).size
+        assert size is not None and size.name == "tiny"
+    with pytest.raises(UsageError):
+        known.find("twin")  # of two owners
 
 
 def test_every_fact_has_its_source(known: Catalogue) -> None:

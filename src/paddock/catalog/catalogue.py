@@ -232,4 +232,14 @@ def _names(assets: Mapping[str, Asset], places: Mapping[str, Path]) -> dict[str,
                     fix="give one of them another name or alias",
                 )
             names[key] = found
-    return names
+    return {**_short_names(assets), **names}
+
+
+def _short_names(assets: Mapping[str, Asset]) -> dict[str, Found]:
+    """Names on the hub without their owner, where only one size is called so: "qwen2.5-7b-instruct"."""
+    found: dict[str, list[Found]] = {}
+    for asset in assets.values():
+        for size in asset.sizes if isinstance(asset, Model) else ():
+            if size.hub:
+                found.setdefault(folded(size.hub.rpartition("/")[2]), []).append(Found(asset, size))
+    return {key: ones[0] for key, ones in found.items() if len(ones) == 1}
