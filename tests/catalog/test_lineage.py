@@ -48,6 +48,12 @@ def test_ancestors_and_descendants_with_their_distance(graph: Lineage) -> None:
     assert {edge.kinds for edge in graph.parents["young"]} == {("base", "teachers"), ("data",)}
 
 
+def test_children_come_by_date_whatever_the_order_of_the_files(known: Catalogue) -> None:
+    turned = lineage(dict(reversed(known.assets.items())))
+    assert [edge.child for edge in turned.children["crawl"]] == ["old", "tales"]
+    assert [edge.child for edge in turned.children["tales"]] == ["young", "program"]
+
+
 def test_without_datasets_what_only_they_joined_is_apart(known: Catalogue) -> None:
     models = lineage(known.assets, data=False)
     assert set(models.assets) == {"old", "young", "seeing", "program"}
