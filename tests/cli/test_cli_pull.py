@@ -221,7 +221,7 @@ def test_a_pull_that_was_killed_goes_on(hub: HubServer, paddock: Paddock, tmp_pa
     hub.faults["model.safetensors"].append(Fault("drip", 500_000))
     process = subprocess.Popen([sys.executable, "-m", "paddock", "pull", HUB], env=os.environ, stderr=subprocess.PIPE)
     try:
-        until = time.monotonic() + 30
+        until = time.monotonic() + 60
         while time.monotonic() < until and not any(path.stat().st_size >= 500_000 for path in partials(tmp_path)):
             time.sleep(0.02)
     finally:
@@ -272,6 +272,11 @@ def test_progress_is_one_live_line_on_a_terminal(
     monkeypatch.setattr(pulling, "LIVE", 0.0)
     told = paddock("pull", HUB, terminal=True)
     assert told.code == 0 and "\r\x1b[K" in told.err and " %, " in told.err and "/s, " in told.err
+    assert paddock("rm", HUB, "--yes").code == 0
+    monkeypatch.setattr(pulling, "PLAIN", 0.0)
+    told = paddock("pull", HUB)
+    lines = [line for line in told.err.splitlines() if line.startswith("pythia-70m ") and " %, " in line]
+    assert told.code == 0 and "\x1b" not in told.err and lines[-1].startswith("pythia-70m 100 %, 1.1 MB of 1.1 MB, ")
 
 
 def test_much_is_asked_about_where_somebody_can_answer(
