@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -36,7 +37,14 @@ def fit(
         ),
     ] = None,
     task: Annotated[
-        str, _option("--task", "-t", metavar="TASK", help="serve, lora, qlora, full or pretrain. [default: serve]")
+        str,
+        _option(
+            "--task",
+            "-t",
+            metavar="TASK",
+            help="serve, or what is trained: pretrain, full, lora, qlora, adapter-v1, adapter-v2, ia3, bitfit, prefix, "
+            "prompt. [default: serve]",
+        ),
     ] = "serve",
     quantize: Annotated[
         str | None,
@@ -56,11 +64,27 @@ def fit(
     ] = None,
     device: Annotated[str, _option("--device", metavar="DEVICE", help="cpu or cuda. [default: cpu]")] = "cpu",
     devices: Annotated[
-        str | None, _option("--devices", metavar="N", help="How many of them share the work: 2, 8. [default: 1]")
+        str | None,
+        _option("--devices", metavar="NxWHAT", help="Several that share the work: 8xH100, 2x24GB. [default: one]"),
     ] = None,
     budget: Annotated[
         str | None,
         _option("--budget", metavar="SIZE", help="Memory there is: 8GB, 7.5GiB. [default: what is free here]"),
+    ] = None,
+    micro_batch: Annotated[
+        int | None, _option("--micro-batch", metavar="N", help="Training: rows at once. [default: the batch]")
+    ] = None,
+    optimizer: Annotated[
+        str | None, _option("--optimizer", metavar="RULE", help="adamw, adamw8bit, muon, ... [default: adamw]")
+    ] = None,
+    rank: Annotated[int | None, _option("--rank", metavar="N", help="Of LoRA's matrices. [default: 8]")] = None,
+    roles: Annotated[
+        str | None, _option("--roles", metavar="ROLES", help="Which matrices LoRA is put on: q,v. [default: all]")
+    ] = None,
+    recompute: Annotated[bool, _option("--recompute", help="Keep only blocks' inputs for the backward pass.")] = False,
+    tokens: Annotated[
+        int | None,
+        _option("--tokens", metavar="N", help="Say how long training on so many takes; without --devices, here."),
     ] = None,
     table: Annotated[
         bool, _option("--table", help="ChatGLM-6B: our figures beside the published table, and why they differ.")
@@ -73,5 +97,8 @@ def fit(
     """
     from paddock.cli import fitting
 
-    asked = fitting.Asked(model, task, quantize, dtype, context, batch, device, devices, budget)
+    more = fitting.Asked(model, task, quantize, dtype, context, batch, device, devices, budget)
+    asked = replace(
+        more, micro_batch=micro_batch, optimizer=optimizer, rank=rank, roles=roles, recompute=recompute, tokens=tokens
+    )
     fitting.table(asked, json) if table else fitting.fit(asked, json)

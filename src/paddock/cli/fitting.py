@@ -12,10 +12,11 @@ import typer
 from paddock.catalog.fit import budget, limits, serving, subject
 from paddock.catalog.fit.serving import Settings
 from paddock.catalog.fit.subject import Subject
-from paddock.cli import fitprint, output
+from paddock.catalog.fit.trained import METHODS
+from paddock.cli import fitprint, fittraining, output
 from paddock.errors import UsageError, did_you_mean
 
-TASKS = ("serve",)
+TASKS = ("serve", *METHODS)
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,12 @@ class Asked:
     device: str = "cpu"
     devices: str | None = None
     budget: str | None = None
+    micro_batch: int | None = None
+    optimizer: str | None = None
+    rank: int | None = None
+    roles: str | None = None
+    recompute: bool = False
+    tokens: int | None = None
 
 
 def fit(asked: Asked, json: bool) -> None:
@@ -40,13 +47,16 @@ def fit(asked: Asked, json: bool) -> None:
     found = subject.read(asked.model)
     if found.architecture is None:
         _unknown(found, asked, json)
+    elif asked.task != "serve":
+        fittraining.train(found, asked, json)
     else:
         _serve(found, asked, json)
 
 
 def _serve(found: Subject, asked: Asked, json: bool) -> None:
+    fittraining.refuse_for_serving(asked)
     settings = settings_of(asked)
-    plan = serving.plan(found, settings)
+    plan = fittraining.shared(found, serving.plan(found, settings), asked)
     reach = {
         "context": limits.largest_context(found, settings, plan.budget),
         "concurrency": limits.largest_concurrency(found, settings, plan.budget),
@@ -65,7 +75,7 @@ def settings_of(asked: Asked) -> Settings:
         quantize=None if asked.quantize is None else asked.quantize.lower(),
         dtype=asked.dtype,
         device=asked.device,
-        budget=None if asked.budget is None else budget.parse(asked.budget),
+        budget=fittraining.space(asked),
     )
     return replace(settings, threads=torch.get_num_threads())
 

@@ -132,7 +132,8 @@ class Need:
         )
         framework = Component("framework", base, f"{base / 1e6:,.0f} MB measured", "framework")
         parts = (framework, *self.weights, *self.moments)
-        return opened, Phase("a step", (*parts, *self.step)), Phase("the update", (*parts, *self.update))
+        step, update = (tuple(part for part in found if part.bytes) for found in (self.step, self.update))
+        return opened, Phase("a step", (*parts, *step)), Phase("the update", (*parts, *update))
 
     # What stays
 
@@ -265,23 +266,23 @@ def changes(subject: Subject | Architecture, settings: Settings, space: int) -> 
         return max(phase.bytes for phase in Need(subject, tried).phases) <= space
 
     if not settings.recompute and fits(recompute=True):
-        yield "training.recompute=true"
+        yield "--recompute"
     if settings.rows > 1 and (rows := largest(subject, settings, "micro_batch", settings.rows - 1, space)):
-        yield f"training.micro_batch={rows}"
+        yield f"--micro-batch {rows}"
     if length := largest(subject, settings, "length", settings.length - 1, space):
-        yield f"data.length={length}"
+        yield f"--context {length}"
     if settings.optimizer != "adamw8bit" and settings.task in WHOLE and fits(optimizer="adamw8bit"):
-        yield "training.optimizer.name=adamw8bit"
+        yield "--optimizer adamw8bit"
     one = {"micro_batch": 1, "recompute": True}
     if fits(**one):
-        yield "training.micro_batch=1 training.recompute=true"
+        yield "--micro-batch 1 --recompute"
     order = ("full", "lora", "qlora")
     if settings.task in order:
         for task in order[order.index(settings.task) + 1 :]:
             if fits(task=task):
                 yield f"--task {task}"
             elif fits(task=task, **one):
-                yield f"--task {task} training.micro_batch=1 training.recompute=true"
+                yield f"--task {task} --micro-batch 1 --recompute"
 
 
 def largest(subject: Subject | Architecture, settings: Settings, what: str, most: int, space: int) -> int | None:
