@@ -81,7 +81,7 @@ def parts(precision: Precision, task: Work) -> Iterator[Component]:
     block, layers, width = architecture.block, architecture.blocks, architecture.width
     assert isinstance(block, Block) and architecture.context is not None
     yield Component("weights", weights(bits), f"matrices of layers at {bits} bits, the rest in float16", "weights")
-    yield Component("CUDA context", CONTEXT, "measured on other cards", "framework")
+    yield Component("CUDA context", CONTEXT, "assumed: cards and drivers differ", "framework")
     if bits < 16:
         largest = max(group.rows * group.columns for group in model().groups if group.name.startswith("blocks."))
         yield Component("one matrix expanded", 2 * largest, "to float16, as it is multiplied", "transient")

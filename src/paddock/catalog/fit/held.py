@@ -77,7 +77,8 @@ def held(subject: Subject, packing: Packing | None, dtype: str, device: str) -> 
         one = 0 if own or device != "cpu" else group.stored // group.count
         if native and multiplied(group, architecture):
             tiles = group.count * formats.packed_bytes(plain, group.rows, group.columns)
-            kept = 0 if own else numbers
+            table = group.role == "embedding.tokens"  # its rows are looked up where they lie, with their neighbours
+            kept = numbers if table or not own else 0
             yield Held(group, plain, tiles, kept=kept, passing=max(one, numbers // group.count))
         else:
             yield Held(group, plain, numbers, passing=one)

@@ -24,7 +24,7 @@ from paddock.kernels.native import library
 from paddock.model.spec import Architecture
 
 FRAMEWORK = 264_000_000  # Python, PyTorch's CPU build and Paddock after a first answer, measured on Linux (docs/fit.md)
-FRAMEWORK_CUDA = 560_000_000  # a GPU's context and the libraries' kernels on it
+FRAMEWORK_CUDA = 500_000_000  # a GPU's context and the libraries' kernels on it: assumed, cards and drivers differ
 WORD = 600  # bytes of an entry of a vocabulary, both ways: 370 to 860 measured, unigram models 1,400
 HUGE_PAGE, HUGE_FROM = 2 << 20, 1 << 28  # kernels/cpp/cache.cpp: caches from this size on lie in huge pages
 UNLIMITED = 4096  # tokens planned for where the model has no limit and the user states none
@@ -106,7 +106,7 @@ class Need:
     def _framework(self) -> Iterator[Component]:
         given = self.settings.framework
         if self.settings.device != "cpu":
-            yield Component("CUDA context and kernels", FRAMEWORK_CUDA, "measured", "framework")
+            yield Component("CUDA context and kernels", FRAMEWORK_CUDA, "assumed, not measured", "framework")
             return
         size = FRAMEWORK if given is None else given
         yield Component("Python, PyTorch and Paddock", size, "an empty process, measured", "framework")
@@ -128,7 +128,9 @@ class Need:
             yield Component("scales", scales, "of the quantised matrices, in the kernels' tiles", "scales")
         if kept:
             what = "numbers that stay beside their repacked copies"
-            yield Component(what, kept, "matrices that the loader had to put together", "weights")
+            yield Component(
+                what, kept, "matrices that the loader put together; a table that is the head too", "weights"
+            )
         if self.subject.adapter:
             yield Component("adapter", self.subject.adapter, "the size of its files", "weights")
 
