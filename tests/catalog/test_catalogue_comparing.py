@@ -80,6 +80,7 @@ def test_side_by_side(known: Catalogue) -> None:
     assert lines["family"].texts == ("Sheep", "Sheep", "Goats") and lines["family"].differs
     assert lines["made from"].texts == ("", "ram", "")
     assert lines["parameters"].texts == ("7,000,000,000", f"{COUNT:,}", "")
+    assert lines["sizes"].texts == ("", "", "3b, moe, unknown")
     same = comparing.compare([known.find("ram-tiny"), known.find("ram-7b")])
     assert {line.label for line in same if not line.differs} >= {"family", "released", "licence", "tokenizer"}
     assert list(lines).index("organisation") == 0

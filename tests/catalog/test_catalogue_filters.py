@@ -57,6 +57,7 @@ def test_entries_are_those_asked_for(known: Catalogue, asked: dict[str, Any], fo
 def test_sizes_are_those_asked_for(known: Catalogue) -> None:
     rows = select(known, Asked(least=10**9, most=7 * 10**9))
     assert [(row.asset.id, [size.name for size in row.sizes]) for row in rows] == [("ram", ["7b"]), ("goat", ["3b"])]
+    assert [row.asset.id for row in select(known, Asked(least=7 * 10**9, most=7 * 10**9))] == ["ram"]
     asked = Asked(runs=lambda model, size: size.name == "tiny")
     assert [[size.name for size in row.sizes] for row in select(known, asked)] == [["tiny"], ["tiny"]]
 

@@ -140,6 +140,8 @@ def compare(several: Sequence[Found]) -> list[Line]:
         for fact in facts(found):
             if fact.field not in ("url", "hub"):
                 told[fact.label] = f"{told[fact.label]}; {fact.text}" if fact.label in told else fact.text
+        if isinstance(found.asset, Model) and found.size is None and found.asset.sizes:
+            told["sizes"] = ", ".join(size.name for size in found.asset.sizes)
         tables.append(told)
     labels = _merged([list(table) for table in tables])
     return [Line(label, tuple(table.get(label, "") for table in tables)) for label in labels]
