@@ -29,8 +29,7 @@ NETWORKED = {
     "serve/client.py": {"httpx"},
     "serve/exchange.py": {"httpx"},
     "checkpoint/hub/exchange.py": {"httpx"},
-    "checkpoint/hub/pulling.py": {"huggingface_hub"},
-    "checkpoint/hub/removing.py": {"huggingface_hub"},
+    "checkpoint/hub/library.py": {"huggingface_hub"},
 }
 # Coroutines are no network; these ways out of an event loop are.
 WAYS_OUT = {

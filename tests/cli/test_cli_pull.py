@@ -369,6 +369,7 @@ def test_a_name_that_could_mean_several_is_refused(paddock: Paddock, tmp_path: P
         ({"HF_ENDPOINT": "http://hub.example.org", "HF_TOKEN": TOKEN}, "would travel to"),
         ({"HF_HUB_DOWNLOAD_TIMEOUT": "never"}, "HF_HUB_DOWNLOAD_TIMEOUT"),
         ({"HF_HUB_DOWNLOAD_TIMEOUT": "nan"}, "HF_HUB_DOWNLOAD_TIMEOUT"),
+        ({"HF_HUB_DOWNLOAD_TIMEOUT": "2.5"}, "HF_HUB_DOWNLOAD_TIMEOUT"),  # the hub's library fails on it
         ({"HF_TOKEN": TOKEN * 300}, "no token"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
@@ -377,6 +378,14 @@ def test_variables_that_cannot_be_meant(variables: dict[str, str], words: str) -
     with pytest.raises(UsageError, match=words) as refusal:
         Settings.of_environment(variables)
     assert "Secret" not in str(refusal.value)
+
+
+def test_variables_that_the_hubs_library_does_not_take() -> None:
+    ask = "from paddock.checkpoint.hub.library import library; library()"
+    done = subprocess.run(
+        [sys.executable, "-c", ask], env=os.environ | {"HF_HUB_ETAG_TIMEOUT": "x"}, capture_output=True
+    )
+    assert b"UsageError: the hub's library cannot read a variable" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import secrets
 import shutil
@@ -16,6 +15,7 @@ from urllib.parse import quote
 from paddock.checkpoint.hub import cache
 from paddock.checkpoint.hub.exchange import Hub
 from paddock.checkpoint.hub.files import MAX_FILES, Choice, Remote, checked, choose
+from paddock.checkpoint.hub.library import library
 from paddock.checkpoint.hub.transfer import begun, digest_of, fetch
 from paddock.checkpoint.writing import write_text
 from paddock.errors import PaddockError, ResourceError, ServiceError, UsageError
@@ -164,24 +164,21 @@ def _into_folder(hub: Hub, planned: Plan, progress: Progress) -> None:
 
 
 def _address(hub: Hub, listing: Listing, file: Remote) -> str:
-    from huggingface_hub import hf_hub_url
-
-    return hf_hub_url(listing.repo, file.path, revision=listing.commit, endpoint=hub.settings.endpoint)
+    address = library().hf_hub_url
+    return str(address(listing.repo, file.path, revision=listing.commit, endpoint=hub.settings.endpoint))
 
 
 @contextlib.contextmanager
 def _locked(path: Path, hub: Hub, remove: bool = False) -> Iterator[None]:
     """One program at a time: with the lock of the hub's own library, so that others which use it wait too."""
-    from huggingface_hub.utils import WeakFileLock
-
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    lock = library().utils.WeakFileLock
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(WeakFileLock(path, timeout=0.2))
+            stack.enter_context(lock(path, timeout=0.2))
         except TimeoutError:
             hub.told("another program fetches the same file; waiting for it")
-            stack.enter_context(WeakFileLock(path))
+            stack.enter_context(lock(path))
         yield
         if remove:
             path.unlink(missing_ok=True)

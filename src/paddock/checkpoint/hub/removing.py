@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import warnings
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paddock.checkpoint.hub import cache
+from paddock.checkpoint.hub.library import library
 from paddock.errors import PaddockError
 
 
@@ -31,13 +31,10 @@ def removal(folder: Path, repo: str) -> Removal:
     """
     if folder.parent.name != "snapshots":
         return Removal(f"the parts of {repo} that came", (folder,), _bytes_in(folder), 0, lambda: _remove(folder))
-    from huggingface_hub import scan_cache_dir
-
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     root, commit = folder.parent.parent, folder.name
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = scan_cache_dir(root.parent)
+        found = library().scan_cache_dir(root.parent)
     ours = [known for known in found.repos if known.repo_path.name == root.name]
     others = len({revision.commit_hash for known in ours for revision in known.revisions} - {commit})
     if not ours or not any(revision.commit_hash == commit for known in ours for revision in known.revisions):

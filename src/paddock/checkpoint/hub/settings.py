@@ -117,10 +117,7 @@ def _stall(variables: Mapping[str, str]) -> float:
     text = variables.get("HF_HUB_DOWNLOAD_TIMEOUT")
     if not text:
         return STALL
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 10**6:
-        raise UsageError(f"HF_HUB_DOWNLOAD_TIMEOUT is {text[:80]!r}", expected="seconds, a number above 0")
-    return seconds
+    seconds = int(text) if re.fullmatch(r"[0-9]{1,6}", text) else 0
+    if not seconds:
+        raise UsageError(f"HF_HUB_DOWNLOAD_TIMEOUT is {text[:80]!r}", expected="seconds, a whole number above 0")
+    return float(seconds)
