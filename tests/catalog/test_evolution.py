@@ -65,6 +65,12 @@ def test_a_model_stands_below_or_beside_what_it_came_from() -> None:
     assert lanes == {"f": 0, "a": 0, "b": 1, "c": 0, "d": 2, "e": 0}
 
 
+def test_what_is_older_than_its_base_has_a_faint_line() -> None:
+    models = [model("a", "2023-01"), model("f", "2022", base=("a",)), model("b", "2024", base=("a",))]
+    lines = {shape.ends: shape.colour for shape in evolution.picture(models).shapes if isinstance(shape, Curve)}
+    assert (lines["a", "f"], lines["a", "b"]) == ("#9a9a9a", evolution.COLOURS["decoder"])
+
+
 def test_no_line_within_a_limb_passes_a_stranger(drawn: Picture) -> None:
     dots = [shape for shape in drawn.shapes if isinstance(shape, Dot) and shape.of]
     for curve in drawn.shapes:

@@ -76,7 +76,10 @@ def test_layers_rise_along_every_edge_of_what_ships(shipped: Catalogue) -> None:
 
 def test_facts_of_an_entry(known: Catalogue) -> None:
     old, young, seeing = (known.assets[name] for name in ("old", "young", "seeing"))
-    assert [commercial(asset) for asset in (old, young, seeing)] == ["yes", "no", "unknown"]
+    # What sees says nothing of its licence, but comes from Young, whose licence forbids it.
+    assert [commercial(asset, known.assets) for asset in (old, young, seeing)] == ["yes", "no", "no"]
+    assert commercial(seeing, {}) == "unknown"
+    assert lineage(known.assets).only(["seeing"]).terms["seeing"] == "no"
     assert (released(old), released(seeing)) == ("2023-02-24", None)
 
 

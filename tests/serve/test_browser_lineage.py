@@ -20,7 +20,7 @@ def page_of(name: str) -> tuple[str, Lineage]:
     graph = whole.around(name)
     assets = dict(graph.assets)
     changed = assets[name].model_copy(update={"about": HOSTILE, "notes": (HOSTILE,)})
-    graph = Lineage({**assets, name: changed}, graph.edges)
+    graph = Lineage({**assets, name: changed}, graph.edges, graph.terms)
     known = Catalogue(graph.assets, every.sources, every.names)
     return html(layout.picture(graph, HOSTILE, name), graph, known), graph
 

@@ -146,7 +146,7 @@ def picture(models: Iterable[Model], title: str = "Open models by year and branc
     undated = any(released(model) is None for model in models)
     shapes = [*head, *_columns(axis, top, height, undated), *grounds, *_trunks(spans), *_lines(limbs, named, places)]
     for model in models:
-        shapes += _leaf(model, *places[model.id])
+        shapes += _leaf(model, commercial(model, named), *places[model.id])
     return Picture(wide, height, title, tuple(shapes))
 
 
@@ -223,7 +223,7 @@ def _bent(start: drawing.Point, end: drawing.Point) -> tuple[drawing.Point, ...]
     return (*drawing.straight(start, (x0, above)), *corner, (x0 + turn, y1), end, end)
 
 
-def _leaf(model: Model, x: float, y: float) -> list[Shape]:
+def _leaf(model: Model, terms: str, x: float, y: float) -> list[Shape]:
     """A model's dot and label."""
     colour = COLOURS[model.branch]
     fill = {"open": colour, "closed": "#ffffff"}.get(model.access, "#bbbbbb")
@@ -235,7 +235,7 @@ def _leaf(model: Model, x: float, y: float) -> list[Shape]:
         15,
         TINTS[model.branch],
         colour,
-        DASHES[commercial(model)],
+        DASHES[terms],
         of=model.id,
     )
     return [box, Text(x + 11, y + 4, text, 10.5, of=model.id), Dot(x, y, 4, fill, colour, model.id)]

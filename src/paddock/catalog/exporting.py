@@ -79,7 +79,7 @@ def as_dot(graph: Lineage) -> str:
         colour = (
             COLOURS[asset.branch] if isinstance(asset, Model) else (DATA if isinstance(asset, Dataset) else PROGRAM)[1]
         )
-        style = "rounded" if commercial(asset) == "yes" else "rounded,dashed"
+        style = "rounded" if graph.terms[name] == "yes" else "rounded,dashed"
         label = _dot(f"{asset.name}\n{told}")
         lines.append(f'  {_dot(name)} [label={label}, color="{colour}", style="{style}"];')
     for edge in graph.edges:
@@ -116,7 +116,15 @@ def _rows(assets: Iterable[Asset], graph: Lineage, every: Catalogue) -> Iterator
         licence = asset.licence.name if asset.licence else ""
         source = every.source(asset, "name")
         dated = f", {source.date}" if source.date else ""
-        cells = [asset.name, asset.organisation, released(asset) or "", sizes(asset), licence, commercial(asset), made]
+        cells = [
+            asset.name,
+            asset.organisation,
+            released(asset) or "",
+            sizes(asset),
+            licence,
+            graph.terms[asset.id],
+            made,
+        ]
         link = f"[{_marked(source.title)}](<{_address(source.url)}>){dated}, read {source.read}"
         yield f"| {' | '.join(map(_marked, cells))} | {link} |"
 
@@ -150,7 +158,7 @@ def _cells(asset: Asset, every: Catalogue) -> Iterator[Mapping[str, object]]:
         "released": released(asset) or "",
         "access": asset.access,
         "licence": asset.licence.name if asset.licence else "",
-        "commercial_use": commercial(asset),
+        "commercial_use": commercial(asset, every.assets),
         "languages": " ".join(asset.languages),
         "url": asset.url or "",
         "source": every.source(asset, "name").url,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from paddock.catalog import drawing
 from paddock.catalog.drawing import Box, Curve, Picture, Shape, Text
 from paddock.catalog.evolution import COLOURS, DASHES, TINTS
-from paddock.catalog.lineage import Edge, Lineage, commercial, order, released, sizes
+from paddock.catalog.lineage import Edge, Lineage, order, released, sizes
 from paddock.catalog.schema import Application, Asset, Dataset, Model
 
 WIDE, HIGH, GAP, ACROSS = 196.0, 36.0, 9.0, 84.0  # pixels: a box, and the room below and beside it
@@ -61,7 +61,7 @@ def picture(graph: Lineage, title: str, focus: str | None = None) -> Picture:
     height = max((y for _, y in at.values()), default=top) + HIGH / 2 + 24
     shapes = [*head, *(_edge(edge, [at[node] for node in chain]) for edge, chain in chains.items())]
     for name, asset in graph.assets.items():
-        shapes += _box(asset, *at[name], name == focus)
+        shapes += _box(asset, graph.terms[name], *at[name], name == focus)
     return Picture(wide, height, title, tuple(shapes))
 
 
@@ -193,7 +193,7 @@ def _edge(edge: Edge, way: Sequence[drawing.Point]) -> Curve:
     return Curve(tuple(points), colour, 1.1, dash, (edge.parent, edge.child))
 
 
-def _box(asset: Asset, x: float, middle: float, focus: bool) -> list[Shape]:
+def _box(asset: Asset, commercial: str, x: float, middle: float, focus: bool) -> list[Shape]:
     """Name above, facts below."""
     y = middle - HIGH / 2
     if isinstance(asset, Model):
@@ -204,7 +204,7 @@ def _box(asset: Asset, x: float, middle: float, focus: bool) -> list[Shape]:
     frame = [Box(x - 3, y - 3, WIDE + 6, HIGH + 6, "none", drawing.DARK, radius=6, of=asset.id)] * focus
     return [
         *frame,
-        Box(x, y, WIDE, HIGH, fill, stroke, DASHES[commercial(asset)], of=asset.id),
+        Box(x, y, WIDE, HIGH, fill, stroke, DASHES[commercial], of=asset.id),
         Text(x + 8, y + 15, drawing.fitted(asset.name, WIDE - 16, 11.5, True), 11.5, bold=True, of=asset.id),
         Text(x + 8, y + 29, drawing.fitted(told, WIDE - 16, 9.5), 9.5, drawing.GREY, of=asset.id),
     ]

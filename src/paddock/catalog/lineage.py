@@ -45,10 +45,14 @@ class Edge:
 
 @dataclass(frozen=True)
 class Lineage:
-    """Entries and the edges between them; every end of an edge is among the entries."""
+    """Entries and the edges between them; every end of an edge is among the entries.
+
+    terms: of every entry whether it may be used commercially, bases that are not among the entries counted.
+    """
 
     assets: Mapping[str, Asset]
     edges: tuple[Edge, ...]
+    terms: Mapping[str, str]
 
     @functools.cached_property
     def parents(self) -> dict[str, list[Edge]]:
@@ -95,7 +99,8 @@ class Lineage:
         """The part that has these entries alone, and the edges between them."""
         kept = set(names)
         assets = {name: asset for name, asset in self.assets.items() if name in kept}
-        return Lineage(assets, tuple(edge for edge in self.edges if edge.parent in kept and edge.child in kept))
+        edges = tuple(edge for edge in self.edges if edge.parent in kept and edge.child in kept)
+        return Lineage(assets, edges, self.terms)
 
     def around(self, name: str, up: bool = True, down: bool = True, depth: int | None = None) -> Lineage:
         """`name` with its ancestors, its descendants or both, at most `depth` steps away."""
@@ -129,9 +134,8 @@ def lineage(assets: Mapping[str, Asset], data: bool = True) -> Lineage:
         for kind, other in edges(asset):
             if other in kept:
                 kinds.setdefault((other, name), []).append(kind)
-    return Lineage(
-        kept, tuple(Edge(parent, child, tuple(dict.fromkeys(how))) for (parent, child), how in kinds.items())
-    )
+    found = tuple(Edge(parent, child, tuple(dict.fromkeys(how))) for (parent, child), how in kinds.items())
+    return Lineage(kept, found, {name: commercial(asset, assets) for name, asset in kept.items()})
 
 
 def released(asset: Asset) -> str | None:
@@ -150,10 +154,18 @@ def kind_of(asset: Asset) -> str:
     return type(asset).__name__.lower()
 
 
-def commercial(asset: Asset) -> str:
-    """Whether its licence (a model's: of the weights) allows commercial use: "yes", "no" or "unknown"."""
-    allowed = asset.licence.commercial if asset.licence is not None else None
-    return "unknown" if allowed is None else "yes" if allowed else "no"
+def commercial(asset: Asset, assets: Mapping[str, Asset]) -> str:
+    """Whether it may be used commercially: "yes", "no" or "unknown", by its licence (a model's: of the weights) and,
+    as nobody can allow what they may not do, "no" where a model's base among `assets`, or that one's, forbids it."""
+    seen, waiting = {asset.id}, [asset]
+    while waiting:
+        here = waiting.pop()
+        if here.licence is not None and here.licence.commercial is False:
+            return "no"
+        bases = [assets[name] for name in here.base if name in assets] if isinstance(here, Model) else []
+        waiting += [base for base in bases if base.id not in seen]
+        seen |= {base.id for base in bases}
+    return "yes" if asset.licence is not None and asset.licence.commercial else "unknown"
 
 
 def sizes(asset: Asset) -> str:

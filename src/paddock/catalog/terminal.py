@@ -36,7 +36,7 @@ def marks(encoding: str | None) -> Marks:
     return FINE
 
 
-def facts(asset: Asset) -> str:
+def facts(asset: Asset, commercial: str) -> str:
     """An entry on one line: date, sizes, organisation, licence."""
     kind = "" if isinstance(asset, Model) else kind_of(asset)
     told = [
@@ -44,7 +44,7 @@ def facts(asset: Asset) -> str:
         kind,
         sizes(asset),
         asset.organisation,
-        f"commercial use: {commercial(asset)}",
+        f"commercial use: {commercial}",
     ]
     return ", ".join(part for part in told if part)
 
@@ -55,7 +55,7 @@ def tree(graph: Lineage, name: str, drawn: Marks, up: bool = True, down: bool = 
     graph: what is to be shown, all of it (`Lineage.around`).
     """
     asset = graph.assets[name]
-    lines = [f"{asset.name}: {facts(asset)}"]
+    lines = [f"{asset.name}: {facts(asset, graph.terms[name])}"]
     ways = [("made of", True)] * up + [("made into", False)] * down
     for at, (title, upward) in enumerate(ways):
         last = at == len(ways) - 1
@@ -94,7 +94,7 @@ def _branches(graph: Lineage, name: str, drawn: Marks, upward: bool, indent: str
         if home[other] != here:
             lines.append(f"{start}{asset.name} ({how}): see its own line")
             continue
-        lines.append(f"{start}{asset.name} ({how}): {facts(asset)}")
+        lines.append(f"{start}{asset.name} ({how}): {facts(asset, graph.terms[other])}")
         expand(other, space + (" " * len(drawn.line) if last else drawn.line))
     return lines
 
@@ -108,7 +108,7 @@ def by_year(models: Mapping[str, Model], drawn: Marks) -> list[tuple[str, list[l
         base = ", ".join(models[other].name if other in models else other for other in model.base)
         row = [date[5:7] if date else "", drawn.access[model.access], model.name, sizes(model), model.branch]
         years.setdefault(date[:4] if date else "no date", []).append(
-            [*row, model.family, model.organisation, base, commercial(model)]
+            [*row, model.family, model.organisation, base, commercial(model, models)]
         )
     return list(years.items())
 

@@ -90,7 +90,10 @@ def _entry(asset: Asset, every: Catalogue) -> dict[str, Any]:
     else:
         facts.append(("size", sizes(asset)))
     licence = asset.licence
-    facts += [("licence", licence.name if licence else "not known"), ("commercial use", commercial(asset))]
+    facts += [
+        ("licence", licence.name if licence else "not known"),
+        ("commercial use", commercial(asset, every.assets)),
+    ]
     facts.append(("conditions", (licence.conditions if licence else None) or ""))
     facts.append(("weights" if isinstance(asset, Model) else "access", asset.access))
     keys = dict.fromkeys(asset.sources.values())
