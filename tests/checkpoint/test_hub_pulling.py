@@ -166,6 +166,13 @@ def test_a_server_without_ranges_begins_anew(server: HubServer, pull: Any) -> No
     assert sum(progress) == sum(map(len, server.repos[REPO].files.values())) and min(progress) == -100_000
 
 
+def test_a_part_that_is_refused_is_given_up(server: HubServer, pull: Any) -> None:
+    faulty(server, Fault("cut", 100_000), Fault("status", 416))
+    assert same(pull(), server)
+    last = [seen for seen in server.requests(WEIGHTS) if seen.server == "network"][-1]
+    assert "Range" not in last.headers and last.sent == [SIZE]
+
+
 @pytest.mark.parametrize(
     "fault",
     [

@@ -371,6 +371,8 @@ def test_a_name_that_could_mean_several_is_refused(paddock: Paddock, tmp_path: P
         ({"HF_HUB_DOWNLOAD_TIMEOUT": "nan"}, "HF_HUB_DOWNLOAD_TIMEOUT"),
         ({"HF_HUB_DOWNLOAD_TIMEOUT": "2.5"}, "HF_HUB_DOWNLOAD_TIMEOUT"),  # the hub's library fails on it
         ({"HF_TOKEN": TOKEN * 300}, "no token"),
+        ({"HF_TOKEN": f"{TOKEN} x"}, "no token"),
+        ({"HF_TOKEN": f"{TOKEN}\u00e4"}, "no token"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
 )
