@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from catalog_toys import toys
+from catalog_toys import COUNT, toys
 
 from paddock.catalog import filters, languages
 from paddock.catalog.catalogue import Catalogue
@@ -60,6 +60,13 @@ def test_sizes_are_those_asked_for(known: Catalogue) -> None:
     assert [row.asset.id for row in select(known, Asked(least=7 * 10**9, most=7 * 10**9))] == ["ram"]
     asked = Asked(runs=lambda model, size: size.name == "tiny")
     assert [[size.name for size in row.sizes] for row in select(known, asked)] == [["tiny"], ["tiny"]]
+
+
+def test_a_published_count_that_is_another_is_not_exact(known: Catalogue) -> None:
+    size = known.find("ram-tiny").size
+    assert size is not None and filters.is_exact(size)
+    assert not filters.is_exact(size.model_copy(update={"published": COUNT + 1}))
+    assert not filters.is_exact(size.model_copy(update={"config": None}))
 
 
 @pytest.mark.parametrize(
