@@ -249,6 +249,7 @@ def test_what_came_but_is_no_model_for_us(hub: HubServer, paddock: Paddock) -> N
     hub.repos[HUB].files["config.json"] = b'{"model_type": "unheard-of"}'
     refused = paddock("pull", HUB)
     assert refused.code == 3 and "every file came as the hub has it, but" in refused.err and "unheard-of" in refused.err
+    assert paddock("rm", HUB, "--yes").code == 0
 
 
 def test_a_repository_that_lacks_a_shard_is_said_to_lack_it(hub: HubServer, paddock: Paddock) -> None:
@@ -342,7 +343,8 @@ def test_what_other_tools_left_half_way_is_no_model(paddock: Paddock, tmp_path: 
     assert "acme/other" not in names()
     (snapshot / "model-00002-of-00002.safetensors").touch()
     assert "acme/other" in names()
-    for broken in ("../../../etc", "x" * 40, ""):
+    shutil.copytree(bundled(), tmp_path / "huggingface" / "hub" / "elsewhere")
+    for broken in ("../../elsewhere", "x" * 40, ""):
         (root / "refs" / "main").write_text(broken)
         assert "acme/other" not in names()
 

@@ -274,7 +274,9 @@ def _architecture(model: Path, asked: Asked) -> Architecture:
         return open_checkpoint(model).architecture
     except PaddockError as error:
         error.what = f"every file came as the hub has it, but {error.what}"
-        error.fix = error.fix or f"`{asked.command.replace(' pull ', ' rm ', 1).split(' --')[0]}` deletes it"
+        named = asked.name if asked.revision is None else f"{asked.name}@{asked.revision}"
+        delete = f"`paddock rm {shlex.quote(named)}` deletes it" if asked.to is None else f"the files are in {asked.to}"
+        error.fix = error.fix or delete
         raise
 
 
