@@ -233,7 +233,7 @@ def test_english_chat_on_a_laptop_with_4_gb(answer: Any) -> None:
     best = answer("chat", 4, "en")
     assert all(1e9 <= sizes[0].size.parameters <= 5e9 for sizes in best[:3])
     assert all(sizes[0].model.released >= "2024" for sizes in best[:3])
-    assert "llama-3.2-instruct-3b" in ids(best)
+    assert "llama-3.2-instruct-3b" in ids(answer("chat", 4, "en", runnable=True))[:2]
 
 
 def test_translation(answer: Any) -> None:
