@@ -68,7 +68,8 @@ def test_weights_are_what_loading_holds(name: str, quantize: str | None, tmp_pat
     repacked = sum(each.codes for each in found if held.multiplied(each.group, model.architecture))
     assert tiles == repacked
     copied = {each.group.role for each in found if each.kept}
-    assert copied == ({"attention.q", "attention.k", "attention.v"} if name == "gpt_neox" else set())
+    fused = {"attention.q", "attention.k", "attention.v"}
+    assert copied == {"gpt_neox": fused, "llama tied": {"embedding.tokens"}}.get(name, set())
 
 
 @native

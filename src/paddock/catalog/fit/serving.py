@@ -214,7 +214,8 @@ class Need:
             blocks = texts * blocks_for(self.context)
             size = min(blocks, blocks_for(BATCH_TOKENS)) * self.block_bytes
             yield Component("keys and values of one batch", size, f"{rows} tokens, of all layers", "cache")
-        size = working.native(self.architecture, rows)
+        form = working.form_bytes(each.kind for each in self.weights if each.group.matrix)
+        size = working.native(self.architecture, rows, form)
         yield Component(
             "activations", size, f"{rows} tokens x {size // rows:,} bytes, one layer at a time", "activations"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from paddock.catalog.fit.groups import distinct
@@ -29,8 +30,16 @@ class Places:
         self.free += widths
 
 
-def native(architecture: Architecture, rows: int) -> int:
-    """Bytes of a native program that reads `rows` tokens at once: registers, and one input in the products' forms."""
+def form_bytes(kinds: Iterable[str]) -> float:
+    """Bytes for each number of an input in the forms that products of these kinds need (`input_of` in pack.cpp):
+    bfloat16, or int8 with a scale for 32 and a sum for each 16."""
+    forms = {"floats" if kind in ("f32", "f16", "nf4") else "bf16" if kind == "bf16" else "codes" for kind in kinds}
+    return sum({"floats": 0.0, "bf16": 2.0, "codes": 1 + 4 / 32 + 4 / 16}[form] for form in forms)
+
+
+def native(architecture: Architecture, rows: int, form: float = 4.0) -> int:
+    """Bytes of a native program that reads `rows` tokens at once: registers, and one input in the products' forms,
+    which take `form` bytes for each number."""
     rows, width = -(-rows // 8) * 8, architecture.width
     places, widest = Places(), 0
     x = places.take(width)
@@ -50,7 +59,7 @@ def native(architecture: Architecture, rows: int) -> int:
         widest = max(widest, -(-max(columns) // 256) * 256)
     places.give(x)
     places.take(width)
-    return FLOAT * rows * (sum(places.widths) + widest + extra)
+    return rows * (FLOAT * (sum(places.widths) + extra) + round(form * widest))
 
 
 def _through(places: Places, block: Block, width: int) -> None:
