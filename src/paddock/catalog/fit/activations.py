@@ -52,32 +52,38 @@ class Walk:
     def __init__(self, ledger: Ledger, architecture: Architecture, way: Way) -> None:
         self.ledger, self.architecture, self.way = ledger, architecture, way
         self.kept: list[Block] = []  # of the block that is walked
+        self.waiting: list[list[Block]] = []  # what every block keeps, its input last
+        self.cached: list[Block] = []  # what autocast made of single matrices, until the forward pass ends
         self.gradients: list[Block] = []
         self.begun = False  # whether an earlier micro-batch left gradients
 
     # What a step does
 
-    def step(self) -> None:
-        """Forward and backward over one micro-batch: afterwards only gradients are left."""
-        ledger, way, width = self.ledger, self.way, self.architecture.width
-        layers, tokens = self.architecture.layers, self.way.tokens
-        residual = ledger.take(KEPT, tokens * width * way.wide)
-        kept: list[list[Block]] = []
-        self.cached: list[Block] = []  # what autocast made of single matrices, until the forward pass ends
-        for block in layers:
+    def forward(self) -> Block:
+        """Through all blocks: the residual that comes out. What each block keeps waits in `waiting`."""
+        way = self.way
+        residual = self.ledger.take(KEPT, way.tokens * self.architecture.width * way.wide)
+        self.waiting, self.cached = [], []
+        for block in self.architecture.layers:
             self.kept = []
             after = self._forward(block, residual)
             if way.recompute:
-                ledger.drop(*self.kept)
+                self.ledger.drop(*self.kept)
                 self.kept = []
-            kept.append([*self.kept, residual])
+            self.waiting.append([*self.kept, residual])
             residual = after
+        return residual
+
+    def step(self) -> None:
+        """Forward and backward over one micro-batch: afterwards only gradients are left."""
+        ledger, way = self.ledger, self.way
+        residual = self.forward()
         head = self._loss(residual)
         if way.recompute:
             ledger.drop(*self.cached)
         gradient = self._loss_back(head, residual)
-        for block in reversed(layers):
-            own = kept.pop()
+        for block in reversed(self.architecture.layers):
+            own = self.waiting.pop()
             if way.recompute:
                 self.kept, self.cached = [], []
                 ledger.drop(self._forward(block, own[-1]))
@@ -85,14 +91,9 @@ class Walk:
             gradient = self._backward(block, own, gradient)
         ledger.drop(gradient)
         if way.table:
-            size = self.architecture.vocabulary * width
+            size = self.architecture.vocabulary * self.architecture.width
             self._learnt(size, tied=self.architecture.head is not None and self.architecture.head.tied)
         self.begun = True
-
-    def forget(self) -> None:
-        """The gradients go, after the update."""
-        self.ledger.drop(*self.gradients)
-        self.gradients, self.begun = [], False
 
     # A block, forward
 

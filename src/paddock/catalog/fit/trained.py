@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class Trained:
         return sum(tensor.numbers for tensor in self.tensors)
 
 
+@functools.lru_cache(maxsize=64)
 def trained(
     architecture: Architecture, task: str, rank: int = 8, roles: str = "all", tokens: int | None = None
 ) -> Trained:

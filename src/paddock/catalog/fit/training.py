@@ -26,7 +26,7 @@ from paddock.training.recipe import RULES
 
 FRAMEWORK = 420_000_000  # Python, PyTorch and a training run of next to nothing, its plots too; measured on Linux
 OPENING = 310_000_000  # the same before its first step
-HOLES = 0.24  # of what comes and goes in a step, measured: what the heap keeps between blocks (docs/fit.md)
+HOLES = 0.26  # of what comes and goes in small blocks, measured: what the heap keeps between them (docs/fit.md)
 NF4_BITS = 4 + 8 / BLOCK + 32 / (BLOCK * NESTED_BLOCK)
 PLAIN_NF4_BITS = 4 + 32 / BLOCK
 FLOAT32 = 4
@@ -219,8 +219,7 @@ class Need:
         yield Component(LOGITS, held[LOGITS], "chunks of 16 MiB, two at a time", "logits")
         yield Component(PASSING, held[PASSING], "gradients on their way, matrices made for a product", "transient")
         if not way.recompute and self.settings.device == "cpu":
-            size = round(HOLES * held.total())
-            yield Component("holes in the heap", size, f"{HOLES:.0%} of what comes and goes, measured", "transient")
+            yield self._holes
 
     @property
     def update(self) -> Iterator[Component]:
@@ -229,8 +228,13 @@ class Need:
         passing = passing_bytes(self.settings.optimizer, self.trained.tensors)
         yield Component(PASSING, passing, f"what {self.settings.optimizer} computes of a tensor", "transient")
         if not self.settings.recompute and self.settings.device == "cpu":
-            holes = round(HOLES * self.ledger.at_peak.total())
-            yield Component("holes in the heap", holes, f"{HOLES:.0%} of what comes and goes, measured", "transient")
+            yield self._holes
+
+    @property
+    def _holes(self) -> Component:
+        small = self.ledger.small_at_peak
+        formula = f"{HOLES:.0%} of {small / 1e6:,.0f} MB that come and go in blocks below 32 MiB, measured"
+        return Component("holes in the heap", round(HOLES * small), formula, "transient")
 
 
 def moment_bytes(rule: str, tensor: Tensor) -> int:
@@ -310,8 +314,6 @@ def _check(architecture: Architecture, asked: Settings) -> None:
             raise UsageError(f"{name} is {str(value)[:40]}", expected=f"a whole number from 1 to {most:,}")
     if not isinstance(asked.micro_batch, int) or not 0 <= asked.micro_batch <= asked.batch:
         raise UsageError(f"micro_batch is {asked.micro_batch}", expected=f"from 0 (all) to the batch, {asked.batch}")
-    if asked.precision == "float32" and asked.device == "cuda" and asked.task == "qlora":
-        raise UsageError("QLoRA in float32 on a GPU", fix="take bfloat16")
     limit = architecture.context
     if limit is not None and asked.length > limit and asked.task != "pretrain":
         raise ContextLengthError(
