@@ -67,8 +67,7 @@ def _serve(found: Subject, asked: Asked, json: bool) -> None:
 
 
 def settings_of(asked: Asked) -> Settings:
-    """The settings of serving, for this machine: its threads, and what this very process, which has loaded the same
-    libraries, takes by now."""
+    """The settings of serving on this machine, with its threads."""
     settings = Settings(
         context=asked.context,
         concurrency=1 if asked.batch is None else asked.batch,
