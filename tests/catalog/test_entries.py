@@ -63,7 +63,7 @@ def test_what_a_size_is_called_is_near_what_it_has(known: Catalogue) -> None:
 def test_every_entry_has_a_source_with_a_date(known: Catalogue) -> None:
     for asset in known.assets.values():
         used = {known.sources[key] for key in asset.sources.values()}
-        assert any(source.date or source.read for source in used), asset.id
+        assert any(source.date or source.noted for source in used), asset.id
         assert all(source.url.startswith("https://") or source.url.startswith("http://") for source in used)
 
 

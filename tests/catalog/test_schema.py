@@ -112,7 +112,8 @@ def test_dates_of_toml_and_a_mark_at_the_beginning_are_taken(tmp_path: Path) -> 
         (changed('default = "paper"', 'family = "paper"'), ["sources has no default"]),
         (changed('default = "paper"', 'default = "paper", famly = "paper"'), ["famly, which are no fields"]),
         (changed('date = "2024-05"', 'date = "2026-12"'), ["source 'paper'", "read on 2026-11-22, before that"]),
-        (changed('read = "2026-11-22"', ""), ["source 'paper', read: is missing"]),
+        (changed('read = "2026-11-22"', ""), ["source 'paper'", "neither noted nor read"]),
+        (changed('read = "2026-11-22"', 'noted = "2023"'), ["source 'paper'", "noted on 2023, before that"]),
         (changed("https://example.org/paper", "ftp://example.org"), ["source 'paper', url", "not of the form"]),
         (changed("[source.paper]", "[source.paper.a]"), ["a key with dots stands in quotes"]),
         ("[[modle]]\n", ["modle", "did you mean 'model'?"]),
@@ -135,7 +136,7 @@ def test_dates_of_toml_and_a_mark_at_the_beginning_are_taken(tmp_path: Path) -> 
         ("[" + " . ".join('"a"' * 1 for _ in range(20_000)) + "]", ["a key of 16 parts or more"]),
         ("#" * (reading.MAX_BYTES + 1), ["larger than 2 MiB"]),
     ],
-    ids=range(64),
+    ids=range(65),
 )
 def test_what_a_file_must_not_hold(tmp_path: Path, text: str | bytes, said: list[str]) -> None:
     started = time.monotonic()

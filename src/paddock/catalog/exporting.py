@@ -115,7 +115,6 @@ def _rows(assets: Iterable[Asset], graph: Lineage, every: Catalogue) -> Iterator
         made = ", ".join(graph.assets[edge.parent].name for edge in graph.parents[asset.id])
         licence = asset.licence.name if asset.licence else ""
         source = every.source(asset, "name")
-        dated = f", {source.date}" if source.date else ""
         cells = [
             asset.name,
             asset.organisation,
@@ -125,7 +124,7 @@ def _rows(assets: Iterable[Asset], graph: Lineage, every: Catalogue) -> Iterator
             graph.terms[asset.id],
             made,
         ]
-        link = f"[{_marked(source.title)}](<{_address(source.url)}>){dated}, read {source.read}"
+        link = f"[{_marked(source.title)}](<{_address(source.url)}>), {source.told}"
         yield f"| {' | '.join(map(_marked, cells))} | {link} |"
 
 

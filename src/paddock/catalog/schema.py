@@ -100,17 +100,28 @@ Count = Annotated[int, BeforeValidator(_counted), Field(ge=1, le=10**16)]
 
 
 class Source(Section):
-    """Where facts come from. date: when it was published; read: when they were taken from it."""
+    """Where facts come from. date: when it was published; noted: when facts were written down under it; read: when it
+    was opened for that. What was noted without opening the source is knowledge of it, and not checked against it."""
 
     title: Words
     url: Address
     date: Date | None = None
-    read: Date
+    noted: Date | None = None
+    read: Date | None = None
+
+    @property
+    def told(self) -> str:
+        """Its dates, in words."""
+        day = f"read {self.read}" if self.read is not None else f"noted {self.noted}"
+        return f"{self.date}, {day}" if self.date is not None else day
 
     @model_validator(mode="after")
-    def _published_before_it_was_read(self) -> Source:
-        if self.date is not None and self.date[: len(self.read)] > self.read[: len(self.date)]:
-            raise ValueError(f"it was published on {self.date} and read on {self.read}, before that")
+    def _dates_are_in_order(self) -> Source:
+        if self.noted is None and self.read is None:
+            raise ValueError("it has neither noted nor read: the day on which facts were taken from it")
+        for what, day in (("noted", self.noted), ("read", self.read)):
+            if self.date is not None and day is not None and self.date[: len(day)] > day[: len(self.date)]:
+                raise ValueError(f"it was published on {self.date} and {what} on {day}, before that")
         return self
 
 

@@ -109,7 +109,7 @@ def _entry(asset: Asset, every: Catalogue) -> dict[str, Any]:
             {
                 "title": source.title,
                 "url": source.url,
-                "told": ", ".join([*([source.date] if source.date else []), f"read {source.read}"]),
+                "told": source.told,
             }
             for source in sources
         ],

@@ -16,10 +16,10 @@ from paddock.bench.machine import Machine
 from paddock.bench.run import Plan, Row, check
 from paddock.bench.run import bench as measure
 from paddock.bench.work import Work
+from paddock.catalog.weighing import files_of, stored_as
 from paddock.cli import output
 from paddock.cli.loading import load
 from paddock.cli.options import Loading
-from paddock.catalog.weighing import files_of, stored_as
 from paddock.engine.language_model import LanguageModel
 from paddock.errors import UsageError
 from paddock.kernels.native import THREADS

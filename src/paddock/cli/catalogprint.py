@@ -127,8 +127,7 @@ def page(known: Catalogue, found: Found, columns: int) -> str:
     lines = []
     for key, number in numbers.items():
         source = known.sources[key]
-        dated = ", ".join([*([source.date] if source.date else []), f"read {source.read}"])
-        lines.append(_wrapped(f"[{number}] {source.title} ({dated}) {source.url}", columns, 4))
+        lines.append(_wrapped(f"[{number}] {source.title} ({source.told}) {source.url}", columns, 4))
     parts.append(heading("sources") + "\n" + "\n".join(lines))
     return "\n\n".join(parts)
 

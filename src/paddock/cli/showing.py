@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from paddock.catalog.weighing import Weights, files_of, stored_as, weigh
 from paddock.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from paddock.cli import adapterprint, output
 from paddock.cli.cardprint import card_text
@@ -12,7 +13,6 @@ from paddock.cli.options import Loading
 from paddock.cli.parityprint import parity_text
 from paddock.cli.valueprint import value_record, value_text
 from paddock.cli.vouching import Finding, Licence, licence, template_health, tokenizer_health
-from paddock.catalog.weighing import Weights, files_of, stored_as, weigh
 from paddock.engine.adapted import is_adapter
 from paddock.engine.defaults import published_defaults
 from paddock.engine.locate import locate

@@ -54,7 +54,9 @@ export interface Source {
   title: string;
   url: string;
   date: string | null;
-  read: string;
+  /** When facts were written down under it, and when it was opened for that, if it was. */
+  noted: string | null;
+  read: string | null;
 }
 
 export interface Neighbour {
@@ -105,7 +107,8 @@ export async function fetchEntry(name: string): Promise<Entry> {
       title: text(one["title"]) ?? "",
       url: address(one["url"]),
       date: text(one["date"]),
-      read: text(one["read"]) ?? "",
+      noted: text(one["noted"]),
+      read: text(one["read"]),
     })),
     notes: words(raw["notes"]),
     up: neighbours(raw["up"]),

@@ -93,7 +93,7 @@ function SourceLink({ source }: { source: Source }): JSX.Element {
       )}
       <span class="cat-about">
         {source.date && `${source.date}; `}
-        {t("catalogue.read", { date: source.read })}
+        {source.read ? t("catalogue.read", { date: source.read }) : t("catalogue.noted", { date: source.noted ?? "" })}
       </span>
     </>
   );

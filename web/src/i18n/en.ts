@@ -276,6 +276,7 @@ export const en = {
   "catalogue.up": "Made from",
   "catalogue.down": "Made of it",
   "catalogue.sources": "Sources",
+  "catalogue.noted": "noted {date}",
   "catalogue.read": "read {date}",
   "catalogue.base": "base",
   "catalogue.teachers": "teacher",

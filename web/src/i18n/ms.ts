@@ -275,6 +275,7 @@ export const ms: Messages = {
   "catalogue.up": "Dibuat daripada",
   "catalogue.down": "Terbitan daripadanya",
   "catalogue.sources": "Sumber",
+  "catalogue.noted": "dicatat {date}",
   "catalogue.read": "dibaca {date}",
   "catalogue.base": "asas",
   "catalogue.teachers": "guru",

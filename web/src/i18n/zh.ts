@@ -275,6 +275,7 @@ export const zh: Messages = {
   "catalogue.up": "来源",
   "catalogue.down": "衍生",
   "catalogue.sources": "出处",
+  "catalogue.noted": "记录于 {date}",
   "catalogue.read": "查阅于 {date}",
   "catalogue.base": "基座",
   "catalogue.teachers": "教师",
