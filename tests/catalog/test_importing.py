@@ -100,6 +100,14 @@ def test_edges_by_what_stands_at_their_ends(tmp_path: Path, known: Catalogue) ->
     assert report.programs == ["M is made of the application App"]
 
 
+def test_a_dataset_is_no_model_of_the_same_name(tmp_path: Path, known: Catalogue) -> None:
+    row = CHART.replace("52K Tales", "52K Old")  # a cell of data means datasets
+    document, report = imported(tmp_path, known, a=asset("New", "[New dataset, Tales data]"), chart=row)
+    assert document["model"][0]["data"] == ["tales"] and "base" not in document["model"][0]
+    assert document["model"][1]["base"] == ["old"] and "data" not in document["model"][1]
+    assert report.unknown.keys() >= {"New dataset", "Old"}
+
+
 def test_circles_are_told_whole_and_left_out_only_when_asked(tmp_path: Path, known: Catalogue) -> None:
     text = asset("A", "[B]") + asset("B", "[C]") + asset("C", "[A]") + asset("D", "[D, A]")
     with pytest.raises(DataError, match="A <- C <- B <- A, and 1 more") as refused:
