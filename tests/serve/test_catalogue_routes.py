@@ -35,7 +35,7 @@ def test_an_entry_says_where_each_fact_is_from_and_what_it_descends_from(client:
     facts = {fact["field"]: fact for fact in told["facts"]}
     assert facts["parameters"]["text"] == "6,738,415,616"
     licence, code = (told["sources"][facts[field]["source"]] for field in ("licence", "licence_code"))
-    assert licence["url"].startswith("https://") and code["read"]
+    assert licence["url"].startswith("https://") and code["noted"]
     assert client.get("/v1/catalogue/huggyllama/llama-7b").json()["id"] == "llama-1"
 
 
