@@ -26,7 +26,8 @@ class Way:
     compute in, and of one of the residual. learns: whether the matrices of the blocks do; table, head: whether the
     token table and the head do. ranks: of the low-rank matrices beside a role. packed: whether matrices are NF4.
     asked: the share of tokens that has a target. dropout: whether anything is dropped; low_dropout: before an A.
-    scaled: roles that have a vector beside them. prompts: whether tokens read learned ones.
+    scaled: roles that have a vector beside them. prompts: whether tokens read learned ones. below: blocks
+    under all that is trained, which keep nothing.
     """
 
     tokens: int
@@ -44,6 +45,7 @@ class Way:
     low_dropout: bool = False
     scaled: frozenset[str] = frozenset()
     prompts: bool = False
+    below: int = 0
 
 
 class Walk:
@@ -64,9 +66,13 @@ class Walk:
         way = self.way
         residual = self.ledger.take(KEPT, way.tokens * self.architecture.width * way.wide)
         self.waiting, self.cached = [], []
-        for block in self.architecture.layers:
+        for number, block in enumerate(self.architecture.layers):
             self.kept = []
             after = self._forward(block, residual)
+            if number < way.below:
+                self.ledger.drop(*self.kept, residual)
+                residual = after
+                continue
             if way.recompute:
                 self.ledger.drop(*self.kept)
                 self.kept = []
@@ -82,7 +88,7 @@ class Walk:
         if way.recompute:
             ledger.drop(*self.cached)
         gradient = self._loss_back(head, residual)
-        for block in reversed(self.architecture.layers):
+        for block in reversed(self.architecture.layers[way.below :]):
             own = self.waiting.pop()
             if way.recompute:
                 self.kept, self.cached = [], []
@@ -166,8 +172,8 @@ class Walk:
             self.kept += made
         self._keep(tokens * q * way.narrow)
         self._keep(tokens * part.heads * FLOAT32)
-        if way.prompts:  # what is read of them, before and after its gate
-            self._keep(3 * tokens * q * way.narrow)
+        if way.prompts:  # what is read of them, before its gate
+            self._keep(tokens * q * way.narrow)
         return self._single("out", q, width, kept=True)
 
     def _feedforward(self, part: spec.FeedForward | spec.Experts, normed: Block) -> Block:

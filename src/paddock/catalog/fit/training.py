@@ -31,6 +31,7 @@ NF4_BITS = 4 + 8 / BLOCK + 32 / (BLOCK * NESTED_BLOCK)
 PLAIN_NF4_BITS = 4 + 32 / BLOCK
 FLOAT32 = 4
 BYTES = {"bfloat16": 2, "float32": 4}
+UNPROMPTED = 2  # of the lowest layers have no prompts (model/prompts.py)
 MASKED = 0.15  # the share of tokens that a masked objective asks for
 MOST_ROWS, LONGEST, MOST_RANK = 10**6, 2**20, 2**14
 
@@ -194,6 +195,7 @@ class Need:
             low_dropout=asked.dropout > 0 and task in LOW,
             scaled=self.trained.scaled,
             prompts=task in ("adapter-v1", "adapter-v2"),
+            below=min(UNPROMPTED, self.architecture.blocks - 1) if task == "adapter-v1" else 0,
         )
 
     @cached_property
