@@ -8,7 +8,7 @@ import pytest
 from catalog_toys import COUNT, toys
 
 from paddock.catalog import comparing
-from paddock.catalog.catalogue import Catalogue, catalogue
+from paddock.catalog.catalogue import Catalogue, Found, catalogue
 from paddock.catalog.schema import Size
 from paddock.errors import UsageError
 
@@ -34,6 +34,15 @@ def test_every_fact_has_its_source(known: Catalogue) -> None:
     assert told["score"].label == "score: MMLU, 5 shots" and told["score"].text == "25.5"
     worked = [fact.field for fact in told.values() if fact.source is None]
     assert worked == ["weights_bf16", "weights_8_bits", "weights_4_bits", "cache_per_token", "runnable"]
+
+
+def test_a_size_may_have_sources_of_its_own(known: Catalogue) -> None:
+    found = known.find("ram-7b")
+    assert found.size is not None
+    own = Found(found.asset, found.size.model_copy(update={"sources": {"parameters": "card"}}))
+    told = {fact.field: fact.source for fact in comparing.facts(own)}
+    assert told["parameters"] == "card" and told["training_tokens"] == "paper"
+    assert known.source(own.asset, "parameters", own.size).title == "A card"
 
 
 def test_what_a_size_says_counts_more_than_what_its_model_says(known: Catalogue) -> None:
