@@ -17,6 +17,31 @@ def _option(*names: str, help: str, **more: Any) -> Any:
     return typer.Option(*names, help=help, show_default=False, **more)
 
 
+Model = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="Folder (its config.json is enough), .gguf (its header is enough) or llama2.c .bin file, config.json, "
+        "or a name: of `paddock ls`, of `paddock catalog ls`. [default: the bundled model]",
+        show_default=False,
+    ),
+]
+Task = Annotated[
+    str,
+    _option(
+        "--task",
+        "-t",
+        metavar="TASK",
+        help="serve, or what is trained: pretrain, full, lora, qlora, adapter-v1, adapter-v2, ia3, bitfit, prefix, "
+        "prompt. [default: serve]",
+    ),
+]
+Quantize = Annotated[
+    str | None,
+    _option("--quantize", "-q", metavar="KIND", help="Weights rounded to q8_0, q6_k, q4_k, ... as they are loaded."),
+]
+
+
 @app.command(
     cls=Verb,
     epilog="""paddock fit llama-1-7b --budget 16GB
@@ -27,31 +52,9 @@ def _option(*names: str, help: str, **more: Any) -> Any:
 )
 def fit(
     ctx: typer.Context,
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL",
-            help="Folder (its config.json is enough), .gguf (its header is enough) or llama2.c .bin file, config.json, "
-            "or a name: of `paddock ls`, of `paddock catalog ls`. [default: the bundled model]",
-            show_default=False,
-        ),
-    ] = None,
-    task: Annotated[
-        str,
-        _option(
-            "--task",
-            "-t",
-            metavar="TASK",
-            help="serve, or what is trained: pretrain, full, lora, qlora, adapter-v1, adapter-v2, ia3, bitfit, prefix, "
-            "prompt. [default: serve]",
-        ),
-    ] = "serve",
-    quantize: Annotated[
-        str | None,
-        _option(
-            "--quantize", "-q", metavar="KIND", help="Weights rounded to q8_0, q6_k, q4_k, ... as they are loaded."
-        ),
-    ] = None,
+    model: Model = None,
+    task: Task = "serve",
+    quantize: Quantize = None,
     dtype: Annotated[
         str, _option("--dtype", help="Type of the weights: auto, float32, bfloat16, float16. [default: as stored]")
     ] = "auto",
