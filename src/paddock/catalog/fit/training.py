@@ -19,7 +19,7 @@ from paddock.catalog.fit.trained import LOW, METHODS, WHOLE, Tensor, Trained, tr
 from paddock.checkpoint.held_nf4 import by_role
 from paddock.errors import ContextLengthError, UsageError, did_you_mean
 from paddock.kernels.nf4 import BLOCK, NESTED_BLOCK
-from paddock.model.spec import Architecture, Full
+from paddock.model.spec import Architecture, Experts, Full
 from paddock.training.eight_bit import AT_ONCE, SMALL
 from paddock.training.eight_bit import BLOCK as MOMENT_BLOCK
 from paddock.training.recipe import RULES
@@ -32,6 +32,7 @@ PLAIN_NF4_BITS = 4 + 32 / BLOCK
 FLOAT32 = 4
 BYTES = {"bfloat16": 2, "float32": 4}
 UNPROMPTED = 2  # of the lowest layers have no prompts (model/prompts.py)
+PROGRAMS, PROGRAM = 1024, 550_000  # that oneDNN keeps at the most, and bytes of one, measured on one mixture
 MASKED = 0.15  # the share of tokens that a masked objective asks for
 MOST_ROWS, LONGEST, MOST_RANK = 10**6, 2**20, 2**14
 
@@ -132,7 +133,7 @@ class Need:
             ),
         )
         framework = Component("framework", base, f"{base / 1e6:,.0f} MB measured", "framework")
-        parts = (framework, *self.weights, *self.moments)
+        parts = (framework, *self._programs, *self.weights, *self.moments)
         step, update = (tuple(part for part in found if part.bytes) for found in (self.step, self.update))
         return opened, Phase("a step", (*parts, *step)), Phase("the update", (*parts, *update))
 
@@ -173,6 +174,13 @@ class Need:
         size = sum(moment_bytes(rule, tensor) for tensor in self.trained.tensors)
         formula = f"{self.trained.numbers:,} x {size / max(1, self.trained.numbers):.3g} bytes, {rule}"
         return (Component("optimiser", size, formula, "optimiser"),)
+
+    @property
+    def _programs(self) -> Iterator[Component]:
+        """oneDNN keeps a program for each shape of product, and experts' rows differ at every step."""
+        if self.settings.device == "cpu" and any(isinstance(b.feedforward, Experts) for b in self.architecture.layers):
+            formula = f"{PROGRAMS:,} programs x {PROGRAM / 1e6:g} MB, measured: experts' rows differ at every step"
+            yield Component("programs of products", PROGRAMS * PROGRAM, formula, "framework")
 
     # What comes and goes
 
