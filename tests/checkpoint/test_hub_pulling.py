@@ -255,6 +255,12 @@ def test_spoiled_bytes_of_an_earlier_pull_are_noticed(server: HubServer, pull: A
     assert same(pull(), server) and outside.read_bytes() == b"mine"
 
 
+def test_a_file_of_the_cache_that_somebody_cut_is_fetched_again(server: HubServer, pull: Any) -> None:
+    blob = (pull() / WEIGHTS).resolve()
+    blob.write_bytes(b"cut")
+    assert same(pull(), server) and server.sent(WEIGHTS) == 2 * SIZE
+
+
 def test_large_files_are_asked_for_in_parts(server: HubServer, pull: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     fetch = transfer.fetch
     monkeypatch.setattr(pulling, "fetch", lambda *values: fetch(*values, piece=100_001))

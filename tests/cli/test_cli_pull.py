@@ -24,6 +24,7 @@ from paddock.checkpoint.hub.exchange import Hub, Patience
 from paddock.checkpoint.hub.settings import Settings
 from paddock.cli import main, pulling
 from paddock.engine.locate import bundled, locate, names
+from paddock.engine.named import give_name
 from paddock.errors import UsageError
 
 HUB = "EleutherAI/pythia-70m"  # in the catalogue as pythia-70m; here it is the bundled model
@@ -133,6 +134,16 @@ def test_gguf_files_are_chosen_by_name(hub: HubServer, paddock: Paddock, tmp_pat
     assert locate("acme/tiny-GGUF").name == "tiny-Q4.gguf"
     assert [row["name"] for row in paddock("ls", "--json").json] == ["stories260K", "tiny-Q4"]
     assert paddock("rm", "tiny-Q4", "--yes").code == 0 and len(names()) == 1
+
+
+def test_a_file_of_the_users_keeps_its_name(paddock: Paddock, tmp_path: Path) -> None:
+    mine, other = tmp_path / "home" / "models" / "tiny.gguf", tmp_path / "other.gguf"
+    mine.parent.mkdir(parents=True)
+    for path in (mine, other):
+        path.write_bytes(path.name.encode())
+    with pytest.raises(UsageError, match="is there, and is no link"):
+        give_name("tiny", other)
+    assert mine.read_bytes() == b"tiny.gguf" and give_name("new", other).read_bytes() == b"other.gguf"
 
 
 def test_a_plain_folder(hub: HubServer, paddock: Paddock, tmp_path: Path) -> None:
