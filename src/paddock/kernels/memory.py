@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import sys
 from collections.abc import Callable
 
@@ -44,5 +45,6 @@ def give_back_freed_memory() -> bool:
     return trim is not None and bool(trim(0))
 
 
+@functools.cache
 def _of_glibc(name: str) -> Callable[..., int] | None:
     return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

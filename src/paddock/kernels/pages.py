@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 import sys
 from pathlib import Path
@@ -36,6 +37,11 @@ def give_back(matrix: Tensor) -> bool:
     theirs = (pages & PRESENT == 0) | (pages & OF_FILE != 0)
     if len(pages) < count or not theirs.all() or (pages & SWAPPED).any():
         return False
-    advise = ctypes.CDLL(None).madvise
     place, length = ctypes.c_void_p(first * mmap.PAGESIZE), ctypes.c_size_t(count * mmap.PAGESIZE)
-    return bool(advise(place, length, mmap.MADV_DONTNEED) == 0)
+    return bool(_system().madvise(place, length, mmap.MADV_DONTNEED) == 0)
+
+
+@functools.cache
+def _system() -> ctypes.CDLL:
+    """The C library, opened once."""
+    return ctypes.CDLL(None)
