@@ -178,7 +178,7 @@ def test_a_known_architecture_is_planned_and_others_are_weighed(known: Catalogue
     goat = running.fits(known.find("goat-3b"), Question("chat", 4 * GB))
     assert goat == Fit("8 bits", 3_187_500_000, planned=False)
     assert running.fits(known.find("goat-3b"), Question("chat", 3_500_000_000)) == Fit("4 bits", 1_687_500_000, False)
-    runs = running.runs_here(GB)
+    runs = running.runs_here(100 * GB)
     lamb, goat = _model(known, "lamb"), _model(known, "goat")
     assert runs(lamb, lamb.sizes[0]) and not runs(goat, goat.sizes[0])
 
