@@ -32,7 +32,7 @@ PLAIN_NF4_BITS = 4 + 32 / BLOCK
 FLOAT32 = 4
 BYTES = {"bfloat16": 2, "float32": 4}
 UNPROMPTED = 2  # of the lowest layers have no prompts (model/prompts.py)
-PROGRAMS, PROGRAM = 1024, 550_000  # that oneDNN keeps at the most, and bytes of one, measured on one mixture
+PROGRAMS, PROGRAM = 1024, 845_000  # that oneDNN keeps at the most, and bytes of one, measured on one mixture
 MASKED = 0.15  # the share of tokens that a masked objective asks for
 MOST_ROWS, LONGEST, MOST_RANK = 10**6, 2**20, 2**14
 
