@@ -12,8 +12,8 @@ import pytest
 import torch
 from cli_models import MIXTRAL, write_model
 
-from paddock.cli.valueprint import value_record, value_text
 from paddock.catalog.weighing import part_of
+from paddock.cli.valueprint import value_record, value_text
 from paddock.engine.locate import bundled
 from paddock.model import spec
 

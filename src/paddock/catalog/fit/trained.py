@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from paddock.checkpoint.matrices import Matrix, matrices
 from paddock.checkpoint.weights import sketch
 from paddock.errors import UsageError
+from paddock.model.families import module_of
 from paddock.model.lora import adaptable
 from paddock.model.prompts import top_layers
 from paddock.model.rules import Rule
@@ -62,7 +62,7 @@ def trained(
     Raises UsageError for roles that the model does not have, and a model without biases where those are meant.
     """
     model = sketch(architecture)
-    rules: list[Rule] = importlib.import_module(f"paddock.model.families.{architecture.family}").RULES
+    rules: list[Rule] = module_of(architecture.family).RULES
     named = [Tensor(name, tuple(p.shape), _looked_up(name)) for name, p in model.named_parameters()]
     count = VIRTUAL.get(task, 0) if tokens is None else tokens
     layer = architecture.layer(0).attention

@@ -44,8 +44,13 @@ class Family(Protocol):
 
 def model_types() -> dict[str, Any]:
     """Every `model_type` that Paddock runs, and the family file that describes it."""
-    modules = [importlib.import_module(f"{__name__}.{name}") for name in FAMILIES]
+    modules = [module_of(name) for name in FAMILIES]
     return {model_type: module for module in modules for model_type in module.MODEL_TYPES}
+
+
+def module_of(name: str) -> Any:
+    """The file of a family in FAMILIES, whose name its architectures have."""
+    return importlib.import_module(f"{__name__}.{name}")
 
 
 def family(config: Mapping[str, Any]) -> Family:
