@@ -29,7 +29,8 @@ def test_an_entry_is_found_and_read_with_its_sources(watch: Watched) -> None:
     facts = page.locator(".cat-facts").first.inner_text()
     assert "LLaMA non-commercial" in facts and "GPL-3.0" in facts
     page.get_by_role("button", name="7B", exact=True).click()
-    page.get_by_text("6,738,415,616").first.wait_for()
+    page.get_by_role("heading", name="LLaMA 7b").wait_for()
+    assert "6,738,415,616" in page.locator(".cat-facts").first.inner_text()
     links = page.locator(".cat-sources a")
     assert links.count() >= 1 and all(link.get_attribute("rel") == "noopener noreferrer" for link in links.all())
     drawn = page.locator(".cat-picture img")
