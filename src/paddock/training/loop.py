@@ -23,7 +23,7 @@ from paddock.training.parallel import Alone
 from paddock.training.policies import Event, Watch
 from paddock.training.recipe import Training
 
-TRIM_EVERY = 8  # steps between two returns of freed memory: what is cleared anew for it costs little of that time
+TRIM_EVERY = 10.0  # seconds between two returns of freed memory: what is cleared anew for it costs little of that time
 
 
 class Batches(Protocol):
@@ -101,7 +101,7 @@ class Trainer:
         self.model = parallel.spread(model)
         self.optimizer = optimizers.make(self.model, recipe.optimizer, rates or {})
         self.batches, self.loss, self.recipe, self.parallel, self.step = batches, loss, recipe, parallel, step
-        self.watch = Watch(recipe)
+        self.watch, self.trimmed = Watch(recipe), time.perf_counter()
 
     def run(self, *after: Callable[[StepReport], None]) -> None:
         """Every step that is left. Each of `after` hears of a step in turn, and may raise to stop.
@@ -161,8 +161,9 @@ class Trainer:
             self._update(weights, norm, rate)
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        if self.step % TRIM_EVERY == 0 and self.parallel.device.type == "cpu":
+        if time.perf_counter() - self.trimmed > TRIM_EVERY and self.parallel.device.type == "cpu":
             memory.give_back_freed_memory()
+            self.trimmed = time.perf_counter()
         return StepReport(
             self.step,
             loss,
