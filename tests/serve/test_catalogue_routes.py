@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from serve_models import serving
 
 from paddock.catalog.catalogue import catalogue
+from paddock.catalog.lineage import commercial
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,10 @@ def test_the_list_has_every_entry_and_the_names_of_its_languages(client: TestCli
     rows = {row["id"]: row for row in answer["data"]}
     assert set(rows) == set(catalogue().assets)
     assert rows["llama-2"]["commercial"] is True and rows["llama-1"]["commercial"] is False
+    assert {name: row["commercial"] for name, row in rows.items()} == {
+        name: {"yes": True, "no": False, "unknown": None}[commercial(asset, catalogue().assets)]
+        for name, asset in catalogue().assets.items()
+    }
     size = next(size for size in rows["llama-2"]["sizes"] if size["name"] == "70b")
     assert size["parameters"] == 68_976_648_192 and size["id"] == "llama-2-70b" and size["runnable"]
     assert size["bytes"]["bf16"] == 2 * 68_976_648_192

@@ -33,7 +33,8 @@ from typing import get_args
 from paddock.catalog import languages
 from paddock.catalog.catalogue import Catalogue, Found
 from paddock.catalog.comparing import about, about_active, runnable
-from paddock.catalog.filters import allows_commerce, earliest, one_of, terms
+from paddock.catalog.filters import earliest, one_of
+from paddock.catalog.lineage import commercial, terms
 from paddock.catalog.schema import Model, Score, Size, Task
 from paddock.errors import UsageError
 
@@ -181,7 +182,7 @@ def _against(known: Catalogue, found: Found, question: Question) -> str | None:
         return "languages not listed"
     if question.language is not None and question.language not in model.languages:
         return f"not known to read {languages.called(question.language)}"
-    if question.commercial and not allows_commerce(known, model):
+    if question.commercial and commercial(model, known.assets) != "yes":
         return "licence, or one of what it was made from, does not allow commercial use or does not say"
     if question.runnable and not runnable(size):
         return NOT_RUN
@@ -237,7 +238,7 @@ def _of_language(model: Model, language: str) -> Iterator[Reason]:
 def _of_terms(known: Catalogue, model: Model, commercial: bool) -> Reason:
     """The licence, and the first that has conditions where commercial use is asked for."""
     if commercial:
-        for asset, licence in terms(known, model):
+        for asset, licence in terms(model, known.assets):
             if licence.conditions:
                 whose = "" if asset is model else f" of {asset.id}, which it was made from"
                 return Reason(-0.5, f"{licence.name}{whose}: {licence.conditions}")

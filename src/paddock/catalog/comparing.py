@@ -20,6 +20,7 @@ STATED = re.compile(r"^(?:about |~)?(\d{1,6}(?:\.\d{1,3})?)\s?([kmbt])(?=$|,| \(
 STATED_ACTIVE = re.compile(r"\b(\d{1,6}(?:\.\d{1,3})?)\s?([kmbt]) active\b", re.IGNORECASE | re.ASCII)
 # Bits that a parameter takes: a bf16 number; codes of 8 and 4 bits with a 16-bit scale for each 32 (Q8_0, Q4_0).
 BITS = {"bf16": 16.0, "8 bits": 8.5, "4 bits": 4.5}
+MOST = 6  # entries side by side
 LABELS = {
     "organisation": "organisation", "released": "released", "family": "family", "branch": "branch", "kind": "kind",
     "tasks": "for", "method": "method", "base": "made from", "teachers": "taught by", "data": "trained on",

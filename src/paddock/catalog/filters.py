@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import get_args
 
 from paddock.catalog import languages
 from paddock.catalog.catalogue import Catalogue, folded
 from paddock.catalog.comparing import UNITS, about, architecture, runnable
-from paddock.catalog.schema import Access, Asset, Dataset, Licence, Model, Size, Task
+from paddock.catalog.lineage import commercial
+from paddock.catalog.schema import Access, Asset, Dataset, Model, Size, Task
 from paddock.errors import UsageError, nearest
 from paddock.training.scale import parameters
 
@@ -146,7 +146,7 @@ def _is_meant(known: Catalogue, asset: Asset, asked: Asked) -> bool:
         and (asked.organisation is None or folded(asked.organisation) in folded(asset.organisation))
         and (asked.language is None or asked.language in asset.languages)
         and asked.access in (None, asset.access)
-        and (not asked.commercial or allows_commerce(known, asset))
+        and (not asked.commercial or commercial(asset, known.assets) == "yes")
         and (asked.since is None or (asset.released is not None and latest(asset.released) >= earliest(asked.since)))
         and (asked.before is None or (asset.released is not None and earliest(asset.released) < earliest(asked.before)))
     )
@@ -170,26 +170,6 @@ def _size_is_meant(model: Model, size: Size, asked: Asked) -> bool:
         and (not asked.exact or is_exact(size))
         and (asked.runs is None or asked.runs(model, size))
     )
-
-
-def terms(known: Catalogue, asset: Asset) -> Iterator[tuple[Asset, Licence]]:
-    """The licences that bind who uses an entry: its own first, then those of what it was made from, and so on."""
-    waiting, seen = deque([asset]), {asset.id}
-    while waiting:
-        here = waiting.popleft()
-        if here.licence is not None:
-            yield here, here.licence
-        for name in here.base if isinstance(here, Model) else ():
-            if name not in seen:
-                seen.add(name)
-                waiting.append(known.assets[name])
-
-
-def allows_commerce(known: Catalogue, asset: Asset) -> bool:
-    """Whether the licence is known to allow commercial use, under conditions perhaps, and no licence of what it was
-    made from forbids it."""
-    own = asset.licence is not None and asset.licence.commercial is True
-    return own and all(licence.commercial is not False for _, licence in terms(known, asset))
 
 
 def is_exact(size: Size) -> bool:

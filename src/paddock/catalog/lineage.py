@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from paddock.catalog.catalogue import edges
-from paddock.catalog.schema import Asset, Dataset, Model
+from paddock.catalog.schema import Asset, Dataset, Licence, Model
 
 # How a kind of edge reads after the name of what was there first, and after the name of what was made of it.
 PARENT = {
@@ -154,17 +154,25 @@ def kind_of(asset: Asset) -> str:
     return type(asset).__name__.lower()
 
 
-def commercial(asset: Asset, assets: Mapping[str, Asset]) -> str:
-    """Whether it may be used commercially: "yes", "no" or "unknown", by its licence (a model's: of the weights) and,
-    as nobody can allow what they may not do, "no" where a model's base among `assets`, or that one's, forbids it."""
-    seen, waiting = {asset.id}, [asset]
+def terms(asset: Asset, assets: Mapping[str, Asset]) -> Iterator[tuple[Asset, Licence]]:
+    """The licences that bind who uses an entry: its own first, then those of what it was made from among `assets`, and
+    so on."""
+    waiting, seen = deque([asset]), {asset.id}
     while waiting:
-        here = waiting.pop()
-        if here.licence is not None and here.licence.commercial is False:
-            return "no"
-        bases = [assets[name] for name in here.base if name in assets] if isinstance(here, Model) else []
-        waiting += [base for base in bases if base.id not in seen]
-        seen |= {base.id for base in bases}
+        here = waiting.popleft()
+        if here.licence is not None:
+            yield here, here.licence
+        for name in here.base if isinstance(here, Model) else ():
+            if name not in seen and name in assets:
+                seen.add(name)
+                waiting.append(assets[name])
+
+
+def commercial(asset: Asset, assets: Mapping[str, Asset]) -> str:
+    """Whether it may be used commercially: "yes" (under conditions perhaps), "no" or "unknown", by its licence (a
+    model's: of the weights) and, as nobody can allow what they may not do, "no" where one of its `terms` forbids it."""
+    if any(licence.commercial is False for _, licence in terms(asset, assets)):
+        return "no"
     return "yes" if asset.licence is not None and asset.licence.commercial else "unknown"
 
 

@@ -12,8 +12,6 @@ from paddock.catalog.schema import Model, Size
 from paddock.cli import catalogprint, output
 from paddock.errors import UsageError
 
-MOST = 6  # entries beside each other
-
 
 def asked(words: Sequence[str], **options: Any) -> Asked:
     """What a user typed, checked."""
@@ -83,8 +81,8 @@ def _lineage(known: Catalogue, found: Found) -> dict[str, Any]:
 
 
 def compare(names: Sequence[str], json: bool) -> None:
-    if not 2 <= len(names) <= MOST:
-        raise UsageError(f"{len(names)} names are given", expected=f"2 to {MOST} to compare")
+    if not 2 <= len(names) <= comparing.MOST:
+        raise UsageError(f"{len(names)} names are given", expected=f"2 to {comparing.MOST} to compare")
     known = catalogue()
     several = [known.find(name) for name in names]
     ids = [found.name for found in several]

@@ -11,15 +11,15 @@ from starlette.responses import Response
 
 from paddock.catalog import evolution, languages, layout
 from paddock.catalog.catalogue import Catalogue, Found, catalogue
-from paddock.catalog.comparing import compare, facts, neighbours, used_sources, weights
+from paddock.catalog.comparing import MOST, compare, facts, neighbours, used_sources, weights
 from paddock.catalog.drawing import svg
-from paddock.catalog.lineage import lineage
+from paddock.catalog.lineage import commercial, lineage
 from paddock.catalog.schema import Asset, Model, Size
 from paddock.errors import NotFoundError, UsageError
 from paddock.serve.refusals import BadRequest
 
 router = APIRouter()
-MOST = 6  # entries side by side
+USE = {"yes": True, "no": False, "unknown": None}
 STEPS = 2  # down to what was made of an entry: LLaMA's whole progeny is no picture to look at
 
 
@@ -30,7 +30,7 @@ async def listed() -> dict[str, Any]:
     spoken = sorted({code for asset in known.assets.values() for code in asset.languages})
     return {
         "object": "list",
-        "data": [row(asset) for asset in known.assets.values()],
+        "data": [row(asset, known) for asset in known.assets.values()],
         "languages": {code: languages.called(code) for code in spoken},
     }
 
@@ -72,8 +72,8 @@ def _picture(drawn: str) -> Response:
     return Response(drawn, media_type="image/svg+xml", headers={"Cache-Control": "no-cache"})
 
 
-def row(asset: Asset) -> dict[str, Any]:
-    """What a list shows of an entry."""
+def row(asset: Asset, known: Catalogue) -> dict[str, Any]:
+    """What a list shows of an entry. commercial: as of `paddock catalog ls --commercial`; null: nothing says."""
     told: dict[str, Any] = {
         "id": asset.id,
         "object": type(asset).__name__.lower(),
@@ -85,7 +85,7 @@ def row(asset: Asset) -> dict[str, Any]:
         "access": asset.access,
         "languages": asset.languages,
         "licence": asset.licence.name if asset.licence else None,
-        "commercial": asset.licence.commercial if asset.licence else None,
+        "commercial": USE[commercial(asset, known.assets)],
     }
     if isinstance(asset, Model):
         sizes = [_size(asset, size) for size in asset.sizes]
@@ -116,7 +116,7 @@ def _entry(known: Catalogue, name: str) -> dict[str, Any]:
     keys = used_sources(found)
     up, down = neighbours(known, found)
     return {
-        **row(found.asset),
+        **row(found.asset, known),
         "size": found.size.name if found.size is not None else None,
         "facts": [
             {
