@@ -17,10 +17,10 @@ from paddock.checkpoint.writing import write_text
 from paddock.cli import output
 from paddock.cli.progress import Progress
 from paddock.data.cleaning.publish import MANIFEST, read_removed
-from paddock.data.cleaning.recipe import CleaningRecipe, parse_recipe
+from paddock.data.cleaning.recipe import CleaningRecipe, parse_recipe, refuse_unknown_stages
 from paddock.data.cleaning.run import Told, clean_files
 from paddock.data.cleaning.run import clean as clean_documents
-from paddock.data.instruct.cleaning.recipe import ExampleRecipe, check_stages
+from paddock.data.instruct.cleaning.recipe import STAGES, ExampleRecipe
 from paddock.data.instruct.cleaning.run import clean as clean_examples
 from paddock.data.instruct.cleaning.run import manifest_of, samples_of
 from paddock.data.instruct.reading import Report, examples
@@ -71,7 +71,7 @@ def clean(asked: Asked) -> None:
 
 
 def _examples(asked: Asked, values: dict[str, Any]) -> None:
-    check_stages(values, asked.recipe)
+    refuse_unknown_stages(values, STAGES, asked.recipe)
     recipe = recipe_files.validated(ExampleRecipe, values, asked.recipe)
     target = Path(asked.output)
     if asked.dry_run is None:

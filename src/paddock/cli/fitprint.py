@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import typer
+
 from paddock.catalog.fit.chatglm import Row
 from paddock.catalog.fit.plan import Component, Phase, Plan
 from paddock.catalog.fit.subject import Subject
@@ -97,6 +99,13 @@ def record(plan: Plan, subject: Subject, reach: Mapping[str, int]) -> dict[str, 
         "largest": dict(reach),
         "remarks": list(plan.remarks),
     }
+
+
+def tell(plan: Plan, subject: Subject, reach: Mapping[str, int], json: bool) -> None:
+    """Prints a plan. Raises typer.Exit(4) where it does not fit as asked."""
+    output.as_json(record(plan, subject, reach)) if json else output.result(text(plan, subject, reach))
+    if plan.verdict != "fits":
+        raise typer.Exit(4)
 
 
 def weights_text(subject: Subject, sizes: Mapping[int, int]) -> str:

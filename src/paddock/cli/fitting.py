@@ -61,9 +61,7 @@ def _serve(found: Subject, asked: Asked, json: bool) -> None:
         "context": limits.largest_context(found, settings, plan.budget),
         "concurrency": limits.largest_concurrency(found, settings, plan.budget),
     }
-    output.as_json(fitprint.record(plan, found, reach)) if json else output.result(fitprint.text(plan, found, reach))
-    if plan.verdict != "fits":
-        raise typer.Exit(4)
+    fitprint.tell(plan, found, reach, json)
 
 
 def settings_of(asked: Asked) -> Settings:

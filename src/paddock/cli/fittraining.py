@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from paddock.catalog.fit import budget, cards, devices, timing, training
 from paddock.catalog.fit.plan import Plan
 from paddock.catalog.fit.subject import Subject
 from paddock.catalog.fit.trained import WHOLE
 from paddock.catalog.fit.training import Settings
-from paddock.cli import fitprint, output
+from paddock.cli import fitprint
 from paddock.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,9 +34,7 @@ def train(found: Subject, asked: Asked, json: bool) -> None:
     else:
         plan, reach = devices.plan(found, settings, shared_by), {}
     plan = replace(plan, remarks=(*plan.remarks, *_time(found, settings, asked, shared_by)))
-    output.as_json(fitprint.record(plan, found, reach)) if json else output.result(fitprint.text(plan, found, reach))
-    if plan.verdict != "fits":
-        raise typer.Exit(4)
+    fitprint.tell(plan, found, reach, json)
 
 
 def settings_of(asked: Asked, rows: int = 1) -> Settings:

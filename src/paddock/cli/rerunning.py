@@ -18,13 +18,13 @@ from paddock.engine.device import chosen_device
 from paddock.errors import DataError, UsageError
 from paddock.finetune.stage import finetune
 from paddock.pretrain.stage import pretrain
-from paddock.training import journal, recipe_files, saving
+from paddock.training import recipe_files, saving
 from paddock.training.conduct import Wishes
 from paddock.training.loop import StepReport, Trainer
 from paddock.training.metrics import Metrics
 from paddock.training.parallel import Alone
 from paddock.training.reopening import SOURCE
-from paddock.training.rerun import Comparison, changed_on_its_way, compare, other_data, surroundings
+from paddock.training.rerun import Comparison, changed_on_its_way, compare, last_step, other_data, surroundings
 from paddock.training.run import RunFolder
 
 AGAIN = "-rerun"
@@ -40,7 +40,7 @@ def rerun(name: str, steps: int | None, target: str | None, device: str, as_json
     recipe = _recipe(before)
     now = RunFolder(Path(target).expanduser() if target else before.path.with_name(before.path.name + AGAIN))
     _check(before, now)
-    last = _last(steps, recipe.training.steps or _ended(before))
+    last = _last(steps, recipe.training.steps or last_step(before))
     told = surroundings(before, saving.versions())
     for line in told:
         output.note(line)
@@ -69,13 +69,6 @@ def _beside(run: RunFolder) -> Path:
     if not isinstance(found, str):
         raise DataError(f"{run.path / SOURCE} does not say where the recipe lay", expected='"beside"')
     return Path(found)
-
-
-def _ended(run: RunFolder) -> int:
-    """The last step of a run whose recipe speaks of epochs."""
-    if not run.metrics.is_file():
-        raise DataError(f"{run.metrics} is missing", expected="the log of a run")
-    return max((record["step"] for record in journal.read(run.metrics)), default=0)
 
 
 def _last(steps: int | None, all_steps: int) -> int:

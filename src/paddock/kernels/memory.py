@@ -20,7 +20,7 @@ def keep_freed_memory() -> bool:
     processor time in docs/notes/2026-11-22-training-speed.md. For the whole process, from now on. False where there is
     no such allocator.
     """
-    change = _of_glibc("mallopt")
+    change = of_libc("mallopt")
     return change is not None and all([change(MAPPED, LARGEST), change(TRIM, 2**31 - 1), change(PAD, STEP)])
 
 
@@ -31,7 +31,7 @@ def map_large_blocks() -> bool:
     parameters that recomputes its blocks took 1.58 GB, and takes 1.14 without. For the whole process, from now on.
     False where there is no such allocator.
     """
-    change = _of_glibc("mallopt")
+    change = of_libc("mallopt")
     return change is not None and bool(change(MAPPED, OWN))
 
 
@@ -41,10 +41,11 @@ def give_back_freed_memory() -> bool:
     Steps of unequal sizes leave holes that no later block fits, and the heap grows round them: without this a run of
     6.6 M parameters on rows of unequal lengths went from 0.9 to 3.1 GiB in 350 steps.
     """
-    trim = _of_glibc("malloc_trim")
+    trim = of_libc("malloc_trim")
     return trim is not None and bool(trim(0))
 
 
 @functools.cache
-def _of_glibc(name: str) -> Callable[..., int] | None:
+def of_libc(name: str) -> Callable[..., int] | None:
+    """A function of the C library, which is opened once for each; None where the system or the library has none."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import mmap
 import sys
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
+
+from paddock.kernels.memory import of_libc
 
 PAGEMAP = Path("/proc/self/pagemap")  # Linux, Documentation/admin-guide/mm/pagemap.rst: 8 bytes for each page
 PRESENT, SWAPPED, OF_FILE = (np.uint64(1 << bit) for bit in (63, 62, 61))
@@ -38,10 +39,5 @@ def give_back(matrix: Tensor) -> bool:
     if len(pages) < count or not theirs.all() or (pages & SWAPPED).any():
         return False
     place, length = ctypes.c_void_p(first * mmap.PAGESIZE), ctypes.c_size_t(count * mmap.PAGESIZE)
-    return bool(_system().madvise(place, length, mmap.MADV_DONTNEED) == 0)
-
-
-@functools.cache
-def _system() -> ctypes.CDLL:
-    """The C library, opened once."""
-    return ctypes.CDLL(None)
+    advise = of_libc("madvise")
+    return advise is not None and advise(place, length, mmap.MADV_DONTNEED) == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,10 +84,19 @@ def changed_on_its_way(run: RunFolder) -> list[Path]:
     return sorted(run.path.glob("recipe.until-*.yaml"))
 
 
+def last_step(run: RunFolder) -> int:
+    """The last step of a run's log, 0 of an empty one. Raises DataError where there is none."""
+    return max((record["step"] for record in _log(run)), default=0)
+
+
 def _records(run: RunFolder, steps: int) -> Iterator[dict[str, Any]]:
+    return (record for record in _log(run) if record["step"] <= steps)
+
+
+def _log(run: RunFolder) -> Iterable[dict[str, Any]]:
     if not run.metrics.is_file():
         raise DataError(f"{run.metrics} is missing", expected="the log of a run")
-    return (record for record in journal.read(run.metrics) if record["step"] <= steps)
+    return journal.read(run.metrics)
 
 
 def _difference(one: dict[str, Any] | None, other: dict[str, Any] | None) -> Difference | None:

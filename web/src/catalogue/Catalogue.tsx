@@ -7,13 +7,11 @@ import { t } from "../i18n";
 import { Comparing } from "./Comparing";
 import { EntryView } from "./EntryView";
 import { Fetched } from "./Fetched";
-import { ANYTHING, chosen, type Wanted } from "./filters";
+import { ANYTHING, chosen, MOST, type Wanted } from "./filters";
 import { Filters } from "./Filters";
 import { List } from "./List";
 import { Picture } from "./Picture";
 import "./catalogue.css";
-
-export const MOST = 4; // entries side by side
 
 /** What is shown: the list, one entry, several side by side, or all of them as a tree. */
 type Shown = { what: "list" } | { what: "entry"; name: string } | { what: "comparison" } | { what: "tree" };

@@ -1,8 +1,7 @@
 import type { JSX } from "preact";
 import type { Row } from "../api/catalogue";
 import { decimal, t } from "../i18n";
-import { MOST } from "./Catalogue";
-import { count } from "./filters";
+import { count, MOST } from "./filters";
 
 interface ListProps {
   rows: readonly Row[];

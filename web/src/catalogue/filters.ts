@@ -27,6 +27,7 @@ export const ANYTHING: Wanted = {
   most: null,
 };
 
+export const MOST = 4; // entries side by side
 export const SMALLEST = "4 bits";
 
 /** The rows that are as wanted, each with those of its sizes that are: first those called so, then the newest. */

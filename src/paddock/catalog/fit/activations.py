@@ -351,10 +351,10 @@ class Walk:
     def _learnt(self, numbers: float, tied: bool = False) -> None:
         """A float32 gradient comes: it stays, or is added to one that is there."""
         made = self.ledger.take(GRADIENT, numbers * FLOAT32)
-        if tied or self.begun:
+        if tied:
             self.ledger.drop(made)
         else:
-            self.gradients.append(made)
+            self._given(made)
 
     def _given(self, made: Block) -> None:
         if self.begun:

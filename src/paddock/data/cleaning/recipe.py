@@ -233,18 +233,25 @@ class CleaningRecipe(Section):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def parse_recipe(values: Mapping[str, Any], source: str = "the recipe") -> CleaningRecipe:
-    """The typed recipe. Raises UsageError naming the key that is wrong, what was found, and the nearest known one."""
+def refuse_unknown_stages(values: Mapping[str, Any], known: Mapping[str, type[Section]], source: str) -> None:
+    """Raises UsageError for a stage that is not known, with the nearest."""
     stages = values.get("stages")
     for number, stage in enumerate(stages if isinstance(stages, list | tuple) else (), 1):
         kind = stage.get("stage") if isinstance(stage, Mapping) else None
-        if kind not in STAGES:
-            hint = nearest(str(kind), STAGES)
+        if not isinstance(kind, str) or kind not in known:
+            elsewhere = isinstance(kind, str) and kind in STAGES
+            said = f", {kind}, is for documents" if elsewhere else f" is {str(stage if kind is None else kind)[:80]!r}"
+            hint = None if elsewhere else nearest(str(kind), known)
             raise UsageError(
-                f"{source}: stage {number} is {str(kind if kind is not None else stage)[:80]!r}",
-                expected=f"stage: one of {', '.join(STAGES)}",
+                f"{source}: stage {number}{said}",
+                expected=f"stage: one of {', '.join(known)}",
                 fix=f"did you mean {hint!r}?" if hint else None,
             )
+
+
+def parse_recipe(values: Mapping[str, Any], source: str = "the recipe") -> CleaningRecipe:
+    """The typed recipe. Raises UsageError naming the key that is wrong, what was found, and the nearest known one."""
+    refuse_unknown_stages(values, STAGES, source)
     try:
         recipe = CleaningRecipe.model_validate(values)
     except ValidationError as error:

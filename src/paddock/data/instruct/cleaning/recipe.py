@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from paddock.data.cleaning import recipe as documents
-from paddock.data.instruct.options import Options
 from paddock.data.instruct.records import ROLES
 from paddock.data.section import Section
-from paddock.errors import UsageError, nearest
 
 Roles = Annotated[tuple[Literal[ROLES], ...], Field(min_length=1)]  # type: ignore[valid-type]
 Count = Annotated[int, Field(ge=0, le=10**9)]
@@ -94,7 +91,7 @@ class Reading(Section):
 
     format: str = "auto"
     on_error: Literal["stop", "skip"] = "stop"
-    duplicates: Literal["keep", "drop"] = Options("auto").duplicates  # type: ignore[assignment]
+    duplicates: Literal["keep", "drop"] = "keep"
 
     def options(self) -> dict[str, Any]:
         return self.model_dump()
@@ -113,20 +110,3 @@ class ExampleRecipe(Section):
         if any(isinstance(stage, documents.Quality) and stage.annotate for stage in self.stages):
             raise ValueError("no annotate: examples have no place for signals")
         return self
-
-
-def check_stages(values: Mapping[str, Any], source: str) -> None:
-    """Raises UsageError for a stage that is not known, with the nearest, and for stages of documents only."""
-    stages = values.get("stages")
-    for number, stage in enumerate(stages if isinstance(stages, list | tuple) else (), 1):
-        kind = stage.get("stage") if isinstance(stage, Mapping) else None
-        if kind in STAGES:
-            continue
-        if kind in documents.STAGES:
-            raise UsageError(f"{source}: stage {number}, {kind}, is for documents", expected=", ".join(STAGES))
-        hint = nearest(str(kind), STAGES)
-        raise UsageError(
-            f"{source}: stage {number} is {str(kind if kind is not None else stage)[:80]!r}",
-            expected=f"stage: one of {', '.join(STAGES)}",
-            fix=f"did you mean {hint!r}?" if hint else None,
-        )

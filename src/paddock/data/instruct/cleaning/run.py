@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any
 
 from paddock.data.instruct.cleaning.recipe import ExampleRecipe
 from paddock.data.instruct.cleaning.stages import Tokenizers, said, work_of
 from paddock.data.instruct.options import Report
 from paddock.data.instruct.records import Example
-from paddock.data.section import Section
 
 SAMPLES = 20  # of each stage and reason
 EXCERPT = 300  # characters of a sample
@@ -47,7 +46,7 @@ def clean(
     here = list(examples)
     books: list[Book] = []
     for asked in recipe.stages:
-        book = Book(_name(asked), len(here))
+        book = Book(asked.stage, len(here))
         work = work_of(asked, here, tokenizers)
         left: list[Example] = []
         for number, example in enumerate(here):
@@ -98,7 +97,3 @@ def samples_of(cleaned: Cleaned) -> list[dict[str, Any]]:
         for number, book in enumerate(cleaned.books, 1)
         for reason, place, detail, text in book.samples
     ]
-
-
-def _name(asked: Section) -> str:
-    return str(get_args(type(asked).model_fields["stage"].annotation)[0])

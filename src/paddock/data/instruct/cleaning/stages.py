@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from paddock.data.cleaning import recipe as documents
 from paddock.data.cleaning.build import build, prepare
@@ -271,8 +270,7 @@ def _judged(stage: Stage) -> Work:
 
 
 def _document(example: Example) -> Document:
-    meta: dict[str, Any] = {}
-    return Document(said(example), example.origin.place, meta)
+    return Document(said(example), example.origin.place)
 
 
 def _near(asked: documents.Near, examples: Sequence[Example]) -> Stage:
