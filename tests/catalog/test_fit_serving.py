@@ -216,21 +216,6 @@ def test_a_number_without_a_unit_is_asked_for_one() -> None:
         budget.parse("8")
 
 
-def test_a_control_group_bounds_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    inner = tmp_path / "fs" / "a" / "b"
-    inner.mkdir(parents=True)
-    for folder, most, used, dropped in ((inner, "max", 10, 5), (inner.parent, str(3 * 10**8), 10**8, 10**7)):
-        (folder / "memory.max").write_text(most + "\n")
-        (folder / "memory.current").write_text(f"{used}\n")
-        (folder / "memory.stat").write_text(f"anon 1\ninactive_file {dropped}\n")
-    (tmp_path / "cgroup").write_text("0::/a/b\n")
-    monkeypatch.setattr(budget, "CGROUP", tmp_path / "fs")
-    monkeypatch.setattr(budget, "PROCESS_CGROUP", tmp_path / "cgroup")
-    assert budget.free("cpu") == 3 * 10**8 - 10**8 + 10**7
-    (tmp_path / "cgroup").write_text("nonsense\n")
-    assert budget.free("cpu") > 3 * 10**8
-
-
 def test_chatglms_table() -> None:
     rows = {(row.precision, row.task): row for row in chatglm.rows()}
     weights = {precision: chatglm.weights(bits) for precision, bits in chatglm.BITS.items()}

@@ -18,7 +18,7 @@ from paddock import kernels
 from paddock.cli import output
 from paddock.engine.locate import bundled, home
 from paddock.errors import PaddockError, UsageError
-from paddock.kernels import native
+from paddock.kernels import native, system_memory
 from paddock.tokenizer.template_check import Finding
 
 STORY = "Once upon a time, there was a little girl named Lily."  # the bundled model's own greedy beginning
@@ -133,21 +133,9 @@ def _accelerator() -> Iterator[Finding]:
 
 
 def _memory() -> Iterator[Finding]:
-    page = os.sysconf("SC_PAGE_SIZE")
-    total, free = page * os.sysconf("SC_PHYS_PAGES"), _available(page)
+    total, free = system_memory.total(), system_memory.available()
     text = f"{output.size(free)} free of {output.size(total)}"
     yield _enough(free >= LITTLE_MEMORY, "memory", text, "close other programs, or use small models")
-
-
-def _available(page: int) -> int:
-    """Free memory, what the system would give up for us included."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    return page * os.sysconf("SC_AVPHYS_PAGES")
 
 
 def _disk() -> Iterator[Finding]:

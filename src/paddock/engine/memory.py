@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 
 from paddock.engine.blocks import BLOCK, blocks_for
 from paddock.errors import ResourceError
+from paddock.kernels import system_memory
 from paddock.model.cache import Cache
 from paddock.model.transformer import Transformer
 
@@ -88,21 +87,18 @@ def new_cache(model: Transformer, capacity: int, rows: int = 1) -> Cache:
 
 
 def _memory(device: torch.device) -> int:
-    """Bytes that can be had on the device: all that a machine has, what is free on a GPU."""
-    if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch's own, not in use
-        return int(torch.cuda.mem_get_info(device)[0]) + kept
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Bytes that can be had on the device: all that this process may have of a machine, what is free on a GPU."""
+    return _free_on_gpu(device) if device.type == "cuda" else system_memory.total()
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that nobody uses now, what the system keeps of files included; all of it where that is not told."""
-    if device.type == "cpu":
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            for line in Path("/proc/meminfo").read_text().splitlines():
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    return _memory(device)
+    """Bytes that nobody uses now, what the system keeps of files included, within the limits of this process."""
+    return _free_on_gpu(device) if device.type == "cuda" else system_memory.available()
+
+
+def _free_on_gpu(device: torch.device) -> int:
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch's own, not in use
+    return int(torch.cuda.mem_get_info(device)[0]) + kept
 
 
 def _does_not_fit(capacity: int, rows: int, size: int, available: int) -> ResourceError:

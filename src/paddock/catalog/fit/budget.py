@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from pathlib import Path
 
 import torch
 
@@ -17,8 +15,6 @@ UNITS = {
 }  # fmt: skip
 SHORT = {"K": "KB", "M": "MB", "G": "GB", "T": "TB"}
 MOST = 2**60
-CGROUP = Path("/sys/fs/cgroup")
-PROCESS_CGROUP = Path("/proc/self/cgroup")
 
 
 def parse(text: str) -> int:
@@ -46,37 +42,4 @@ def free(device: str) -> int:
     where = torch.device(device)
     if where.type == "cuda" and not torch.cuda.is_available():
         raise UsageError("there is no GPU here to ask", fix="state what it has: --budget 24GB")
-    left = free_memory(where)
-    return left if where.type == "cuda" else min([left, *_left_in_groups()])
-
-
-def _left_in_groups() -> list[int]:
-    """What each control group on the way up leaves: its limit less what it holds, file pages it could drop not
-    counted. Version 2 of control groups, and version 1's memory controller."""
-    left: list[int] = []
-    for folder, limit, used, dropped in _groups():
-        with contextlib.suppress(OSError, ValueError):
-            most = int((folder / limit).read_text())
-            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-            left.append(max(most - int((folder / used).read_text()) + int(stat.get(dropped, 0)), 0))
-    return left
-
-
-def _groups() -> list[tuple[Path, str, str, str]]:
-    found: list[tuple[Path, str, str, str]] = []
-    with contextlib.suppress(OSError, ValueError):
-        for line in PROCESS_CGROUP.read_text().splitlines():
-            _, controllers, place = line.split(":", 2)
-            if controllers == "":
-                root, files = CGROUP, ("memory.max", "memory.current", "inactive_file")
-            elif "memory" in controllers.split(","):
-                root = CGROUP / "memory"
-                files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-            else:
-                continue
-            folder = root / place.lstrip("/")
-            while folder != root:
-                found.append((folder, *files))
-                folder = folder.parent
-            found.append((root, *files))
-    return found
+    return free_memory(where)
