@@ -9,10 +9,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from blank_rows import END, FIRST, LAST, LONG, MASK, PAD, PLAIN, START, WORDS, chi_square, rebuilt, sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paddock.data.batch import IGNORED, Batch
+from paddock.data.batch import IGNORED
 from paddock.data.neighbours import Neighbours
 from paddock.data.preparing import rows
 from paddock.data.preparing.blanks import Blanks
@@ -21,14 +22,12 @@ from paddock.data.preparing.masked import Masked
 from paddock.data.preparing.paired import Paired
 from paddock.data.preparing.prefixed import Prefixed, PrefixedPairs
 from paddock.data.preparing.spans import Spans
-from paddock.data.samples import Prepare, Sample
+from paddock.data.samples import Prepare
 from paddock.data.tokens import Tokens
 from paddock.errors import DataError, UsageError
 from paddock.model.spec import Prefix
 from paddock.model.step import blank_positions
 
-PAD, FIRST, LAST, MASK, LONG, START, END = range(7)
-WORDS, PLAIN = 60, 20  # ids from PLAIN on are text
 ORDINARY = np.arange(WORDS) >= PLAIN
 CONTINUES = ORDINARY & (np.arange(WORDS) % 3 == 0)
 SENTINELS = tuple(range(7, PLAIN))
@@ -42,18 +41,8 @@ def blanks(length: int = 64, **how: object) -> Blanks:
     return Blanks(length, MASK, LONG, START, END, PAD, **how)
 
 
-def sample(*texts: list[int] | np.ndarray, place: int = 0) -> Sample:
-    random = np.random.Generator(np.random.PCG64([9, place]))
-    return Sample(tuple(np.asarray(text, np.uint32) for text in texts), place, random)
-
-
 def text(count: int, seed: int = 0) -> np.ndarray:
     return np.random.Generator(np.random.PCG64(seed)).integers(PLAIN, WORDS, count)
-
-
-def chi_square(found: list[int], shares: list[float]) -> float:
-    total = sum(found)
-    return sum((count - total * share) ** 2 / (total * share) for count, share in zip(found, shares, strict=True))
 
 
 # Masked tokens
@@ -157,33 +146,6 @@ def test_neighbours_are_of_other_documents() -> None:
 
 
 # GLM's blanks
-
-
-def rebuilt(batch: Batch) -> tuple[list[int], list[list[int]]]:
-    """The text that a row of blanks stands for, and what was cut out, by the rules of the paper alone."""
-    assert batch.prefix is not None and batch.positions is not None
-    begun, ids = int(batch.prefix[0]), batch.ids[0].tolist()
-    shown, spans = ids[:begun], dict[int, list[int]]()
-    asked = batch.targets[0].tolist()
-    assert asked[:begun] == [IGNORED] * begun
-    at = begun
-    while at < len(ids) and asked[at] != IGNORED:
-        assert ids[at] == START
-        place, span, count = int(batch.positions[0, at, 0]), [], 1
-        assert shown[place] in (MASK, LONG)
-        while True:
-            assert batch.positions[0, at].tolist() == [place, count]
-            at, count = at + 1, count + 1
-            if asked[at - 1] == END:
-                break
-            assert ids[at] == asked[at - 1]
-            span.append(ids[at])
-        spans[place] = span
-    assert len(spans) == sum(token in (MASK, LONG) for token in shown)
-    assert all(spans.values())
-    assert batch.positions[0, :begun].tolist() == [[place, 0] for place in range(begun)]
-    whole = [token for place, was in enumerate(shown) for token in spans.get(place, [was])]
-    return whole, list(spans.values())
 
 
 @settings(max_examples=150, deadline=None)

@@ -12,14 +12,16 @@ import torch
 from paddock.checkpoint import folder
 from paddock.checkpoint.checkpoint import Checkpoint, open_checkpoint, understand
 from paddock.checkpoint.weights import sketch
+from paddock.engine.locate import locate
 from paddock.errors import CheckpointError, UsageError
 from paddock.model.initialise import blank, initialise
 from paddock.model.spec import Architecture
 from paddock.model.transformer import Transformer
+from paddock.pretrain.growing import grown
 from paddock.tokenizer.tokenizer import Tokenizer
 from paddock.training.objectives import decoder_start
 
-FROM = "from"
+FROM, GROW = "from", "grow"
 ENCODER_DECODERS = ("t5", "marian", "transformer")
 
 
@@ -47,13 +49,15 @@ class Start:
 
 
 def start(description: Mapping[str, Any], tokenizer: Tokenizer, seed: int) -> Start:
-    """A new model of a Hugging Face configuration, or `{"from": FOLDER}`: that model, to be trained further.
+    """A new model of a Hugging Face configuration, or `{"from": MODEL}`: that model, to be trained further.
+
+    With `grow` beside `from` it begins larger (`growing`).
 
     The vocabulary's size and special ids come from the tokenizer where the configuration does not give them. Raises
     UsageError where the two contradict each other, CheckpointError for a configuration that is no model.
     """
     if FROM in description:
-        return _go_on(description, tokenizer)
+        return _go_on(description, tokenizer, seed)
     ids = _special_ids(tokenizer) | _family_ids(description, tokenizer)
     config = {"vocab_size": len(tokenizer), **ids, **description}
     if not isinstance(config["vocab_size"], int) or config["vocab_size"] < len(tokenizer):
@@ -93,20 +97,24 @@ def _family_ids(description: Mapping[str, Any], tokenizer: Tokenizer) -> dict[st
     ids: dict[str, int | None] = {}
     if description.get("model_type") == "chatglm":
         ids = {"gmask_token_id": tokenizer.id_of("[gMASK]"), "mask_token_id": tokenizer.specials.get("mask")}
+        ids["smask_token_id"] = tokenizer.id_of("[sMASK]")
     elif description.get("model_type") in ENCODER_DECODERS:
         ids = {"decoder_start_token_id": decoder_start(tokenizer)}
     return {name: id for name, id in ids.items() if id is not None}
 
 
-def _go_on(description: Mapping[str, Any], tokenizer: Tokenizer) -> Start:
-    if others := [key for key in description if key != FROM]:
+def _go_on(description: Mapping[str, Any], tokenizer: Tokenizer, seed: int) -> Start:
+    if others := [key for key in description if key not in (FROM, GROW)]:
         raise UsageError(
-            f"model has {FROM!r} and {others[0]!r}", fix=f"leave {others[0]} out: the folder says what the model is"
+            f"model has {FROM!r} and {others[0]!r}",
+            fix=f"leave {others[0]} out: the folder says what the model is, and {GROW} what it becomes",
         )
-    checkpoint = open_checkpoint(str(description[FROM]))
+    checkpoint = open_checkpoint(locate(str(description[FROM])))
     if checkpoint.architecture.vocabulary < len(tokenizer):
         raise UsageError(
             f"the model has {checkpoint.architecture.vocabulary} tokens and the tokenizer {len(tokenizer)}",
             fix="use the model's own tokenizer, or extend the model: `paddock tokenizer extend`",
         )
+    if GROW in description:
+        return Start(*grown(checkpoint, description[GROW], seed), checkpoint.generation)
     return Start(checkpoint.model(torch.float32), checkpoint.config, checkpoint.generation)

@@ -23,6 +23,7 @@ from paddock.model.spec import Causal as CausalMask
 from paddock.tokenizer import Tokenizer
 from paddock.training.losses import Loss, WeightedLoss, token_loss
 from paddock.training.recipe import Fraction
+from paddock.training.sentence_ends import sentence_signs
 
 BALANCE = 0.01  # of a model with experts, where a recipe says nothing (Switch, arXiv 2101.03961)
 MAX_SENTINELS = 4096
@@ -34,7 +35,7 @@ Part = Annotated[float, Field(ge=0, le=1)]
 OWN: dict[str, tuple[str, ...]] = {  # the settings that are of some objectives only
     "causal": (),
     "masked": ("share", "whole_words", "next_sentence"),
-    "blanks": ("share", "mean_span", "long"),
+    "blanks": ("share", "mean_span", "long", "sentences"),
     "spans": ("share", "mean_span"),
     "prefix": (),
     "pairs": (),
@@ -57,7 +58,8 @@ class Objective(Section):
     name: `causal` the next token; `masked` hidden tokens (BERT); `blanks` GLM's blank infilling; `spans` T5's span
     corruption; `prefix` the rest of a text whose beginning sees all of itself; `pairs` the second text of a pair.
     share: of the tokens that is hidden. mean_span: tokens of a hidden stretch on average. whole_words: hide them whole.
-    next_sentence: ask too whether B followed A. long: the share of GLM's rows that end in one long [gMASK].
+    next_sentence: ask too whether B followed A. long: the share of GLM's rows that end in one long [gMASK];
+    sentences: of those whose blanks are whole sentences.
     The others are weights of `training.losses.WeightedLoss`; `load_balancing` is 0.01 for a model with experts unless
     said.
     """
@@ -68,6 +70,7 @@ class Objective(Section):
     whole_words: bool = False
     next_sentence: bool = False
     long: Part = 0.5
+    sentences: Part = 0.0
     z_loss: Weight = 0.0
     label_smoothing: Fraction = 0.0
     load_balancing: Weight | None = None
@@ -78,6 +81,10 @@ class Objective(Section):
     def known(self) -> Objective:
         for key in sorted(self.model_fields_set - {*EVERYWHERE, *OWN[self.name]}):
             raise ValueError(f"{key} is not a setting of the objective {self.name!r}")
+        if self.name == "blanks" and self.long + self.sentences > 1:
+            raise ValueError(
+                f"long and sentences are shares of the rows, and {self.long:g} + {self.sentences:g} is more than 1"
+            )
         return self
 
     @model_serializer(mode="wrap")
@@ -189,8 +196,10 @@ def _blanks(recipe: Objective, tokenizer: Tokenizer, a: Architecture, rows: Rows
             f"blanks need positions in two parts and a text that sees all of itself, and {a.family} has neither",
             fix="use a ChatGLM-6B (model_type: chatglm), or objective.name: spans or prefix",
         )
-    long_mask, mask = a.mask.mask_tokens
-    for key, id in (("gmask_token_id", long_mask), ("mask_token_id", mask), ("bos_token_id", a.mask.start_token)):
+    long_mask, mask, *others = a.mask.mask_tokens
+    sentence_mask = (others or [mask])[0]  # ChatGLM-6B's own code knows no third kind
+    ids = {"gmask_token_id": long_mask, "mask_token_id": mask, "smask_token_id": sentence_mask}
+    for key, id in (ids | {"bos_token_id": a.mask.start_token}).items():
         if id >= len(tokenizer) or not tokenizer.is_control(id):
             found = tokenizer.piece(id) if id < len(tokenizer) else "beyond the tokenizer's ids"
             raise UsageError(
@@ -211,6 +220,9 @@ def _blanks(recipe: Objective, tokenizer: Tokenizer, a: Architecture, rows: Rows
         recipe.mean_span,
         recipe.long,
         marks=_marks(tokenizer),
+        whole=recipe.sentences,
+        sentence_mask=sentence_mask,
+        signs=sentence_signs(tokenizer) if recipe.sentences else None,
     )
 
 

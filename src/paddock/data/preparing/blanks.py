@@ -10,6 +10,7 @@ import torch
 
 from paddock.data.batch import IGNORED, Batch
 from paddock.data.preparing import rows
+from paddock.data.preparing.sentences import sentences
 from paddock.data.samples import Sample
 
 SLACK = 1.5  # room in a row for this many times the spans that are expected
@@ -27,9 +28,12 @@ class Blanks:
          -  -  -   -  -     x5   x6 <eop> x3  <eop>      targets
 
     `long` of the rows end in one `long_mask` ([gMASK]) for the last part of the text, from `shortest` of it to all.
-    The others have blanks of Poisson(`mean`) tokens, at least 1, until `share` of the text is cut out, each a `mask`;
-    blanks do not touch, and are written in any order. Both numbers of a position count from 0 as `blank_positions` does
-    for a prompt, so that a model is asked as it was trained.
+    `whole` of them have whole sentences for blanks, in a drawn order, as near to `share` of the text as these can come
+    and at least one, each a `sentence_mask` ([sMASK]); a text of one sentence is read as the others are. `signs`: what
+    each id says of where sentences end (sentences.py). The others have blanks of Poisson(`mean`) tokens, at least 1,
+    until `share` of the text is cut out, each a `mask`; these do not touch. Blanks are written in any order. Both
+    numbers of a position count from 0 as `blank_positions` does for a prompt, so that a model is asked as it was
+    trained.
     """
 
     length: int
@@ -43,6 +47,9 @@ class Blanks:
     long: float = 0.5
     shortest: float = 0.5
     marks: tuple[int, ...] = ()
+    whole: float = 0.0
+    sentence_mask: int = -1
+    signs: np.ndarray | None = None
 
     @property
     def takes(self) -> int:
@@ -65,12 +72,32 @@ class Blanks:
         text, random = rows.joined(sample, (*self.marks, self.end), self.end, self.takes), sample.random
         if len(text) == 0:
             return text, text, np.zeros((0, 2), np.int64), 0
-        if random.random() < self.long:
+        kind = random.random()
+        if kind < self.long:
             least = max(1, int(np.ceil(self.shortest * len(text))))
             begin = len(text) - int(random.integers(least, len(text) + 1))
             return self._written(text, np.array([begin]), np.array([len(text)]), self.long_mask, random)
+        if kind < self.long + self.whole and (found := self._sentences(text, random)) is not None:
+            return self._written(text, found[:, 0], found[:, 1], self.sentence_mask, random)
         starts, stops = self._spans(len(text), random)
         return self._written(text, starts, stops, self.mask, random)
+
+    def _sentences(self, text: np.ndarray, random: np.random.Generator) -> np.ndarray | None:
+        """(blanks, 2): where the sentences that are cut out start and stop, in order; None for a text of one."""
+        assert self.signs is not None, "an objective with sentences knows where they end"
+        every = sentences(text, self.signs)
+        if len(every) < 2:
+            return None
+        drawn = random.permutation(len(every))[: (self.length - len(text)) // 2]
+        budget = self.share * len(text)
+        # Each is taken unless that leads further away from the share than to do without it.
+        total, taken = 0, list[int]()
+        for number in drawn.tolist():
+            size = int(every[number, 1] - every[number, 0])
+            if total + size / 2 <= budget or not taken:
+                taken.append(number)
+                total += size
+        return every[sorted(taken)]
 
     def _spans(self, count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Where blanks start and stop, in order, with at least one token between two."""

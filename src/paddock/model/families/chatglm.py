@@ -24,6 +24,7 @@ def architecture(config: Config) -> Architecture:
     width, heads = config.integer("hidden_size"), config.integer("num_attention_heads")
     layers, head_dim = config.integer("num_layers", "num_hidden_layers", high=4096), width // heads
     norm = LayerNorm(config.number("layernorm_epsilon", default=1e-5))
+    sentence = config.integer("smask_token_id", default=None)  # not published either: of models trained here
     specials = 150000 if vocabulary == 150528 else 130000  # the first release had 20,000 image tokens in front
     return Architecture(
         family="chatglm",
@@ -43,6 +44,7 @@ def architecture(config: Config) -> Architecture:
             mask_tokens=(
                 config.integer("gmask_token_id", default=specials + 1),
                 config.integer("mask_token_id", default=specials),
+                *(() if sentence is None else (sentence,)),
             ),
             start_token=config.integer("bos_token_id", default=specials + 4),
         ),
