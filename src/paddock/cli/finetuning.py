@@ -18,7 +18,8 @@ from paddock.training.run import RunFolder
 # What to do with the model of a task.
 TRIAL = "paddock chat {}"
 TRIALS = dict.fromkeys(("classify", "regress"), 'paddock classify "a text" -m {}') | {
-    "embed": 'paddock embed "a text" "another" -m {}'
+    "embed": 'paddock embed "a text" "another" -m {}',
+    "extract": "paddock summarise FILE -m {}",
 }
 
 

@@ -23,6 +23,7 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
         Listed("fill", "read", "fill a masked word", 'paddock fill "Paris is in [MASK]." -m bert'),
         Listed("embed", "read", "texts as vectors", 'paddock embed "a dog" "a cat" -m minilm'),
         Listed("classify", "read", "which class a text belongs to", 'paddock classify "a joy" -m my-classifier'),
+        Listed("summarise", "read", "the sentence that stands for a text", "paddock summarise a.txt -m my-extractor"),
     ),
     "Find a model": (
         Listed(
@@ -70,7 +71,7 @@ GROUPS: dict[str, tuple[Listed, ...]] = {
         ),
     ),
 }
-ALIASES = {"predict": "classify", "download": "pull"}  # other names of verbs, not listed
+ALIASES = {"predict": "classify", "summarize": "summarise", "download": "pull"}  # other names of verbs, not listed
 VERBS: dict[str, Listed] = {verb.name: verb for verbs in GROUPS.values() for verb in verbs}
 
 SYNOPSIS = "usage: paddock VERB [ARGUMENTS]        paddock VERB --help explains one"

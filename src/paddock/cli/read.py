@@ -1,4 +1,4 @@
-"""Verbs that read with a model: fill, embed, classify."""
+"""Verbs that read with a model: fill, embed, classify, summarise."""
 
 from __future__ import annotations
 
@@ -116,3 +116,42 @@ def classify(
     from paddock.cli import classifying
 
     classifying.classify(texts or [], o.Loading.of(ctx.params), pair, format, top, truncate, json)
+
+
+@app.command(
+    cls=Verb,
+    epilog="""paddock summarise abstract.txt -m out/scitldr-extract/final
+    paddock summarise report.txt -m my-extractor --sentences 3
+    paddock summarise pairs.jsonl -m my-extractor --json""",
+)
+def summarise(
+    ctx: typer.Context,
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TEXT|FILE",
+            help='Texts, or one file: a text, or records of texts and summaries. "-" or a pipe: standard input, a text '
+            "per line.",
+            show_default=False,
+        ),
+    ] = None,
+    model: o.Model = None,
+    dtype: o.Dtype = "auto",
+    device: o.Device = "auto",
+    tokenizer: o.TokenizerFile = None,
+    adapter: o.Adapter = None,
+    ignore_config: o.IgnoreConfig = None,
+    sentences: Annotated[int, typer.Option("--sentences", "-n", metavar="N", help="How many sentences to pick.")] = 1,
+    format: Annotated[str, typer.Option("--format", help="What FILE holds, as in recipes.")] = "auto",
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON value per text, scores included.", show_default=False)
+    ] = False,
+) -> None:
+    """Picks the sentences that say most of a text, with a model that was fine-tuned to (task: extract).
+
+    Nothing is made up: a summary is of the text's own sentences. Where FILE says the summaries too: ROUGE, beside that
+    of first sentences.
+    """
+    from paddock.cli import summarising
+
+    summarising.summarise(texts or [], o.Loading.of(ctx.params), sentences, format, json)

@@ -12,11 +12,12 @@ from paddock.finetune.tasks.asked import Asked, Material
 from paddock.finetune.tasks.chat import ChatTask
 from paddock.finetune.tasks.classify import Classify, Regress
 from paddock.finetune.tasks.embed import Embed
+from paddock.finetune.tasks.extract import Extract
 from paddock.finetune.tasks.pairs import PairsTask, SummariseTask, TranslateTask
 from paddock.finetune.tasks.text import TextTask
 
 Task = Annotated[
-    ChatTask | TextTask | PairsTask | TranslateTask | SummariseTask | Classify | Regress | Embed,
+    ChatTask | TextTask | PairsTask | TranslateTask | SummariseTask | Classify | Regress | Embed | Extract,
     Field(discriminator="name"),
 ]
 

@@ -103,16 +103,20 @@ def words(text: str) -> list[str]:
     return text.lower().translate(_SPACED).split()
 
 
-def first_sentence(text: str) -> str:
-    """The text to the end of its first sentence: the baseline of summaries.
+def sentences(text: str) -> list[str]:
+    """The text in sentences, blanks between them left out; none where there is nothing but blanks.
 
-    A full stop counts where white space and no lower-case letter follows, but not behind a single letter ("J. Smith"),
-    "al" or "vs".
+    A full stop ends one where white space and no lower-case letter follows, but not behind a single letter
+    ("J. Smith"), "al" or "vs".
     """
-    for found in _STOP.finditer(text):
-        if text[: found.end()].strip():
-            return text[: found.end()].strip()
-    return text.strip()
+    ends = [found.end() for found in _STOP.finditer(text)]
+    cut = [text[start:end].strip() for start, end in zip([0, *ends], [*ends, len(text)], strict=True)]
+    return [sentence for sentence in cut if sentence]
+
+
+def first_sentence(text: str) -> str:
+    """The text to the end of its first sentence: the baseline of summaries."""
+    return next(iter(sentences(text)), "")
 
 
 def tokenization_of(references: Sequence[str]) -> Tokenization:
