@@ -25,6 +25,7 @@ import torch
 import torch._dynamo
 from torch import Tensor
 
+from paddock.checkpoint import folder as hf
 from paddock.checkpoint import safetensors
 from paddock.checkpoint.weights import sketch
 from paddock.data.batch import IGNORED, Batch
@@ -32,11 +33,12 @@ from paddock.data.packing import Stream
 from paddock.data.preparing.causal import Causal
 from paddock.data.shards import Tokens
 from paddock.data.stream import BatchStream
-from paddock.errors import DataError, PaddockError
+from paddock.errors import DataError, Interrupted, PaddockError
 from paddock.model.families import describe
 from paddock.model.initialise import blank, initialise
 from paddock.model.step import Step
 from paddock.model.transformer import Transformer
+from paddock.training.conduct import Origin, conduct
 from paddock.training.loop import StepReport, Trainer
 from paddock.training.losses import Loss, Sums, token_loss
 from paddock.training.parallel import Alone, Parallel, from_environment
@@ -44,6 +46,7 @@ from paddock.training.parallel import meeting as _  # noqa: F401 - like Dynamo, 
 from paddock.training.parallel.state import local
 from paddock.training.parallel.watch import leave
 from paddock.training.recipe import Training
+from paddock.training.run import RunFolder
 
 GPT2 = {"model_type": "gpt2", "vocab_size": 61, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
 LLAMA = {
@@ -183,7 +186,25 @@ def _restore(trainer: Trainer, parallel: Alone, path: Path) -> int:
     return step
 
 
-SCENES: dict[str, Callable[[Group, Alone, Path], Seen]] = {"train": train}
+def conducted(group: Group, parallel: Alone, folder: Path) -> Seen:
+    """Losses of a run that is saved and gone on with; only the main process's machine has its folder."""
+    losses: list[float] = []
+    trainer = Trainer(model_of(group.model), Rows(group), token_loss, group.training, parallel)
+    run = RunFolder(folder / f"{group.start or group.name} {'here' if parallel.main else 'elsewhere'}")
+
+    def hear(report: StepReport) -> None:
+        losses.append(report.loss)
+        if report.step == group.until and parallel.main:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with contextlib.suppress(Interrupted):
+        conduct(
+            trainer, run, lambda to, model: hf.write(to, model, MODELS[group.model]), Origin("x", "y"), hooks=[hear]
+        )
+    return Seen({"losses": losses})
+
+
+SCENES: dict[str, Callable[[Group, Alone, Path], Seen]] = {"train": train, "conduct": conducted}
 
 
 def run(group: Group, folder: Path) -> int:

@@ -60,6 +60,12 @@ MORE = [
     ),
 ]
 DROPPED = [Group(name, sharing=DDP, recipe={"steps": 2, "dropout": 0.2}) for name in ("dropped", "dropped again")]
+# A run of six steps that only the main process's machine has the folder of, stopped after three.
+SAVED = [
+    Group("saved whole", "conduct", sharing=FSDP, recipe={**ADAMW, "steps": 6, "dropout": 0.1}),
+    Group("saved", "conduct", sharing=FSDP, recipe={**ADAMW, "steps": 6, "dropout": 0.1}, until=3),
+    Group("gone on with", "conduct", sharing=FSDP, recipe={**ADAMW, "steps": 6, "dropout": 0.1}, start="saved"),
+]
 UNBROKEN = Group("unbroken", processes=1, recipe=LONG)
 # What goes wrong at the third step in the second process, and the exit codes of both.
 FAULTS = {"read": [3, 3], "forward": [3, 3], "save": [3, 3], "kill": [1, -9], "stop": [1, 1]}
@@ -90,7 +96,14 @@ def ran(groups: list[Group], folder: Path) -> dict[str, Any]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All groups that go to their end, run once."""
     folder = tmp_path_factory.mktemp("ranks")
-    groups = [*{alone(group).name: alone(group) for group in EQUAL}.values(), *EQUAL, UNBROKEN, *CHAIN, *DROPPED]
+    groups = [
+        *{alone(group).name: alone(group) for group in EQUAL}.values(),
+        *EQUAL,
+        UNBROKEN,
+        *CHAIN,
+        *DROPPED,
+        *SAVED,
+    ]
     codes = {name: [code for code, *_ in each] for name, each in ran([*groups, *FAULTY], folder).items()}
     assert {group.name: codes[group.name] for group in groups} == {g.name: [0] * g.processes for g in groups}
     return folder
@@ -136,6 +149,12 @@ def held_to_one(folder: Path, group: Group, reference: str | None = None) -> Non
 def test_a_run_goes_on_at_another_number_of_processes_and_in_another_mode(folder: Path) -> None:
     parts = [loss for group in CHAIN for loss in seen(folder, group.name).said["losses"]]
     assert apart(seen(folder, "unbroken").said["losses"], parts) < 1e-6
+
+
+def test_machines_that_do_not_have_the_run_s_folder_go_on_with_it_all_the_same(folder: Path) -> None:
+    parts = [loss for group in SAVED[1:] for loss in seen(folder, group.name).said["losses"]]
+    assert parts == seen(folder, "saved whole").said["losses"] and len(parts) == 6
+    assert (folder / "saved here/step-000003").is_dir() and not (folder / "saved elsewhere").exists()
 
 
 def test_dropout_differs_between_processes_and_is_drawn_again_alike(folder: Path) -> None:

@@ -24,9 +24,9 @@ from paddock import __version__
 from paddock.checkpoint import safetensors
 from paddock.checkpoint.checkpoint import open_checkpoint
 from paddock.checkpoint.jsonfile import read as read_json
-from paddock.checkpoint.stored import Stored
 from paddock.errors import CheckpointError
 from paddock.model.transformer import Transformer
+from paddock.training.main_process import together
 from paddock.training.parallel import Alone
 
 FOLDER, TENSORS, STATE = "training", "optimizer.safetensors", "state.json"
@@ -125,33 +125,47 @@ def restore(
     """Weights, optimizer and random generators as they were when the step was saved; gives the rest of the state.
 
     read, learns: how the weights of those parameters are read; by default of all of them, as a whole model.
-    Every process takes part, and reads the folder. Raises CheckpointError where the step is that of another model.
+    Every process takes part, and the main one reads the folder: the others may be machines that do not have it. Raises
+    CheckpointError where the step is that of another model.
     """
-    state = read_state(folder)
-    weights: Mapping[str, Tensor] = {}
-    moments: dict[str, dict[str, Any]] = {}
-    path = folder / FOLDER / TENSORS
-    stored = safetensors.read(path)
-    if parallel.main:
-        weights = (read or read_weights)(folder)
+    found = together(parallel, lambda: _Stored.read(folder, read or read_weights)) or _Stored.nothing()
+    optimizer.state.clear()
+    parallel.restore(model, optimizer, found.weights, found.moments, learns)
+    state, random = parallel.told([dataclasses.asdict(found.state), found.random.hex()] if found.state else None)
+    try:
+        torch.set_rng_state(torch.tensor(list(bytes.fromhex(random)), dtype=torch.uint8))
+    except (RuntimeError, TypeError) as error:
+        raise CheckpointError(f"{folder} holds no state of random numbers: {str(error)[:80]}") from None
+    return State(**state)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What a saved step holds, as the main process has read it; the others have nothing."""
+
+    state: State | None
+    weights: Mapping[str, Tensor]
+    moments: Mapping[str, Mapping[str, Any]]
+    random: bytes
+
+    @staticmethod
+    def nothing() -> _Stored:
+        return _Stored(None, {}, {}, b"")
+
+    @staticmethod
+    def read(folder: Path, read: Read) -> _Stored:
+        state, path = read_state(folder), folder / FOLDER / TENSORS
         moments = {name: dict(scalars) for name, scalars in state.scalars.items()}
+        stored = safetensors.read(path)
+        if RANDOM not in stored or stored[RANDOM].load().dtype != torch.uint8:
+            raise CheckpointError(f"{path} holds no state of random numbers")
         for full, tensor in stored.items():
             name, _, key = full.rpartition("/")
             if full != RANDOM:
                 moments.setdefault(name, {})[key] = tensor.load()
-    optimizer.state.clear()
-    parallel.restore(model, optimizer, weights, moments, learns)
-    _restore_random(stored, path)
-    return state
+        return _Stored(state, read(folder), moments, bytes(stored[RANDOM].load().flatten().tolist()))
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """The weights of a published folder by the names of parameters, every float32 bit as it was saved."""
     return dict(open_checkpoint(folder).model("float32").named_parameters())
-
-
-def _restore_random(stored: Mapping[str, Stored], path: Path) -> None:
-    try:
-        torch.set_rng_state(stored[RANDOM].load().clone())
-    except (RuntimeError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path} holds no state of random numbers: {str(error)[:80]}") from None

@@ -56,6 +56,10 @@ class Alone:
         """* True on all processes as soon as one of them says so: when to stop, when to save."""
         return flag
 
+    def told(self, value: Any) -> Any:
+        """* The main process's value, of JSON's types, on all of them."""
+        return value
+
     def gradient_norm(self, parameters: Sequence[Tensor]) -> Tensor:
         """* The 2-norm of the whole gradient, over all shards, as a plain float32 scalar."""
         norms = [torch.linalg.vector_norm(p.grad, dtype=torch.float32) for p in parameters if p.grad is not None]

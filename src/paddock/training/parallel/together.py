@@ -216,7 +216,7 @@ class Together(Alone):
         if optimizer is None:
             return
         own, groups = dict(model.named_parameters()), state.groups_of(optimizer)
-        for name, items in self._told(_described(moments) if self.main else None).items():
+        for name, items in self.told(_described(moments) if self.main else None).items():
             parameter = own[name]
             optimizer.state[parameter] = {
                 key: state.kept(self._value(item, moments.get(name, {}).get(key)), parameter, groups[id(parameter)])
@@ -229,8 +229,7 @@ class Together(Alone):
             return item
         return self._from_main(given, item[1:], getattr(torch, item[0]))
 
-    def _told(self, value: Any) -> Any:
-        """The main process's value, of JSON's types, on all of them."""
+    def told(self, value: Any) -> Any:
         data = torch.tensor(list(json.dumps(value).encode()) if self.main else [], dtype=torch.uint8)
         size = self._from_main(torch.tensor([len(data)]), [1], torch.int64)
         return json.loads(bytes(self._from_main(data, [int(size)], torch.uint8).tolist()))
