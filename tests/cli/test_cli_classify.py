@@ -79,3 +79,34 @@ def test_long_texts_are_cut_where_asked_and_writers_tell_no_classes(paddock: Cal
     assert paddock("classify", "the cat " * 30, "-m", judge, "--truncate").code == 0
     run = paddock("classify", "the cat")
     assert run.code == 3 and "no classes" in run.err
+
+
+def test_several_classes_may_apply(paddock: Callable, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    names = {"id2label": {"0": "dull", "1": "lively"}, "label2id": {"dull": 0, "lively": 1}}
+    kind = {"architectures": ["BertForSequenceClassification"], "problem_type": "multi_label_classification"}
+    path = write_model(tmp_path / "judge", {**BERT, **names, **kind})
+    (path / "vocab.txt").write_text("\n".join(WORDS))
+    texts = ["the cat sat", "a dog ."]
+    told = [paddock("classify", text, "-m", path, "--json", "--top", 2).json for text in texts]
+    for record in told:
+        assert record["apply"] == [each["label"] for each in record["labels"] if each["score"] >= 0.5]
+        line = paddock("classify", record["text"], "-m", path).out.splitlines()[1]
+        assert all(name in line for name in record["apply"]) and ("none" in line) == (not record["apply"])
+    known = tmp_path / "known.jsonl"
+    records = [{"text": record["text"], "labels": record["apply"]} for record in told]
+    known.write_text("".join(json.dumps(record) + "\n" for record in records))
+    run = paddock("classify", known, "-m", path)
+    assert run.code == 0 and "exact: 1.0000" in run.out
+    last = json.loads(paddock("classify", known, "-m", path, "--json").out.splitlines()[-1])
+    assert last["exact"] == 1.0 and last["texts"] == 2 and last["labels"] == ["dull", "lively"]
+    known.write_text('{"text": "a cat", "labels": ["lively", "odd"]}\n')
+    refused = paddock("classify", known, "-m", path)
+    assert refused.code == 3 and "known.jsonl:1: the label 'odd' is none of the model's" in refused.err
+
+
+def test_several_known_labels_where_one_is_told(paddock: Callable, judge: Path, tmp_path: Path) -> None:
+    path = tmp_path / "known.jsonl"
+    path.write_text('{"text": "a cat", "labels": ["lively", "dull"]}\n')
+    refused = paddock("classify", path, "-m", judge)
+    assert refused.code == 3 and "known.jsonl:1: 2 labels" in refused.err

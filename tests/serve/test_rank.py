@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -127,6 +128,36 @@ def test_classes_are_those_of_the_library(readers: TestClient) -> None:
     assert answer["usage"]["prompt_tokens"] == sum(len(model.tokenizer.encode(text)) for text in texts)
     one = readers.post("/classify", json={"input": texts[1], "model": "moods"}).json()
     assert one["data"][0]["labels"] == answer["data"][1]["labels"]
+
+
+def test_pairs_have_classes_too(readers: TestClient) -> None:
+    model = readers.app.state.server.registry.find("moods").model  # type: ignore[attr-defined]
+    pair = [" ".join(WORDS[5:8]), "dog"]
+    answer = readers.post("/v1/classify", json={"input": ["dog", pair], "model": "moods"}).json()
+    for row, texts in zip(answer["data"], (["dog"], pair), strict=True):
+        expected = model.classify(*texts)
+        assert [(label["label"], label["score"]) for label in row["labels"]] == [(x.name, x.score) for x in expected]
+        assert "apply" not in row
+    assert (
+        answer["data"][1]["labels"]
+        != readers.post("/v1/classify", json={"input": " ".join(pair), "model": "moods"}).json()["data"][0]["labels"]
+    )
+    apart = [len(model.tokenizer.encode(text, add_special=False)) for text in pair]
+    assert answer["usage"]["prompt_tokens"] == 3 + (2 + 1) + sum(apart)
+    for bad in ([["dog"]], [["a", "b", "c"]], [["a", 1]]):
+        assert readers.post("/v1/classify", json={"input": bad, "model": "moods"}).status_code == 400
+    long = readers.post("/v1/classify", json={"input": [["cat " * 30, "cat " * 30]], "model": "moods"})
+    assert long.status_code == 400 and long.json()["error"]["code"] == "context_length_exceeded"
+
+
+def test_which_of_several_classes_apply(readers: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = readers.app.state.server.registry.find("moods")  # type: ignore[attr-defined]
+    config = {**served.model.checkpoint.config, "problem_type": "multi_label_classification"}
+    monkeypatch.setattr(served.model, "checkpoint", replace(served.model.checkpoint, config=config))
+    row = readers.post("/v1/classify", json={"input": "dog", "model": "moods"}).json()["data"][0]
+    scores = {label["label"]: label["score"] for label in row["labels"]}
+    assert sum(scores.values()) != pytest.approx(1.0, abs=1e-3)
+    assert row["apply"] == [name for name, score in scores.items() if score >= 0.5]
 
 
 def test_classes_are_asked_of_models_that_have_them(readers: TestClient, client: TestClient) -> None:

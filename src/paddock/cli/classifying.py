@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,19 +15,21 @@ from paddock.cli.options import Loading
 from paddock.cli.reading import texts_of
 from paddock.data.instruct import reading
 from paddock.data.instruct.records import Example, Labelled, Text, kind_of
-from paddock.engine.encoders import Label, class_names
+from paddock.engine.encoders import APPLIES, Label, class_names, several_apply
 from paddock.engine.language_model import LanguageModel
 from paddock.errors import DataError, UsageError
-from paddock.training.scores.classes import class_scores, confusion, number_scores
+from paddock.training.scores.classes import class_scores, confusion, label_scores, number_scores
 
 WIDTH = 60  # characters of a text in the table
+# Scores that are printed, where they are known.
+TOLD = ("accuracy", "micro_f1", "macro_f1", "exact", "majority", "mean_absolute_error", "pearson", "spearman")
 
 
 class Asked(NamedTuple):
     """One text or two, and the class they are known to have, if they are; place: where they stand."""
 
     texts: tuple[str, ...]
-    label: str | float | None = None
+    label: str | float | tuple[str, ...] | None = None
     place: str = ""
 
 
@@ -39,6 +41,7 @@ def classify(
         raise UsageError(f"--top {top}", expected="at least 1")
     questions = _questions(given, second, format)
     model, _ = load(asked)
+    several = several_apply(model.checkpoint.config)
     answers = []
     for question in questions:
         beside = question.texts[1] if len(question.texts) > 1 else None
@@ -47,9 +50,10 @@ def classify(
             told = {"text": question.texts[0] if len(question.texts) == 1 else list(question.texts)}
             known = {} if question.label is None else {"known": question.label}
             labels = [{"label": each.name, "score": each.score} for each in answers[-1][:top]]
-            output.as_json({**told, **known, "label": answers[-1][0].name, "labels": labels})
+            apply = {"apply": _applying(answers[-1])} if several else {}
+            output.as_json({**told, **known, "label": answers[-1][0].name, **apply, "labels": labels})
     if not json:
-        _show(questions, answers, top)
+        _show(questions, answers, top, several)
     _judge(model, questions, answers, json)
 
 
@@ -78,10 +82,17 @@ def _question(example: Example) -> Asked:
     )
 
 
-def _show(questions: Sequence[Asked], answers: Sequence[Sequence[Label]], top: int) -> None:
+def _applying(labels: Sequence[Label]) -> list[str]:
+    return [label.name for label in labels if label.score >= APPLIES]
+
+
+def _show(questions: Sequence[Asked], answers: Sequence[Sequence[Label]], top: int, several: bool) -> None:
+    """The likeliest class of each text, or all that apply, and then what else `top` asks for."""
     rows = []
     for question, labels in zip(questions, answers, strict=True):
-        first, *others = (f"{label.name} {label.score:.4f}" for label in labels[:top])
+        said = [f"{label.name} {label.score:.4f}" for label in labels]
+        apply = len(_applying(labels)) if several else 1
+        first, others = ", ".join(said[:apply]) or "none", said[apply:top]
         text = " | ".join(" ".join(each.split()) for each in question.texts)
         rows.append(
             [first, *([" ".join(others)] if top > 1 else []), text if len(text) <= WIDTH else text[:WIDTH] + "…"]
@@ -99,20 +110,57 @@ def _judge(model: LanguageModel, questions: Sequence[Asked], answers: Sequence[S
         scores = asdict(number_scores(np.array([_number(question) for question, _ in known]), told))
     else:
         names = class_names(model.checkpoint.config) or sorted(label.name for label in known[0][1])
+        if several_apply(model.checkpoint.config):
+            truth = _table([_known_of(question, names) for question, _ in known], names)
+            named = _table([_applying(labels) for _, labels in known], names)
+            _tell({"labels": names, **asdict(label_scores(truth, named))}, len(known), json)
+            return
         truth = _places([question for question, _ in known], names)
         said = np.array([names.index(labels[0].name) for _, labels in known])
         scores = {"labels": names, **asdict(class_scores(confusion(truth, said, len(names))))}
+    _tell(scores, len(known), json)
+
+
+def _tell(scores: Mapping[str, Any], texts: int, json: bool) -> None:
     if json:
-        output.as_json({"texts": len(known), **scores})
+        output.as_json({"texts": texts, **scores})
         return
-    for name in ("accuracy", "macro_f1", "majority", "mean_absolute_error", "pearson", "spearman"):
+    for name in TOLD:
         if scores.get(name) is not None:
             output.result(f"{name.replace('_', ' ')}: {scores[name]:.4f}")
 
 
+def _known_of(question: Asked, names: Sequence[str]) -> tuple[str, ...]:
+    """The classes that are known to apply. Raises DataError for one that the model does not have."""
+    labels = question.label if isinstance(question.label, tuple) else (_spelt(question),)
+    if strange := [label for label in labels if label not in names]:
+        raise _unknown(question, strange[0], names)
+    return labels
+
+
+def _table(chosen: Sequence[Sequence[str]], names: Sequence[str]) -> np.ndarray:
+    """(texts, classes) whether each applies."""
+    return np.array([[name in some for name in names] for some in chosen])
+
+
+def _spelt(question: Asked) -> str:
+    """The one class that is known. Raises DataError for several."""
+    if isinstance(question.label, tuple):
+        raise DataError(f"{question.place}: {len(question.label)} labels", expected="one: the model tells one class")
+    return question.label if isinstance(question.label, str) else f"{question.label:g}"
+
+
+def _unknown(question: Asked, label: str, names: Sequence[str]) -> DataError:
+    return DataError(
+        f"{question.place}: the label {label[:40]!r} is none of the model's",
+        expected=", ".join(names[:20]),
+        fix="spell labels as the model's id2label does",
+    )
+
+
 def _places(questions: Sequence[Asked], names: Sequence[str]) -> np.ndarray:
     """(questions,) the classes' ids. Labels are names; where none of them is one, they may be ids."""
-    labels = [question.label if isinstance(question.label, str) else f"{question.label:g}" for question in questions]
+    labels = [_spelt(question) for question in questions]
     ids = [str(number) for number in range(len(names))]
     if not set(labels) & set(names) and set(labels) <= set(ids):
         output.note(
@@ -121,16 +169,12 @@ def _places(questions: Sequence[Asked], names: Sequence[str]) -> np.ndarray:
         return np.array([int(label) for label in labels])
     for question, label in zip(questions, labels, strict=True):
         if label not in names:
-            raise DataError(
-                f"{question.place}: the label {label[:40]!r} is none of the model's",
-                expected=", ".join(names[:20]),
-                fix="spell labels as the model's id2label does",
-            )
+            raise _unknown(question, label, names)
     return np.array([names.index(label) for label in labels])
 
 
 def _number(question: Asked) -> float:
     try:
-        return float(question.label or 0.0)
+        return float(_spelt(question))
     except ValueError:
         raise DataError(f"{question.place}: the label is {str(question.label)[:40]!r}", expected="a number") from None

@@ -36,8 +36,8 @@ class Batch:
     padding (rows, tokens): True for real tokens; None where nothing looks at padding (causal rows padded at the end).
     segments (rows, tokens), follows (rows,): BERT's sentence A/B, and whether B followed A in the text.
     source (rows, source), source_padding (rows, source): what an encoder reads.
-    labels (rows,) or (rows, questions): the class of a row's text (int64) or its number (float32), or which of a row's
-    texts is meant; IGNORED, or NaN, where nothing is asked.
+    labels (rows,), (rows, questions) or (rows, classes): the class of a row's text (int64) or its number (float32);
+    which of a row's texts is meant; which classes apply (float32, 0 or 1). IGNORED, or NaN, where nothing is asked.
     samples (rows,): the place of each row in the stream of samples, from 0 and never again the same; for the log.
     """
 

@@ -17,6 +17,7 @@ from paddock.engine.request import check_number
 from paddock.engine.sampling import Bound, shown
 from paddock.errors import ContextLengthError, UnsupportedError, UsageError
 from paddock.model.linear import Linear
+from paddock.model.spec import Architecture
 from paddock.model.step import Step
 from paddock.model.transformer import LastToken, Pooler, Transformer
 from paddock.tokenizer import Tokenizer
@@ -129,7 +130,7 @@ def classify(
     kind = config.get("problem_type") or ("regression" if len(scores) == 1 else "single_label_classification")
     if kind == "single_label_classification":
         scores = scores.softmax(0)
-    elif kind == "multi_label_classification":
+    elif several_apply(config):
         scores = scores.sigmoid()
     elif kind != "regression":
         raise UnsupportedError(f"config.json: problem_type is {shown(kind)}")
@@ -140,12 +141,26 @@ def classify(
     return sorted(labels, key=lambda label: -label.score)
 
 
+APPLIES = 0.5  # from which probability on a class that does not exclude others is said to apply
+
+
+def several_apply(config: Mapping[str, Any]) -> bool:
+    """Whether several of a model's classes may apply to one text, or none."""
+    return config.get("problem_type") == "multi_label_classification"
+
+
 def class_names(config: Mapping[str, Any]) -> list[str]:
     """The names in a config.json's id2label, in the order of their ids; none where it says nothing of them."""
     table = config.get("id2label")
     if not isinstance(table, Mapping) or sorted(table, key=str) != sorted(map(str, range(len(table)))):
         return []
     return [str(table[str(number)]) for number in range(len(table))]
+
+
+def tokens_of(tokenizer: Tokenizer, architecture: Architecture, texts: Sequence[str]) -> int:
+    """How many tokens `classify` reads of one text or two, with what stands around them."""
+    layout = layout_of(tokenizer, architecture.embedding.segments)
+    return layout.around(len(texts)) + sum(len(tokenizer.encode(text, add_special=False)) for text in texts)
 
 
 def _read(reader: Reader, tokenizer: Tokenizer, texts: Sequence[str], truncate: bool) -> Tensor:

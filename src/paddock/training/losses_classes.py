@@ -33,21 +33,53 @@ def text_scores(model: Transformer, batch: Batch, step: Step) -> Tensor:
 
 @dataclass(frozen=True)
 class ClassLoss:
-    """Cross-entropy of the right class, in nats. smoothing: the share of it spread evenly over all classes.
+    """Cross-entropy of the right class, in nats. smoothing: the share of it spread evenly over all classes. weights:
+    what a text of each class counts (None: 1); the sum is divided by the number of texts, not by that of weights.
 
     `parts`: `accuracy`, how many were right.
     """
 
     smoothing: float = 0.0
+    weights: tuple[float, ...] | None = None
 
     def __call__(self, model: Transformer, batch: Batch, step: Step) -> Sums:
         assert batch.labels is not None, "these batches have no classes"
         scores = text_scores(model, batch, step)
         total = F.cross_entropy(
-            scores, batch.labels, reduction="sum", ignore_index=IGNORED, label_smoothing=self.smoothing
+            scores,
+            batch.labels,
+            weight=_like(scores, self.weights),
+            reduction="sum",
+            ignore_index=IGNORED,
+            label_smoothing=self.smoothing,
         )
         right = (scores.detach().argmax(-1) == batch.labels).sum()
         return Sums(total, batch.supervised, {"accuracy": right})
+
+
+@dataclass(frozen=True)
+class LabelsLoss:
+    """Binary cross-entropy of each class that may apply beside others, in nats a class. weights: what it counts that a
+    class applies, beside that it does not (None: the same).
+
+    `parts`: `accuracy`, how many classes were told rightly.
+    """
+
+    weights: tuple[float, ...] | None = None
+
+    def __call__(self, model: Transformer, batch: Batch, step: Step) -> Sums:
+        assert batch.labels is not None, "these batches have no classes"
+        scores, there = text_scores(model, batch, step), asked(batch.labels)
+        truth = torch.where(there, batch.labels, 0.0).to(scores.dtype)
+        losses = F.binary_cross_entropy_with_logits(
+            scores, truth, reduction="none", pos_weight=_like(scores, self.weights)
+        )
+        right = ((scores.detach() > 0) == (truth > 0))[there].sum()
+        return Sums(losses[there].sum(), int(there.sum()), {"accuracy": right})
+
+
+def _like(scores: Tensor, weights: tuple[float, ...] | None) -> Tensor | None:
+    return None if weights is None else scores.new_tensor(weights)
 
 
 def number_loss(model: Transformer, batch: Batch, step: Step) -> Sums:

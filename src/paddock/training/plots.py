@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 POINTS = 2000  # of a curve: more than a screen has columns
 # Okabe and Ito's colours, which all kinds of colour vision tell apart.
 BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "#9A9A9A"
-SHARES = ("accuracy", "macro_f1", "majority", "pearson", "spearman")  # of a validation, where a task measures them
+SHARES = ("accuracy", "macro_f1", "micro_f1", "majority", "pearson", "spearman")  # of a validation with classes
 PERCENT = ("bleu", "chrf", "rouge1", "rouge2", "rouge_l")  # of texts; `baseline` has what needs no model
 Point = tuple[int, float]
 

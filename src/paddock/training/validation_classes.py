@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -45,6 +46,25 @@ def on_classes(batches: BatchStream, labels: Sequence[str]) -> Measure:
     return measure
 
 
+def on_labels(batches: BatchStream, labels: Sequence[str]) -> Measure:
+    """Loss (nats a class), micro- and macro-F1, how often all of a text's classes are right (`exact`), and F1 of each
+    class, of classes that may apply together. Every process must call it."""
+
+    def measure(trainer: Trainer) -> dict[str, Any]:
+        started = time.perf_counter()
+        told, truth = told_of(trainer, batches)
+        # log(1 + e^x) - x where the class applies, and log(1 + e^x) where it does not
+        return {
+            "loss": float((np.logaddexp(0, told) - told * truth).mean()),
+            **asdict(scores.label_scores(truth > 0, told > 0)),
+            "labels": list(labels),
+            "targets": truth.size,
+            "seconds": time.perf_counter() - started,
+        }
+
+    return measure
+
+
 def on_numbers(batches: BatchStream) -> Measure:
     """Loss (the mean squared error), mean absolute error and correlations. Every process must call it."""
 
@@ -62,14 +82,16 @@ def on_numbers(batches: BatchStream) -> Measure:
 
 
 def told_of(trainer: Trainer, batches: BatchStream) -> tuple[np.ndarray, np.ndarray]:
-    """The model's scores for every sample (samples, classes), and the labels (samples,), both float64, without dropout.
+    """The model's scores for every sample (samples, classes), and the labels (samples,) or, where several classes may
+    apply, (samples, classes), both float64, without dropout.
 
     Each process reads its share of the rows and is told all of them.
     """
     parallel = trainer.parallel
     part = trainer.model.architecture.pooler
     assert part is not None, "no classes"
-    found = np.zeros((len(batches.table), part.labels + 1))
+    asked = batches.table.texts(0)[2].shape[1:]
+    found = np.zeros((len(batches.table), part.labels + math.prod(asked)))
     with torch.no_grad():
         for whole in batches.once():
             batch = share(whole, parallel.data_rank, parallel.data_ranks)
@@ -77,10 +99,10 @@ def told_of(trainer: Trainer, batches: BatchStream) -> tuple[np.ndarray, np.ndar
                 told = trainer.sums(piece, train=False, loss=_scores).total.double().cpu().numpy()
                 if piece.supervised:  # a rank without a row of its own has read somebody else's
                     assert piece.samples is not None and piece.labels is not None
-                    found[piece.samples.numpy(), :-1] = told
-                    found[piece.samples.numpy(), -1] = piece.labels.double().numpy()
+                    found[piece.samples.numpy(), : part.labels] = told
+                    found[piece.samples.numpy(), part.labels :] = piece.labels.double().reshape(piece.rows, -1).numpy()
     every = np.array(parallel.totals(found.ravel().tolist())).reshape(found.shape)
-    return every[:, :-1], every[:, -1]
+    return every[:, : part.labels], every[:, part.labels :].reshape(len(every), *asked)
 
 
 def _scores(model: Transformer, batch: Batch, step: Step) -> Sums:

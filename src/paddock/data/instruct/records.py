@@ -99,10 +99,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Labelled:
-    """One text, or two that belong together, and the class (or number) they have."""
+    """One text, or two that belong together, and the class (or number) they have; several classes, or none of them, are
+    a tuple."""
 
     texts: tuple[str, ...]
-    label: str | float
+    label: str | float | tuple[str, ...]
     origin: Origin = field(default_factory=Origin, compare=False)
 
 

@@ -60,7 +60,9 @@ class Summary:
         _count(self.licences, origin.licence)
         _count(self.sources, origin.source)
         if isinstance(example, Labelled):
-            _count(self.labels, str(example.label) if isinstance(example.label, str) else "(a number)")
+            told = example.label if isinstance(example.label, tuple) else (example.label,)
+            for label in told or ("(none)",):
+                _count(self.labels, label if isinstance(label, str) else "(a number)")
         elif isinstance(example, Feedback):
             _count(self.labels, "good" if example.good else "bad")
 

@@ -74,7 +74,8 @@ def layout_of(tokenizer: Tokenizer, segments: int) -> Layout:
 
 
 class LabelledTable:
-    """Rows of ids, where each one's second text begins, and its label: an int64 class or a float32 number."""
+    """Rows of ids, where each one's second text begins, and its label: an int64 class, a float32 number, or float32 0
+    and 1 for each of several classes that may apply together."""
 
     def __init__(self, ids: Sequence[np.ndarray], seconds: np.ndarray, labels: np.ndarray) -> None:
         self._ids, self._seconds, self._labels = ids, seconds, labels
@@ -83,7 +84,7 @@ class LabelledTable:
         return len(self._ids)
 
     def texts(self, number: int) -> tuple[np.ndarray, ...]:
-        """(ids, where the second text begins (1,), label (1,))."""
+        """(ids, where the second text begins (1,), label (1,) or (1, classes))."""
         place = slice(number, number + 1)
         return self._ids[number], self._seconds[place], self._labels[place]
 

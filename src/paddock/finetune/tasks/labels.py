@@ -40,10 +40,16 @@ def labelled(examples: Sequence[Example]) -> list[LabelledExample]:
 
 
 def class_of(example: LabelledExample) -> str:
-    """The name of an example's class. Raises DataError for a number that is not whole."""
+    """The name of an example's class. Raises DataError for a number that is not whole, and for several classes."""
     label = example.label
     if isinstance(label, str):
         return label
+    if isinstance(label, tuple):
+        raise DataError(
+            f"{example.origin.place}: {len(label)} labels",
+            expected="one, as classes exclude each other",
+            fix="say task.multiple=true where several classes may apply",
+        )
     if not float(label).is_integer():
         raise DataError(
             f"{example.origin.place}: the label is {label}", expected="the name or number of a class", fix=REGRESS
@@ -51,17 +57,28 @@ def class_of(example: LabelledExample) -> str:
     return str(int(label))
 
 
+def classes_that_apply(example: LabelledExample) -> tuple[str, ...]:
+    """The names of all of an example's classes, in the order it has them. Raises DataError for one given twice."""
+    if not isinstance(example.label, tuple):
+        return (class_of(example),)
+    if len(set(example.label)) < len(example.label):
+        raise DataError(f"{example.origin.place}: a label is there twice", expected="each class that applies, once")
+    return example.label
+
+
 REGRESS = "use task.name=regress for numbers that are measured, not counted"
 
 
-def classes_of(examples: Sequence[LabelledExample]) -> list[str]:
-    """The classes that are there, in order: by number where all are whole numbers, else by name.
+def classes_of(examples: Sequence[LabelledExample], multiple: bool = False) -> list[str]:
+    """The classes that are there, in order: by number where all are whole numbers, else by name. multiple: whether an
+    example may have several.
 
     Raises DataError for fewer than two, for far too many, and where some labels are text and others numbers.
     """
     first: dict[str, LabelledExample] = {}
     for example in examples:
-        first.setdefault(class_of(example), example)
+        for name in classes_that_apply(example) if multiple else (class_of(example),):
+            first.setdefault(name, example)
     names = first.keys()
     numbers = [name for name in names if name.removeprefix("-").isdecimal() and name.isascii()]
     if words := sorted(names - set(numbers)) if numbers else []:
@@ -84,8 +101,8 @@ def classes_of(examples: Sequence[LabelledExample]) -> list[str]:
 def number_of(example: LabelledExample) -> float:
     """An example's number. Raises DataError where its label is none."""
     try:
-        number = float(example.label)
-    except ValueError:
+        number = float(example.label)  # type: ignore[arg-type]  # of several labels: refused below
+    except (TypeError, ValueError):
         number = float("nan")
     if not np.isfinite(number):
         raise DataError(
@@ -141,7 +158,10 @@ class Rows:
     def shown(self, table: LabelledTable, names: Sequence[str] = ()) -> str:
         """The first row as it is read, and what is asked of it."""
         ids, _, label = table.texts(0)
-        answer = names[int(label[0])] if names else f"{label[0]:g}"
+        if label.ndim == 2:
+            answer = ", ".join(name for name, applies in zip(names, label[0], strict=True) if applies) or "none"
+        else:
+            answer = names[int(label[0])] if names else f"{label[0]:g}"
         return f"the first row: {self.tokenizer.decode(ids.tolist(), skip_special=False)[:400]} -> {answer}"
 
     @property
@@ -178,9 +198,8 @@ def prepare_of(given: Material) -> Labelled:
     return Labelled(given.length, padding_of(given.tokenizer), given.architecture.embedding.segments >= 2)
 
 
-def shares(counts: Mapping[str, int]) -> str:
-    """ "0: 3,310 (47.8 %), 1: 3,610 (52.2 %)"; of many classes the commonest only."""
-    total = sum(counts.values())
+def shares(counts: Mapping[str, int], examples: int) -> str:
+    """ "0: 3,310 (47.8 %), 1: 3,610 (52.2 %)", shares of the examples; of many classes the commonest only."""
     most = sorted(counts.items(), key=lambda item: -item[1])[:20]
-    said = ", ".join(f"{name}: {count:,} ({count / total:.1%})" for name, count in most)
+    said = ", ".join(f"{name}: {count:,} ({count / examples:.1%})" for name, count in most)
     return said + (f" and {len(counts) - 20} more" if len(counts) > 20 else "")

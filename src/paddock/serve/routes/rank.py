@@ -61,17 +61,18 @@ async def rerank(body: RerankBody, request: Request, server: Here) -> Response:
 @router.post("/v1/classify")
 @router.post("/classify", include_in_schema=False)
 async def classify(body: ClassifyBody, request: Request, server: Here) -> Response:
-    """The classes of each text with their probabilities, likeliest first."""
+    """The classes of each text, or of each pair of texts, with their probabilities, likeliest first."""
     ignored = body.ignored(server.settings.strict)
     served = server.registry.find(body.model)
     tokens = await asyncio.to_thread(_counted, served, body.texts)
-    found = await unless_gone(request, each(server.worker, served.model.classify, body.texts))
+    found = await unless_gone(request, each(server.worker, lambda texts: served.model.classify(*texts), body.texts))
+    several = encoders.several_apply(served.model.checkpoint.config)
     response = JSONResponse({
         "id": f"classify-{uuid.uuid4().hex}",
         "object": "list",
         "created": int(time.time()),
         "model": served.name,
-        "data": [_classified(place, labels) for place, labels in enumerate(found)],
+        "data": [_classified(place, labels, several) for place, labels in enumerate(found)],
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     })  # fmt: skip
     tell_ignored(response, ignored)
@@ -99,21 +100,24 @@ async def _by_vectors(worker: Worker, served: Served, body: RerankBody) -> Score
     return Scored(scores, query.tokens + texts.tokens, told)
 
 
-def _classified(place: int, labels: Sequence[Label]) -> dict[str, Any]:
+def _classified(place: int, labels: Sequence[Label], several: bool) -> dict[str, Any]:
+    """several: whether more than one class may apply, or none; then it says which do."""
+    apply = [label.name for label in labels if label.score >= encoders.APPLIES]
     return {
         "index": place,
         "label": labels[0].name,
+        **({"apply": apply} if several else {}),
         "labels": [{"label": label.name, "score": label.score} for label in labels],
         "num_classes": len(labels),
     }
 
 
-def _counted(served: Served, texts: Sequence[str]) -> int:
+def _counted(served: Served, texts: Sequence[Sequence[str]]) -> int:
     """The tokens of all texts, none of which is too long: the worker is not kept busy with cutting up what is refused.
 
     Raises ContextLengthError, UnsupportedError for a model without classes."""
     model = served.model
     encoders.check_classes(model.model)
-    counts = [len(model.tokenizer.encode(text)) for text in texts]
+    counts = [encoders.tokens_of(model.tokenizer, model.architecture, each) for each in texts]
     encoders.check_length(max(counts), model.architecture.context, "a text")
     return sum(counts)

@@ -10,6 +10,7 @@ from paddock.serve.bodies import Body, Part
 from paddock.serve.schemas.parts import Text
 
 MAX_DOCUMENTS = 2048
+Pair = Annotated[list[Text], Field(min_length=2, max_length=2)]
 
 
 class Document(Part):
@@ -32,9 +33,10 @@ class RerankBody(Body):
 
 
 class ClassifyBody(Body):
-    """One text or several to be put into the classes that the model was fine-tuned for."""
+    """One text or several to be put into the classes that the model was fine-tuned for; a list of two texts within the
+    list is a pair that is read together."""
 
-    input: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_DOCUMENTS)]
+    input: Text | Annotated[list[Text | Pair], Field(min_length=1, max_length=MAX_DOCUMENTS)]
     model: str | None = Field(None, max_length=256)
 
     @classmethod
@@ -42,5 +44,7 @@ class ClassifyBody(Body):
         return frozenset({"user"})
 
     @property
-    def texts(self) -> list[str]:
-        return [self.input] if isinstance(self.input, str) else self.input
+    def texts(self) -> list[tuple[str, ...]]:
+        """Each one text, or two."""
+        items = [self.input] if isinstance(self.input, str) else self.input
+        return [(item,) if isinstance(item, str) else tuple(item) for item in items]

@@ -24,6 +24,18 @@ class ClassScores:
 
 
 @dataclass(frozen=True)
+class LabelScores:
+    """Of classes that may apply together. micro_f1: of all decisions; macro_f1: the mean of f1; exact: the share of
+    texts with every class right; f1: of each class, None for one that was neither there nor named, left out of the
+    mean."""
+
+    micro_f1: float
+    macro_f1: float
+    exact: float
+    f1: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
 class NumberScores:
     """How near numbers are: mean absolute error; Pearson's and Spearman's correlations, None where one side is
     constant."""
@@ -51,6 +63,19 @@ def class_scores(confusion: np.ndarray) -> ClassScores:
         majority=float(there.max() / total),
         f1=tuple(float(each) if one else None for each, one in zip(f1, known, strict=True)),
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+    )
+
+
+def label_scores(truth: np.ndarray, named: np.ndarray) -> LabelScores:
+    """Of two arrays (examples, classes) of what applies and what was named, at least one example."""
+    right = (truth & named).sum(0)
+    known = truth.sum(0) + named.sum(0)
+    f1 = 2 * right / np.maximum(known, 1)
+    return LabelScores(
+        micro_f1=float(2 * right.sum() / max(1, known.sum())),
+        macro_f1=float(f1[known > 0].mean()) if known.any() else 0.0,
+        exact=float((truth == named).all(1).mean()),
+        f1=tuple(float(each) if count else None for each, count in zip(f1, known, strict=True)),
     )
 
 

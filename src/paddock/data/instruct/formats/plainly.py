@@ -20,14 +20,14 @@ TEXTS = (
     ("text1", "text2"),
     ("question", "sentence"),
 )
-LABELS = ("label", "score")
+LABELS = ("label", "labels", "score")
 
 
 def _names(record: Record) -> tuple[tuple[str, ...], str] | None:
     """The fields of the texts and of the class. A score is one of two texts only: crawled documents have scores."""
     texts = next((names for names in TEXTS if record.keys() >= set(names)), ())
-    labels = LABELS if len(texts) == 2 else LABELS[:1]
-    label = next((name for name in labels if isinstance(record.get(name), str | int | float)), None)
+    labels = LABELS if len(texts) == 2 else LABELS[:2]
+    label = next((name for name in labels if _tells(record.get(name))), None)
     return (texts, label) if label and texts else None
 
 
@@ -39,10 +39,19 @@ def _labelled(record: Record, taking: Taking) -> Iterable[Example]:
     yield Labelled(texts, label_of(record[names[1]], names[1]), taking.origin(record, (*names[0], names[1])))
 
 
-def label_of(value: Any, name: str = "label") -> str | float:
-    """A class is text, whatever it is spelt as; a number with a fraction stays one."""
+def _tells(value: Any) -> bool:
+    """Whether it can be a class, a number, or a list of classes."""
+    return isinstance(value, str | int | float) or (
+        isinstance(value, list) and all(isinstance(each, str | int) for each in value)
+    )
+
+
+def label_of(value: Any, name: str = "label") -> str | float | tuple[str, ...]:
+    """A class is text, whatever it is spelt as; a number with a fraction stays one; a list says all that apply."""
     if isinstance(value, float):
         return value
+    if isinstance(value, list) and _tells(value):
+        return tuple(filled(str(each).strip(), name) for each in value)
     if isinstance(value, str | int):  # true and false among them
         return filled(str(value).strip(), name)
     raise Broken(f"{name!r} is {kind(value)}", f"field {name!r} is {kind(value)}, where a class or a number belongs")

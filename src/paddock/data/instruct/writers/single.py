@@ -115,8 +115,12 @@ def _prompts(example: Conversation, lost: Counter[str]) -> list[Row]:
 
 def _labelled(example: Labelled, lost: Counter[str]) -> list[Row]:
     names = ("text",) if len(example.texts) == 1 else ("sentence1", "sentence2")
-    row: Row = {**dict(zip(names, example.texts, strict=True)), "label": example.label}
+    row: Row = {**dict(zip(names, example.texts, strict=True)), _label_field(example): example.label}
     return [{**row, **about(example.origin, row)}]
+
+
+def _label_field(example: Labelled) -> str:
+    return "labels" if isinstance(example.label, tuple) else "label"
 
 
 def _text(example: Text, lost: Counter[str]) -> list[Row]:
