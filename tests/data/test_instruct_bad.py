@@ -85,7 +85,7 @@ BROKEN: list[tuple[str, Any, str, str]] = [
     ),
     ("oasst-trees", {**TREE, "prompt": {**node("x", "prompter", "t"), "replies": 4}}, "'prompt.replies' is", "no list"),
     ("pairs", {"source": [1], "target": "b"}, "field 'source' is a list", "'source' is a list"),
-    ("labelled", {"text": "a", "label": [1]}, "no fields of a text and its class", "no text or no label"),
+    ("labelled", {"text": "a", "label": [[1]]}, "no fields of a text and its class", "no text or no label"),
     (
         "belle-turns",
         {"instruction": "x\nHuman: a\nAssistant:", "output": "b"},
