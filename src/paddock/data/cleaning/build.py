@@ -13,6 +13,7 @@ from paddock.data.cleaning import recipe as r
 from paddock.data.cleaning.classify import Classifier, Language, train_classifier, train_languages
 from paddock.data.cleaning.codefiles import Code, Licence
 from paddock.data.cleaning.exact import Exact, Lines
+from paddock.data.cleaning.latex import Latex
 from paddock.data.cleaning.linear import Linear, load
 from paddock.data.cleaning.private import Private
 from paddock.data.cleaning.quality import Quality, merged
@@ -49,6 +50,8 @@ def build(asked: r.Section, model: Path) -> Stage:
             return Code(**settings)
         case r.Questions():
             return Questions(**asked.model_dump(exclude={"stage"}))
+        case r.Latex():
+            return Latex(**asked.model_dump(exclude={"stage"}))
         case r.Private():
             return Private(asked.kinds, asked.placeholder)
         case r.Classifier():

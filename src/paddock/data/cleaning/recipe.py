@@ -171,6 +171,17 @@ class Questions(Section):
     strip_html: bool = True
 
 
+class Latex(Section):
+    """LaTeX papers: comments out, macros without arguments written out, the body alone."""
+
+    stage: Literal["latex"]
+    comments: bool = True
+    macros: bool = True
+    head: bool = True
+    tail: bool = True
+    characters: Count = 200
+
+
 class Private(Section):
     """Replaces private data: e-mail, phone, IP, cards, IBANs, keys."""
 
@@ -192,6 +203,7 @@ AnyStage = (
     | Licence
     | Code
     | Questions
+    | Latex
     | Private
 )
 STAGES: dict[str, type[Section]] = {
