@@ -8,6 +8,7 @@ from pathlib import Path
 
 from paddock.checkpoint.writing import write_text
 from paddock.data.tokens import Tokens
+from paddock.engine.locate import names
 from paddock.errors import UsageError
 from paddock.pretrain.characters import write_characters
 from paddock.pretrain.corpus import Corpus
@@ -29,13 +30,7 @@ def make(recipe: Vocabulary, sources: Sequence[Corpus], folder: Path, beside: Pa
     Raises UsageError where the folder holds a tokenizer that was trained in another way than is asked now.
     """
     if recipe.path is not None:
-        path = Path(recipe.path).expanduser()
-        if not path.exists() and not (beside / path).exists():
-            raise UsageError(
-                f"the recipe's tokenizer.path {recipe.path!r} is not there",
-                fix="name a tokenizer's folder or file, or train one: tokenizer.train, tokenizer.size",
-            )
-        return load(path if path.exists() else beside / path)
+        return load(_found(recipe.path, beside))
     asked = recipe.model_dump_json()
     there = (folder / "tokenizer.json").exists()
     if there:
@@ -49,6 +44,20 @@ def make(recipe: Vocabulary, sources: Sequence[Corpus], folder: Path, beside: Pa
         write_text(folder / ASKED, asked + "\n")
         write_text(folder / TEXTS, digest + "\n")
     return load(folder)
+
+
+def _found(given: str, beside: Path) -> Path:
+    """A path as it is, or from the recipe's folder; else the folder of a model of that name."""
+    path = Path(given).expanduser()
+    for place in (path, beside / path):
+        if place.exists():
+            return place
+    if given in (known := names()):
+        return known[given]
+    raise UsageError(
+        f"the recipe's tokenizer.path {given!r} is not there",
+        fix="name a tokenizer's folder or file, or train one: tokenizer.train, tokenizer.size",
+    )
 
 
 def _digest(texts: Sequence[str]) -> str:
