@@ -97,3 +97,17 @@ def test_convert_to_text_and_from_lines(paddock: Callable, alpaca: Path, tmp_pat
     run = paddock("data", "convert", tmp_path / "a.en", "--second", tmp_path / "a.de", "-o", target)
     assert run.code == 0 and target.read_text().splitlines()[0].startswith("source\ttarget"), run.err
     assert [each.target for each in examples(target)] == ["eins", "zwei"]  # type: ignore[union-attr]
+
+
+def test_examples_as_parquet(paddock: Callable, tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    path = tmp_path / "alpaca.json"
+    path.write_text('[{"instruction": "a", "input": "", "output": "b"}]')
+    run = paddock("data", "convert", path, "--to", "parquet", "-o", tmp_path / "chat.parquet")
+    assert run.code == 0 and "1 records of messages" in run.out
+    assert parquet.read_table(tmp_path / "chat.parquet").column_names[-1] == "messages"
+    again = paddock("data", "convert", tmp_path / "chat.parquet", "--to", "alpaca", "-o", tmp_path / "again.parquet")
+    assert again.code == 0 and "instruction" in parquet.read_table(tmp_path / "again.parquet").column_names
+    refused = paddock("data", "convert", path, "--to", "parquet", "-o", tmp_path / "chat.jsonl")
+    assert refused.code == 2 and "call it chat.parquet" in refused.err

@@ -78,7 +78,7 @@ def test_read_by_content(name: str, form: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", RECORDS)
-@pytest.mark.parametrize("end", [".jsonl.zst", ".json"])
+@pytest.mark.parametrize("end", [".jsonl.zst", ".json", ".parquet"])
 def test_round_trip(name: str, end: str, tmp_path: Path) -> None:
     """What a format's writer wrote is what its reader reads, and so is where it is from."""
     first = list(examples(lines(tmp_path / "set.jsonl", [record for record, _ in RECORDS[name]]), licence="MIT"))

@@ -59,6 +59,7 @@ def inspect(
     epilog="""paddock data convert corpus.json --output corpus.jsonl.zst
     paddock data convert "pages/*.parquet" --to txt --output pages.txt
     paddock data convert alpaca.json --to messages --output chat.jsonl --licence CC-BY-NC-4.0
+    paddock data convert alpaca.json --to alpaca --output alpaca.parquet
     paddock data convert trees.jsonl.gz --trees ranked --to dpo --output preferences.jsonl
     paddock data convert train.en --second train.de --output pairs.jsonl""",
 )

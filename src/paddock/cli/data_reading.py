@@ -22,6 +22,7 @@ from paddock.data.writing import SUFFIXES, kind_by_name, write_documents
 from paddock.errors import UsageError, did_you_mean
 
 SHOWN, SHOWN_META = 300, 200  # characters of a record
+TABLE = "parquet"  # what documents and examples are written as alike
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,12 @@ def convert(files: Sequence[str], given: Asked, target: str, to: str | None, for
     second = find_files(given.second) if given.second else []
     if any(path.exists() and path.samefile(each) for each in [*paths, *second] if each.exists()):
         raise UsageError(f"{target} is one of the files to be read", fix="choose another --output")
-    if to in WRITERS or (to is None and any(given.of_examples(each) for each in paths)):
-        wanted = example_reading.Wanted(path, to, given.bare, given.keep_inputs, given.template, json)
+    if to in WRITERS or (to in (None, TABLE) and any(given.of_examples(each) for each in paths)):
+        if to == TABLE and not path.name.lower().endswith(SUFFIXES[TABLE]):
+            raise UsageError(f"--to {to} and an output called {path.name}", fix=f"call it {path.stem}{SUFFIXES[TABLE]}")
+        wanted = example_reading.Wanted(
+            path, None if to == TABLE else to, given.bare, given.keep_inputs, given.template, json
+        )
         example_reading.convert(paths, second or None, given.examples, wanted)
         return
     _check_kind(to)

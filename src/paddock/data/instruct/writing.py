@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from paddock.checkpoint.writing import atomic_write
+from paddock.data.instruct import parquet
 from paddock.data.instruct.options import listed
 from paddock.data.instruct.records import (
     Conversation,
@@ -28,7 +29,7 @@ from paddock.data.instruct.writers import WRITERS, Unwritable, Writer
 from paddock.data.writing import json_bytes, opened
 from paddock.errors import DataError, UsageError, did_you_mean
 
-CONTAINERS = (".jsonl.gz", ".jsonl.zst", ".jsonl", ".json", ".tsv")
+CONTAINERS = (".jsonl.gz", ".jsonl.zst", ".jsonl", ".json", ".tsv", ".parquet")
 OWN = {  # what a kind is written as where nobody says
     Conversation: "messages",
     Preference: "dpo",
@@ -85,10 +86,10 @@ def write_examples(
     """Writes examples at `path`, whole or not at all. Equal examples make equal bytes.
 
     to: a name of WRITERS, or what suits the first example. The container is what the file's name says: JSON lines, a
-    JSON array, or columns with tabs between them. on_error: what becomes of an example that the format cannot hold:
-    "stop", or "skip" and count it. bare: without id, source, language, licence and meta. keep_inputs: an instruction's
-    input stays a field of its own in messages, which Paddock reads and few others do. render: makes a conversation a
-    text, for "text".
+    JSON array, columns with tabs between them, or Parquet. on_error: what becomes of an example that the format cannot
+    hold: "stop", or "skip" and count it. bare: without id, source, language, licence and meta. keep_inputs: an
+    instruction's input stays a field of its own in messages, which Paddock reads and few others do. render: makes a
+    conversation a text, for "text".
 
     Raises DataError for what a format cannot hold, UsageError for a format that is not known.
     """
@@ -109,9 +110,13 @@ def write_examples(
         examples = (with_inputs_joined(example, written.lost) for example in examples)
     rows = _rows(examples, WRITERS[to], written, on_error, bare, render)
     pieces: dict[str, Pieces] = {".json": _array, ".tsv": functools.partial(_table, written)}
-    with atomic_write(path) as partial, opened(partial, container) as file:
-        for piece in pieces.get(container, _lines)(rows):
-            file.write(piece)
+    with atomic_write(path) as partial:
+        if container == ".parquet":
+            parquet.write(rows, partial)
+        else:
+            with opened(partial, container) as file:
+                for piece in pieces.get(container, _lines)(rows):
+                    file.write(piece)
     written.lost = +written.lost
     return written
 
