@@ -35,7 +35,7 @@ from paddock.data.shards import Tokens
 from paddock.data.stream import BatchStream
 from paddock.errors import DataError, Interrupted, PaddockError
 from paddock.model.families import describe
-from paddock.model.initialise import blank, initialise
+from paddock.model.initialise import blank, first_weights, initialise
 from paddock.model.step import Step
 from paddock.model.transformer import Transformer
 from paddock.training.conduct import Origin, conduct
@@ -204,7 +204,16 @@ def conducted(group: Group, parallel: Alone, folder: Path) -> Seen:
     return Seen({"losses": losses})
 
 
-SCENES: dict[str, Callable[[Group, Alone, Path], Seen]] = {"train": train, "conduct": conducted}
+def begun(group: Group, parallel: Alone, folder: Path) -> Seen:
+    """First weights of a model that no process ever has whole."""
+    model = sketch(describe(MODELS[group.model]))
+    model = parallel.spread(model, first_weights(model, 0))
+    held = sum(local(parameter).numel() for parameter in model.parameters())
+    whole = parallel.whole(model)
+    return Seen({"held": held}, {name: p.detach() for name, p in whole.named_parameters()} if whole is not None else {})
+
+
+SCENES: dict[str, Callable[[Group, Alone, Path], Seen]] = {"train": train, "conduct": conducted, "begin": begun}
 
 
 def run(group: Group, folder: Path) -> int:

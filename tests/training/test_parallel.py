@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from ranks import MODELS, Group, Seen
+from ranks import MODELS, Group, Seen, model_of
 
 from paddock.checkpoint import safetensors
 from paddock.errors import UsageError
@@ -66,6 +66,13 @@ SAVED = [
     Group("saved", "conduct", sharing=FSDP, recipe={**ADAMW, "steps": 6, "dropout": 0.1}, until=3),
     Group("gone on with", "conduct", sharing=FSDP, recipe={**ADAMW, "steps": 6, "dropout": 0.1}, start="saved"),
 ]
+BEGUN = [
+    Group(f"{name} begun", "begin", model=model, sharing=sharing, processes=processes)
+    for name, model, sharing, processes in (
+        ("ddp", "gpt2", DDP, 2), ("fsdp", "tied", FSDP, 2), ("fsdp experts", "mixtral", FSDP, 2),
+        ("tp", "llama", TP, 2), ("tp pairs", "t5", TP, 2), ("alone", "llama", DDP, 1),
+    )
+]  # fmt: skip
 UNBROKEN = Group("unbroken", processes=1, recipe=LONG)
 # What goes wrong at the third step in the second process, and the exit codes of both.
 FAULTS = {"read": [3, 3], "forward": [3, 3], "save": [3, 3], "kill": [1, -9], "stop": [1, 1]}
@@ -103,6 +110,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *CHAIN,
         *DROPPED,
         *SAVED,
+        *BEGUN,
     ]
     codes = {name: [code for code, *_ in each] for name, each in ran([*groups, *FAULTY], folder).items()}
     assert {group.name: codes[group.name] for group in groups} == {g.name: [0] * g.processes for g in groups}
@@ -155,6 +163,16 @@ def test_machines_that_do_not_have_the_run_s_folder_go_on_with_it_all_the_same(f
     parts = [loss for group in SAVED[1:] for loss in seen(folder, group.name).said["losses"]]
     assert parts == seen(folder, "saved whole").said["losses"] and len(parts) == 6
     assert (folder / "saved here/step-000003").is_dir() and not (folder / "saved elsewhere").exists()
+
+
+@pytest.mark.parametrize("group", BEGUN, ids=lambda group: group.name)
+def test_each_process_draws_its_part_of_the_weights_that_one_draws(folder: Path, group: Group) -> None:
+    drawn = seen(folder, group.name)
+    wanted = dict(model_of(group.model).named_parameters())
+    assert drawn.tensors.keys() == wanted.keys()
+    assert all(torch.equal(drawn.tensors[name], weight) for name, weight in wanted.items())
+    whole = sum(weight.numel() for weight in wanted.values())
+    assert drawn.said["held"] < (1.01 if group.sharing == DDP else 0.8) * whole
 
 
 def test_dropout_differs_between_processes_and_is_drawn_again_alike(folder: Path) -> None:

@@ -33,6 +33,7 @@ TABLES = ("tokens", "positions", "segments", "head")
 LARGEST = 10.0
 
 Draw = Callable[[Tensor, torch.Generator], None]  # fills a matrix
+First = Callable[[str], Tensor]  # a parameter's first weights, by its name
 
 
 def initialise(
@@ -49,17 +50,56 @@ def initialise(
     of the parameters that are filled, each as it would be among all; None for every one.
     Raises CheckpointError for a range that is no positive number.
     """
-    norms = {id(p) for module in model.modules() if isinstance(module, Norm) for p in module.parameters()}
+    fill = _filling(model, seed, config, deviation)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if only is not None and name not in only:
-                continue
-            if id(parameter) in norms or name.endswith(".bias"):
-                parameter.fill_(0.0 if name.endswith(".bias") else 1.0)
-            else:
-                draw = _plan(model.architecture, name, parameter, config or {}, deviation)
-                draw(parameter, drawn(seed, name))
+            if only is None or name in only:
+                fill(name, parameter)
     return model
+
+
+def first_weights(model: Transformer, seed: int, config: Mapping[str, Any] | None = None) -> First:
+    """What `initialise` fills in, a parameter at a time by its name, for a model that no process may have room for.
+
+    `model` may be on the meta device, and must not be cut up yet: names and shapes are noted here. Float32, on the CPU.
+    """
+    fill = _filling(model, seed, config, None)
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+
+    def first(name: str) -> Tensor:
+        with torch.no_grad():
+            weight = torch.empty(shapes[name])
+            fill(name, weight)
+        return weight
+
+    return first
+
+
+def _filling(
+    model: Transformer, seed: int, config: Mapping[str, Any] | None, deviation: float | None
+) -> Callable[[str, Tensor], None]:
+    """What fills a parameter of `model`, given by its name, in place."""
+    norms = {
+        f"{path}.{leaf}"
+        for path, module in model.named_modules()
+        if isinstance(module, Norm)
+        for leaf, _ in module.named_parameters()
+    }
+    draws: dict[str, Draw | float] = {}
+    for name, parameter in model.named_parameters():
+        if name in norms or name.endswith(".bias"):
+            draws[name] = 0.0 if name.endswith(".bias") else 1.0
+        else:
+            draws[name] = _plan(model.architecture, name, parameter, config or {}, deviation)
+
+    def fill(name: str, parameter: Tensor) -> None:
+        how = draws[name]
+        if isinstance(how, float):
+            parameter.fill_(how)
+        else:
+            how(parameter, drawn(seed, name))
+
+    return fill
 
 
 def blank(model: Transformer) -> Transformer:

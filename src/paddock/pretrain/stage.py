@@ -9,7 +9,7 @@ from pathlib import Path
 from paddock.data.stream import BatchStream
 from paddock.errors import DataError
 from paddock.model.transformer import Transformer
-from paddock.pretrain import corpus, tables, vocabulary
+from paddock.pretrain import cooccurrence, corpus, tables, vocabulary
 from paddock.pretrain.corpus import Corpus
 from paddock.pretrain.recipe import Pretraining
 from paddock.pretrain.starting import Start, start
@@ -19,7 +19,7 @@ from paddock.training.conduct import Hook, Wishes, conduct, together
 from paddock.training.loop import Trainer
 from paddock.training.losses import Loss
 from paddock.training.metrics import Measure
-from paddock.training.objectives import objective
+from paddock.training.objectives import objective, ordinary
 from paddock.training.parallel import Alone
 from paddock.training.places import Places
 from paddock.training.run import RunFolder
@@ -78,11 +78,14 @@ def prepare(recipe: Pretraining, beside: Path, run: Path, tell: Tell = lambda te
     first = begun.config.get("decoder_start_token_id")
     made, loss = objective(recipe.objective, tokenizer, architecture, data.length, isolated=data.isolated, start=first)
     cut = tables.Cutting(tokenizer, data.packing, recipe.objective.name, made, recipe.training.seed)
-    train = tables.mixed([(cut.table(source.train), source.weight) for source in sources])
+    parts = [(cut.table(source.train), source.weight) for source in sources]
+    train = tables.mixed(parts)
     kept = tables.joined([cut.table(source.validation) for source in sources])
     if train is None:
         raise DataError("there are no documents to train on", fix="make data.validation smaller, or give more texts")
     rows, seed = recipe.training.batch, recipe.training.seed
+    if recipe.vectors == "cooccurrence":
+        cooccurrence.begin(begun.model, [part for part, _ in parts if part is not None], ordinary(tokenizer), seed)
     told = f"{len(train)} rows of up to {data.length} tokens" + (f", {len(kept)} kept back" if kept else "")
     tell(f"{told}; {tokenizer!r}; {begun.described()}")
     return Prepared(
@@ -129,7 +132,9 @@ def pretrain(
 
     # The main process trains the tokenizer; the others find it.
     prepared = together(parallel, first) or prepare(recipe, beside, vocabulary_in)
-    trainer = Trainer(prepared.start.model, prepared.train, prepared.loss, recipe.training, parallel)
+    begun, how = prepared.start, recipe.training
+    model = begun.begun(parallel.main)
+    trainer = Trainer(model, prepared.train, prepared.loss, how, parallel, first=begun.first)
     origin, hooks = reopening.origin_of(recipe, prepared.data), watching(prepared, trainer)
     conduct(trainer, run, prepared.publish, origin, wishes, hooks=hooks, draw=draw, tell=tell)
     return run.final

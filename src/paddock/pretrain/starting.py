@@ -14,7 +14,7 @@ from paddock.checkpoint.checkpoint import Checkpoint, open_checkpoint, understan
 from paddock.checkpoint.weights import sketch
 from paddock.engine.locate import locate
 from paddock.errors import CheckpointError, UsageError
-from paddock.model.initialise import blank, initialise
+from paddock.model.initialise import First, first_weights
 from paddock.model.spec import Architecture
 from paddock.model.transformer import Transformer
 from paddock.pretrain.growing import grown
@@ -27,11 +27,21 @@ ENCODER_DECODERS = ("t5", "marian", "transformer")
 
 @dataclass(frozen=True)
 class Start:
-    """A model in float32 with the configuration and generation defaults it is published with."""
+    """A model in float32 with the configuration and generation defaults it is published with.
+
+    model: its names and shapes, on the meta device. first: what a new model's parameters begin with; None for a model
+    that is trained further, whose weights are read from `source`.
+    """
 
     model: Transformer
     config: Mapping[str, Any]
     generation: Mapping[str, Any]
+    first: First | None = None
+    source: Checkpoint | None = None
+
+    def begun(self, main: bool) -> Transformer:
+        """The model for a trainer, together with `first`: on the meta device, or read, by the main process for all."""
+        return self.source.model(torch.float32) if self.source is not None and main else self.model
 
     def publish(self, target: Path, model: Transformer, tokenizer: Tokenizer) -> None:
         """Writes a Hugging Face folder: configuration, weights, tokenizer."""
@@ -65,8 +75,9 @@ def start(description: Mapping[str, Any], tokenizer: Tokenizer, seed: int) -> St
             f"model.vocab_size is {config['vocab_size']}, but the tokenizer has {len(tokenizer)} tokens",
             fix="leave vocab_size out, or make it larger",
         )
-    model = initialise(blank(sketch(_architecture(config))), seed, config)
-    return Start(model, config, {name: config[name] for name in _special_ids(tokenizer) if name in config})
+    model = sketch(_architecture(config))
+    generation = {name: config[name] for name in _special_ids(tokenizer) if name in config}
+    return Start(model, config, generation, first_weights(model, seed, config))
 
 
 def _architecture(config: Mapping[str, Any]) -> Architecture:
@@ -117,4 +128,4 @@ def _go_on(description: Mapping[str, Any], tokenizer: Tokenizer, seed: int) -> S
         )
     if GROW in description:
         return Start(*grown(checkpoint, description[GROW], seed), checkpoint.generation)
-    return Start(checkpoint.model(torch.float32), checkpoint.config, checkpoint.generation)
+    return Start(sketch(checkpoint.architecture), checkpoint.config, checkpoint.generation, source=checkpoint)

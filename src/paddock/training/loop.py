@@ -16,6 +16,7 @@ from torch import Tensor
 from paddock.data.batch import Batch
 from paddock.errors import DataError
 from paddock.kernels import memory
+from paddock.model.initialise import First
 from paddock.model.transformer import Transformer
 from paddock.training import compiling, optimizers, policies, precision, scale, schedules
 from paddock.training.losses import Loss, Sums
@@ -70,7 +71,8 @@ class Trainer:
     """A model and its optimizer at some step. `run` goes on from there; `step` is the number of steps done.
 
     learns: the names of the parameters that are trained, all of them if None; the others stay as they are, in the type
-    they have, and cost no gradient. rates: by what some of those names multiply the learning rate.
+    they have, and cost no gradient. rates: by what some of those names multiply the learning rate. first: what a model
+    on the meta device begins with, drawn where it is held.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Trainer:
         *,
         learns: Collection[str] | None = None,
         rates: Mapping[str, float] | None = None,
+        first: First | None = None,
     ) -> None:
         parallel.check(recipe.batch)
         if parallel.device.type == "cpu":
@@ -98,7 +101,7 @@ class Trainer:
                 parameter.data = parameter.data.float()  # small updates would be lost in the rounding
         if recipe.compile:
             compiling.compile_blocks(model, parallel.device)
-        self.model = parallel.spread(model)
+        self.model = parallel.spread(model, first)
         self.optimizer = optimizers.make(self.model, recipe.optimizer, rates or {})
         self.batches, self.loss, self.recipe, self.parallel, self.step = batches, loss, recipe, parallel, step
         self.watch, self.trimmed = Watch(recipe), time.perf_counter()

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from paddock.model.initialise import First
 from paddock.model.transformer import Transformer
 from paddock.training.parallel import state
 
@@ -39,9 +40,18 @@ class Alone:
     def check(self, rows: int) -> None:
         """Refuses (UsageError) a number of rows per step that cannot be shared out evenly."""
 
-    def spread(self, model: Transformer) -> Transformer:
-        """* The model as this process holds it, on its device: whole, a replica, or a shard. In place."""
-        return model.to(self.device)
+    def spread(self, model: Transformer, first: First | None = None) -> Transformer:
+        """* The model as this process holds it, on its device: whole, a replica, or a shard. In place.
+
+        first: what `model`, which is on the meta device, begins with; every process draws its own part of it, and none
+        ever holds more than that and one parameter whole.
+        """
+        if first is None:
+            return model.to(self.device)
+        model = model.to_empty(device=self.device)
+        for name, parameter in model.named_parameters():
+            state.fill(parameter, first(name))
+        return model
 
     @contextmanager
     def accumulating(self, model: Transformer, last: bool) -> Iterator[None]:

@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor
 
 from paddock.checkpoint.weights import sketch
 from paddock.errors import Interrupted, PaddockError, UsageError
+from paddock.model.initialise import First
 from paddock.model.transformer import Transformer
 from paddock.training.parallel import cutting, state
 from paddock.training.parallel.alone import Alone
@@ -93,15 +94,17 @@ class Together(Alone):
 
     # A model in parts
 
-    def spread(self, model: Transformer) -> Transformer:
-        """The main process's weights count; those of the others may be none (the meta device)."""
-        weights = {name: p.detach() for name, p in model.named_parameters()} if self.main else {}
+    def spread(self, model: Transformer, first: First | None = None) -> Transformer:
+        """Without `first` the main process's weights count; those of the others may be none (the meta device)."""
+        weights = {name: p.detach() for name, p in model.named_parameters()} if self.main and first is None else {}
         absent = any(p.is_meta for p in model.parameters())
         tensor, data = self.places.axis(TENSOR), self.places.axis(DATA)
         if tensor is not None:
             cutting.by_role(model, tensor)
         if data is not None and self.section.mode == "fsdp":
             cutting.by_block(model, data, torch.bfloat16 if self.section.gather == "bfloat16" else None)
+        if first is not None:
+            return super().spread(model, first)
         model = model.to_empty(device=self.device) if absent else model.to(self.device)
         self._share(model, weights)
         return model
