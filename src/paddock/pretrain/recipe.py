@@ -88,12 +88,14 @@ class Vocabulary(Section):
 
 class Pretraining(Section):
     """A whole recipe. `model` is a Hugging Face configuration (its vocab_size comes from the tokenizer), or
-    `{"from": FOLDER}` to go on from a model. `sizes`: a suite; each changes some keys of `model` (and, under
+    `{"from": FOLDER}` to go on from a model (`grow` beside it: larger). `vectors`: what a new model's token vectors
+    begin as, by chance or by what stands near what. `sizes`: a suite; each changes some keys of `model` (and, under
     `training`, of the training) and reads the same batches in the same order."""
 
     stage: Literal["pretrain"] = "pretrain"
     card: Card | None = None
     model: dict[str, Any]
+    vectors: Literal["drawn", "cooccurrence"] = "drawn"
     sizes: dict[str, dict[str, Any]] = Field(default_factory=dict)
     tokenizer: Vocabulary
     data: Data
@@ -101,6 +103,12 @@ class Pretraining(Section):
     training: Training
     parallel: Parallel = Parallel()
     prompts: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def new_vectors(self) -> Pretraining:
+        if self.vectors != "drawn" and "from" in self.model:
+            raise ValueError("vectors are of a new model: one to go on from has its own")
+        return self
 
     @property
     def steps_told(self) -> str:

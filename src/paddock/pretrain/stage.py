@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from paddock.data.stream import BatchStream
@@ -84,8 +84,10 @@ def prepare(recipe: Pretraining, beside: Path, run: Path, tell: Tell = lambda te
     if train is None:
         raise DataError("there are no documents to train on", fix="make data.validation smaller, or give more texts")
     rows, seed = recipe.training.batch, recipe.training.seed
-    if recipe.vectors == "cooccurrence":
-        cooccurrence.begin(begun.model, [part for part, _ in parts if part is not None], ordinary(tokenizer), seed)
+    if recipe.vectors == "cooccurrence" and begun.first is not None:
+        rows_of = [part for part, _ in parts if part is not None]
+        first_vectors = cooccurrence.first_vectors(begun.first, begun.model, rows_of, ordinary(tokenizer), seed)
+        begun = replace(begun, first=first_vectors)
     told = f"{len(train)} rows of up to {data.length} tokens" + (f", {len(kept)} kept back" if kept else "")
     tell(f"{told}; {tokenizer!r}; {begun.described()}")
     return Prepared(
