@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from paddock.cli import training_progress
+from paddock.cli.progress import Counting
 from paddock.cli.training_progress import TrainingProgress, clock, thousands, told, validated
 from paddock.training.policies import Event
 
@@ -85,3 +86,17 @@ def test_on_a_terminal_one_line_is_written_over(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_terminal_without_a_size_shows_a_short_line() -> None:
     assert training_progress.columns() > 0
+
+
+def test_kinds_of_work_have_lines_of_their_own(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    now = [0.0]
+    monkeypatch.setattr("paddock.cli.progress.time.monotonic", lambda: now[0])
+    with Counting() as counted:
+        counted("examples read", 5, None)
+        now[0] = 11.0
+        counted("examples read", 70_000, None)
+        counted("examples encoded", 0, 70_000)  # its clock begins here
+        now[0] = 22.0
+        counted("examples encoded", 35_000, 70_000)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["examples read 70,000, 11 s", "examples encoded 35000/70000, 11 s left"]

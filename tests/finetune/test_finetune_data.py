@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from small_readers import asked, write_examples, write_reader
+
 from paddock.data.instruct.reading import Report
 from paddock.data.instruct.records import Labelled, Pair
 from paddock.finetune import stage
@@ -48,3 +50,22 @@ def test_threads_of_a_tree_stay_together(shared_data: Path) -> None:
     train, kept, _ = read(shared_data / "instruct", files=["oasst_trees_70.jsonl"], validation=0.2)
     groups = [{each.origin.group for each in some} for some in (train, kept)]
     assert len(train) + len(kept) == 367 and kept and not groups[0] & groups[1]
+
+
+def test_encoding_is_told_as_it_goes(tmp_path: Path) -> None:
+    """Of every task that reads many examples."""
+    reader = write_reader(tmp_path / "bert", "bert")
+    files = write_examples(tmp_path / "x.jsonl", [("a good cat", "yes"), ("the bad film", "no")] * 1500)
+    heard: list[tuple[str, int, int | None]] = []
+    stage.prepare(asked(reader, files, {"name": "classify"}), Path(), counted=lambda *told: heard.append(told))
+    assert heard == [("examples encoded", done, 3000) for done in (0, 1000, 2000)]
+
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"source": "a cat", "target": "a dog"}\n' * 3)
+    for name in ("translate", "chat", "text"):
+        heard.clear()
+        kinds = {"text": {"fields": {"text": "source"}, "format": "text"}}.get(name, {"format": "auto"})
+        recipe = asked(write_reader(tmp_path / name, "llama"), pairs, {"name": name}, data=kinds)
+        recipe = recipe.model_copy(update={"template": "alpaca" if name == "chat" else None})
+        stage.prepare(recipe, Path(), counted=lambda *told: heard.append(told))
+        assert heard[0] == ("examples encoded", 0, 3), name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from paddock.cli import maskprint, output, recipes
+from paddock.cli.progress import Counting
 from paddock.cli.training_runs import Asked, draw, last, shown, tell
 from paddock.engine.device import chosen_device
 from paddock.errors import UsageError
@@ -38,9 +39,17 @@ def finetune(asked: Asked) -> None:
                     maskprint.show(prepared.asked.preview)
                 return sampler(prepared.opened, recipe.prompts)
 
-            with shown(recipe.training, asked.folder, parallel, begun) as (watching, say):
+            with shown(recipe.training, asked.folder, parallel, begun) as (watching, say), Counting() as counted:
                 final = run_stage(
-                    recipe, beside, asked.folder, parallel, wishes, watching=watching, draw=draw, tell=say
+                    recipe,
+                    beside,
+                    asked.folder,
+                    parallel,
+                    wishes,
+                    watching=watching,
+                    draw=draw,
+                    tell=say,
+                    counted=counted,
                 )
             done = {"folder": str(asked.folder), "model": str(final), **last(RunFolder(asked.folder))}
         if parallel.main:
@@ -49,7 +58,8 @@ def finetune(asked: Asked) -> None:
 
 def _described(recipe: FineTuning, beside: Any, asked: Asked) -> dict[str, Any]:
     """What a run would do, from all that is read before its first step."""
-    prepared = prepare(recipe, beside, output.note)
+    with Counting() as counted:
+        prepared = prepare(recipe, beside, output.note, counted)
     done = {
         "folder": str(asked.folder),
         "parameters": prepared.tuned.parameters,

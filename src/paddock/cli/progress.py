@@ -42,3 +42,24 @@ class Progress:
         line = ", ".join(filter(None, parts))
         sys.stderr.write(f"\r\x1b[K{printable(line)}" if self._live else f"{printable(line)}\n")
         sys.stderr.flush()
+
+
+class Counting:
+    """Kinds of work one after another, for `with`: each is told as `Progress` tells it, from its own beginning."""
+
+    def __init__(self) -> None:
+        self._now: Progress | None = None
+
+    def __enter__(self) -> Counting:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        if self._now is not None:
+            self._now.__exit__()
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        """`done` of `total` of something are behind us; None: nobody knows of how many."""
+        if self._now is None or self._now.what != what:
+            self.__exit__()
+            self._now = Progress(what)
+        self._now.at(done, total)

@@ -60,14 +60,22 @@ def vocabulary_of(tokenizer: Tokenizer, end: bool = True, begin: bool | None = N
     return Vocabulary(len(tokenizer), fingerprint(tokenizer), ends[0] if ends else None, begins)
 
 
-def encode_texts(texts: Iterable[str], tokenizer: Tokenizer, around: bool = True) -> Tokens:
-    """A recipe's texts as ids; `around`: with what `pack_files` puts around a document, so that both train alike."""
+def encode_texts(
+    texts: Iterable[str],
+    tokenizer: Tokenizer,
+    around: bool = True,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> Tokens:
+    """A recipe's texts as ids; `around`: with what `pack_files` puts around a document, so that both train alike.
+    told: hears how many of how many are done."""
     words = vocabulary_of(tokenizer) if around else Vocabulary(len(tokenizer))
     name = "the recipe's documents"
-    ids = [
-        np.asarray(document, dtype=np.uint32)
-        for document in Plan(tokenizer, words).encode([Document(text, name) for text in texts])
-    ]
+    documents, plan = [Document(text, name) for text in texts], Plan(tokenizer, words)
+    ids: list[np.ndarray] = []
+    for start in range(0, len(documents), DOCUMENTS):
+        told(start, len(documents))
+        some = plan.encode(documents[start : start + DOCUMENTS])
+        ids += [np.asarray(document, dtype=np.uint32) for document in some]
     ends = np.cumsum([len(document) for document in ids], dtype=np.int64)
     return Tokens(np.concatenate(ids) if ids else np.zeros(0, np.uint32), ends, words, name)
 

@@ -21,6 +21,7 @@ from paddock.errors import DataError, UsageError
 from paddock.finetune.opened import Opened, open_base
 from paddock.finetune.recipe import FineTuning
 from paddock.finetune.tasks import Asked, Material
+from paddock.finetune.tasks.asked import Counted, silent
 from paddock.model.transformer import Transformer
 from paddock.training import reopening, validation
 from paddock.training.conduct import Hook, Wishes, conduct
@@ -78,11 +79,11 @@ class Prepared:
         return validation.on(self.validation, validation.byte_lengths(self.opened.tokenizer))
 
 
-def prepare(recipe: FineTuning, beside: Path, tell: Tell = lambda text: None) -> Prepared:
+def prepare(recipe: FineTuning, beside: Path, tell: Tell = lambda text: None, counted: Counted = silent) -> Prepared:
     """Reads the recipe's examples and its model, and puts the method on it.
 
-    `beside`: the folder of the recipe's file. Raises UsageError, DataError, TemplateError, TokenizerError and
-    CheckpointError.
+    `beside`: the folder of the recipe's file. counted: hears how far the encoding of the examples is. Raises
+    UsageError, DataError, TemplateError, TokenizerError and CheckpointError.
     """
     places, report = Places.of(recipe.data.root, beside), Report()
     train, kept = _examples(recipe, places, report)
@@ -106,6 +107,7 @@ def prepare(recipe: FineTuning, beside: Path, tell: Tell = lambda text: None) ->
         data.too_long,
         recipe.training.seed,
         opened.path,
+        counted,
     )
     asked = recipe.task.ask(given)
     opened = opened.answering(asked.template)
@@ -187,10 +189,12 @@ def finetune(
     watching: Callable[[Prepared, Trainer], Sequence[Hook]] = lambda prepared, trainer: (),
     draw: Callable[[RunFolder], None] = lambda run: None,
     tell: Tell = lambda text: None,
+    counted: Counted = silent,
 ) -> Path:
     """Fine-tunes as the recipe says in the run folder `out`, and gives the folder of the final model or adapter.
 
-    watching: gives the hooks that measure, sample and show. Raises what `prepare` and `conduct` raise.
+    watching: gives the hooks that measure, sample and show. counted: as of `prepare`. Raises what `prepare` and
+    `conduct` raise.
     """
     run = RunFolder(out)
     whole = recipe.parallel.mode == "ddp" and recipe.parallel.tensor == 1
@@ -200,7 +204,7 @@ def finetune(
             expected="a whole model in each process",
             fix="set parallel.mode: ddp and parallel.tensor: 1, or method.name: full",
         )
-    prepared = prepare(recipe, beside, tell if parallel.main else lambda text: None)
+    prepared = prepare(recipe, beside, *((tell, counted) if parallel.main else ()))
     if parallel.main:
         with run.hold():
             reopening.note(out, beside=beside)

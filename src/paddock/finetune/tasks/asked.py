@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,21 @@ from paddock.tokenizer.tokenizer import Tokenizer
 from paddock.training.losses import Loss, token_loss
 from paddock.training.metrics import Measure
 
+# Hears how far the work before the first step is: what is counted, how many are done, of how many (None: not known).
+Counted = Callable[[str, int, int | None], None]
+
+
+def silent(what: str, done: int, total: int | None) -> None:
+    """Tells nobody."""
+
 
 @dataclass(frozen=True)
 class Material:
     """What a task works on.
 
     config: the model's config.json, as far as a task needs it. length: tokens of a row at most. too_long: what becomes
-    of an example with more (`refuse`, `drop`, `cut`). path: the folder or file of the model.
+    of an example with more (`refuse`, `drop`, `cut`). path: the folder or file of the model. counted: hears of examples
+    as they are encoded.
     """
 
     train: Sequence[Example]
@@ -35,6 +43,11 @@ class Material:
     too_long: str
     seed: int
     path: Path
+    counted: Counted = silent
+
+    def count(self, done: int, total: int) -> None:
+        """Tells that so many examples of these are encoded."""
+        self.counted("examples encoded", done, total)
 
 
 @dataclass(frozen=True)

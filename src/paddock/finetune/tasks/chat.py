@@ -81,7 +81,7 @@ class ChatTask(Section):
         reading = Reading(self.learn, self.system, self.systems, self.markers, apart, "commands" in words)
         length = Length(prepare.takes, given.too_long, self.cut_answers, given.architecture.context)
         sifter = Sifter(reading, good, bad, given.tokenizer, self.end, length, self.unfit == "drop")
-        train, kept = sifter.sift(given.train), sifter.sift(given.validation)
+        train, kept = (sifter.sift(some, given.count) for some in (given.train, given.validation))
         if not train.sequences:
             raise DataError("; ".join(["no example is left to learn from", *train.remarks("training")]))
         shown = gate.preview(train.sequences, train.places, given.tokenizer)

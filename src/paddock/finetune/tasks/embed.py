@@ -118,7 +118,8 @@ class _Texts:
     def ids(self, pairs: Sequence[Pair]) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Queries and answers; of a pair that is dropped, nothing."""
         queries, answers = [], []
-        for pair in pairs:
+        for number, pair in enumerate(pairs):
+            self.given.count(number, len(pairs))
             sides = [encoders.text_ids(self.given.tokenizer, text, self.pooling) for text in (pair.source, pair.target)]
             longest = max(map(len, sides))
             if longest > self.most:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -83,7 +83,7 @@ class Extract(Section):
         measure, held = None, None
         if kept:
             # Each of their sentences is a candidate: none is left out for its length.
-            held = labelling.Rows(given.tokenizer, rows.layout, given.length, "cut").table(*_labelled(kept))
+            held = replace(rows, too_long="cut").table(*_labelled(kept))
             stream = BatchStream(held, prepare, MEASURED, given.seed, shuffle=False)
             measure = picked(stream, kept, self.samples)
             lead, best = (_scores(kept, choose) for choose in (_first, _best))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +19,7 @@ from paddock.tokenizer.tokenizer import Tokenizer
 from paddock.training import objectives
 
 MOST_CLASSES = 10_000
+AT_ONCE = 1000  # examples encoded together
 
 
 def labelled(examples: Sequence[Example]) -> list[LabelledExample]:
@@ -115,12 +116,14 @@ def number_of(example: LabelledExample) -> float:
 
 @dataclass
 class Rows:
-    """Labelled texts on their way to a table, and what became of those that are too long."""
+    """Labelled texts on their way to a table, and what became of those that are too long. count: hears how many of how
+    many are encoded."""
 
     tokenizer: Tokenizer
     layout: Layout
     length: int
     too_long: str
+    count: Callable[[int, int], None]
     cut: int = 0
     dropped: int = 0
     longest: int = 0
@@ -128,8 +131,7 @@ class Rows:
 
     def table(self, examples: Sequence[LabelledExample], labels: np.ndarray) -> LabelledTable:
         """labels (examples,). Raises DataError for a text that is too long, where that is not to be mended."""
-        texts = [text for example in examples for text in example.texts]
-        encoded = iter(self.tokenizer.encode_many(texts))
+        encoded = self._encoded(examples)
         ids, seconds, kept = [], [], []
         for number, example in enumerate(examples):
             parts: list[Sequence[int]] = [next(encoded) for _ in example.texts]
@@ -154,6 +156,13 @@ class Rows:
         if not ids:
             raise DataError(f"every example has more than {self.length} tokens", fix="raise data.length")
         return LabelledTable(ids, np.array(seconds, np.int64), labels[kept])
+
+    def _encoded(self, examples: Sequence[LabelledExample]) -> Iterator[list[int]]:
+        """The ids of every text, in order."""
+        for start in range(0, len(examples), AT_ONCE):
+            self.count(start, len(examples))
+            some = examples[start : start + AT_ONCE]
+            yield from self.tokenizer.encode_many(text for example in some for text in example.texts)
 
     def shown(self, table: LabelledTable, names: Sequence[str] = ()) -> str:
         """The first row as it is read, and what is asked of it."""
@@ -181,7 +190,7 @@ def rows_of(given: Material) -> Rows:
     layout = layout_of(tokenizer, architecture.embedding.segments)
     if given.length <= layout.around(2):
         raise UsageError(f"data.length is {given.length}", expected=f"more than the {layout.around(2)} marks of a pair")
-    return Rows(tokenizer, layout, given.length, given.too_long)
+    return Rows(tokenizer, layout, given.length, given.too_long, given.count)
 
 
 def check_reads(architecture: Architecture) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -73,8 +73,14 @@ class Room:
         return self.each if target <= self.each else 0
 
 
-def rows(examples: Sequence[Example], spelling: Spelling, room: Room, counts: Counter[str]) -> list[Row]:
-    """The pairs that fit. Counts what is left out, and why.
+def rows(
+    examples: Sequence[Example],
+    spelling: Spelling,
+    room: Room,
+    counts: Counter[str],
+    count: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Row]:
+    """The pairs that fit. Counts what is left out, and why. count: hears how many of how many are encoded.
 
     Raises DataError for examples of another kind, for texts that the vocabulary cannot spell, and for too long ones
     where those are refused.
@@ -84,7 +90,7 @@ def rows(examples: Sequence[Example], spelling: Spelling, room: Room, counts: Co
     counts[DROPPED_EMPTY] += len(pairs) - len(whole)
     found: list[Row] = []
     long: list[Row] = []
-    for row in _encoded(whole, spelling):
+    for row in _encoded(whole, spelling, count):
         if len(row.prompt) and len(row.target) and len(row.prompt) <= room.most(len(row.target)):
             found.append(row)
         elif not len(row.target) or not len(row.prompt):
@@ -112,10 +118,11 @@ def _pair(example: Example) -> Pair:
     )
 
 
-def _encoded(pairs: Sequence[Pair], spelling: Spelling) -> list[Row]:
+def _encoded(pairs: Sequence[Pair], spelling: Spelling, count: Callable[[int, int], None]) -> list[Row]:
     found: list[Row] = []
     for start in range(0, len(pairs), AT_ONCE):
         some = pairs[start : start + AT_ONCE]
+        count(start, len(pairs))
         try:
             prompts = spelling.prompts([pair.source for pair in some])
             targets = spelling.tokenizer.encode_many(pair.target for pair in some)
@@ -123,7 +130,7 @@ def _encoded(pairs: Sequence[Pair], spelling: Spelling) -> list[Row]:
             if len(some) == 1:
                 place = some[0].origin.place
                 raise DataError(f"{place}: {error.what}", expected=error.expected, fix=error.fix) from None
-            found += [_encoded([pair], spelling)[0] for pair in some]  # which one?
+            found += [_encoded([pair], spelling, lambda done, total: None)[0] for pair in some]  # which one?
             continue
         found += [
             Row(pair, np.array(prompt, np.int64), np.array(target, np.int64))

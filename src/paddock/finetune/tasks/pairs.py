@@ -63,10 +63,10 @@ class _Pairs(Section):
         takes = prepare.takes
         room = Room(given.too_long, each=takes) if spelling.encodes else Room(given.too_long, both=takes)
         counts: Counter[str] = Counter()
-        train = rows(given.train, spelling, room, counts)
+        train = rows(given.train, spelling, room, counts, given.count)
         check_some(train, counts)
         told = _told(train, spelling, counts)
-        held = rows(given.validation, spelling, room, counts)
+        held = rows(given.validation, spelling, room, counts, given.count)
         validation_table = self._table(held, spelling, given.length) if held else None
         judge = None
         if validation_table is not None and self.answers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -71,10 +71,13 @@ class Sifter:
     length: Length
     drop: bool
 
-    def sift(self, examples: Sequence[Example]) -> Sifted:
-        """Raises DataError (TemplateError, TokenizerError) naming the first of the examples that cannot be learned."""
+    def sift(self, examples: Sequence[Example], count: Callable[[int, int], None]) -> Sifted:
+        """count: hears how many of how many are done.
+
+        Raises DataError (TemplateError, TokenizerError) naming the first of the examples that cannot be learned."""
         sifted, unfit = Sifted(), list[tuple[str, PaddockError]]()
-        for example in examples:
+        for number, example in enumerate(examples):
+            count(number, len(examples))
             place = example.origin.place
             try:
                 made = [self._checked(each) for each in self._supervised(example, sifted)]

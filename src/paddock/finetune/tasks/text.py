@@ -38,7 +38,11 @@ class TextTask(Section):
 
     def _table(self, examples: Sequence[Example], given: Material) -> Table | None:
         texts = [_text(example) for example in examples]
-        return PACKINGS[self.packing](encode_texts(texts, given.tokenizer), given.length, 1) if texts else None
+        return (
+            PACKINGS[self.packing](encode_texts(texts, given.tokenizer, told=given.count), given.length, 1)
+            if texts
+            else None
+        )
 
 
 def _text(example: Example) -> str:
