@@ -99,6 +99,33 @@ def test_the_learner_equals_the_definition(seed: int) -> None:
     assert found == naive(words, 60)
 
 
+@pytest.mark.parametrize("least", [1, 3])
+@pytest.mark.parametrize("seed", range(20))
+def test_a_piece_that_is_made_in_two_ways_is_one_piece(seed: int, least: int) -> None:
+    """As the definition on strings has it: "ab" + "c" and "a" + "bc" are the same."""
+    choose = random.Random(100 + seed)
+    words = {"".join(choose.choices("abc", k=choose.randrange(1, 25))): choose.randrange(1, 4) for _ in range(12)}
+    keys = [bytes([byte]) for byte in range(256)]
+    ids = {key: id for id, key in enumerate(keys)}
+
+    def join(left: int, right: int) -> int:
+        made = keys[left] + keys[right]
+        if made not in ids:
+            ids[made] = len(keys)
+            keys.append(made)
+        return ids[made]
+
+    spelled = [list(word.encode()) for word in words]
+    found = list(learn(spelled, list(words.values()), keys, join, least))
+    wanted = naive(words, len(found))
+    assert [(keys[merge.left], keys[merge.right]) for merge in found] == wanted
+    if least == 1:
+        assert naive(words, len(found) + 1) == wanted  # nothing is left
+    else:
+        assert [merge.times for merge in found] == sorted((merge.times for merge in found), reverse=True)
+        assert found[-1].times >= least
+
+
 def test_nothing_is_joined_across_a_barrier() -> None:
     keys = [b"a", b"b"]
     assert list(learn([[0, BARRIER, 1]] * 3, [5, 5, 5], keys, lambda left, right: 0)) == []
