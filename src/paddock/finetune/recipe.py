@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from paddock.data.section import Section
-from paddock.finetune.tasks import Task
+from paddock.finetune.tasks import ChatTask, Task, TextTask
 from paddock.training import recipe_files
-from paddock.training.methods import Full, Method
+from paddock.training.methods import AdapterV2, Full, Method
 from paddock.training.parallel import Parallel
 from paddock.training.recipe import Card, Fraction, Training
 
@@ -38,12 +38,14 @@ class Data(Section):
     inspect` says); `auto` looks. fields: what the files call the fields of a format. validation: the share of the
     examples that is measured on and not trained, or files of such (with `validation_second` for theirs). length: tokens
     of a row at most. too_long: what becomes of an example with more: `refuse`, `drop`, or `cut` it, never without a
-    word. limit: only so many examples of the files.
+    word. limit: only so many examples of the files. joint: files of a second kind of examples, which train what
+    method.early names, and nothing else.
     """
 
     files: Annotated[list[str], Field(min_length=1), BeforeValidator(_several)]
     root: str | None = None
     second: list[str] = Field(default_factory=list)
+    joint: Annotated[list[str], BeforeValidator(_several)] = Field(default_factory=list)
     format: str = "auto"
     fields: dict[str, str] = Field(default_factory=dict)
     reading: Reading = Reading()
@@ -98,6 +100,19 @@ class FineTuning(Section):
     training: Tuning = Tuning()
     parallel: Parallel = Parallel()
     prompts: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _joins(self) -> FineTuning:
+        early = self.method.early if isinstance(self.method, AdapterV2) else 0
+        if bool(self.data.joint) != bool(early):
+            raise ValueError("data.joint and method.early (of adapter-v2) go together: give both, or neither")
+        if early and not isinstance(self.task, ChatTask | TextTask):
+            raise ValueError("data.joint is for the tasks chat and text")
+        if early and self.training.recompute:
+            raise ValueError(
+                "training.recompute runs blocks again when every group learns, and data.joint forbids that"
+            )
+        return self
 
     @property
     def steps_told(self) -> str:

@@ -18,6 +18,7 @@ from paddock.data.shards import fingerprint as spelling_of
 from paddock.data.stream import BatchStream
 from paddock.engine.saving import TEMPLATE
 from paddock.errors import DataError, UsageError
+from paddock.finetune.jointly import joined
 from paddock.finetune.opened import Opened, open_base
 from paddock.finetune.recipe import FineTuning
 from paddock.finetune.tasks import Asked, Material
@@ -87,6 +88,9 @@ def prepare(recipe: FineTuning, beside: Path, tell: Tell = lambda text: None, co
     """
     places, report = Places.of(recipe.data.root, beside), Report()
     train, kept = _examples(recipe, places, report)
+    joint = _read(recipe, places, report, recipe.data.joint) if recipe.data.joint else []
+    if recipe.data.joint and not joint:
+        raise DataError("there are no examples in data.joint")
     tell(report.told)
     if isinstance(recipe.data.validation, list) and (shared := sum(1 for _ in Protected(kept).overlaps(train))):
         tell(
@@ -112,6 +116,9 @@ def prepare(recipe: FineTuning, beside: Path, tell: Tell = lambda text: None, co
     asked = recipe.task.ask(given)
     opened = opened.answering(asked.template)
     tuned = recipe.method.attach(opened.base, recipe.training.seed)
+    if joint:
+        others = recipe.task.ask(replace(given, train=joint, validation=[]))
+        asked = joined(asked, others, tuned, recipe.training.seed, data.shuffle)
     for line in asked.told:
         tell(line)
     share = tuned.trainable / tuned.parameters
@@ -131,7 +138,7 @@ def prepare(recipe: FineTuning, beside: Path, tell: Tell = lambda text: None, co
         asked,
         BatchStream(asked.train, asked.prepare, rows, seed, data.shuffle),
         BatchStream(held, asked.measured or asked.prepare, rows, seed, shuffle=False) if held else None,
-        _fingerprint([*train, *kept], opened),
+        _fingerprint([*train, *kept, *joint], opened),
         report,
         kept,
     )
@@ -141,16 +148,9 @@ def _examples(recipe: FineTuning, places: Places, report: Report) -> tuple[list[
     """What is trained on and what is kept back, which shares no text with it."""
     data = recipe.data
 
-    def read(files: list[str], second: list[str], limit: int | None) -> list[Example]:
-        targets = places.find(second) if second else None
-        how = {"fields": data.fields, **data.reading.model_dump()}
-        return list(
-            reading.examples(places.find(files), data.format, second=targets, limit=limit, report=report, **how)
-        )
-
-    train = read(data.files, data.second, data.limit)
+    train = _read(recipe, places, report, data.files, data.second, data.limit)
     if isinstance(data.validation, list):
-        kept = read(data.validation, data.validation_second, None)
+        kept = _read(recipe, places, report, data.validation, data.validation_second)
     else:
         # What belongs together (threads of one tree of messages) stays together.
         told = [kept_back(example.origin.group or _content(example), data.validation) for example in train]
@@ -159,6 +159,20 @@ def _examples(recipe: FineTuning, places: Places, report: Report) -> tuple[list[
     if not train:
         raise DataError("there are no examples to train on", fix="make data.validation smaller, or give more examples")
     return train, kept
+
+
+def _read(
+    recipe: FineTuning,
+    places: Places,
+    report: Report,
+    files: list[str],
+    second: Sequence[str] = (),
+    limit: int | None = None,
+) -> list[Example]:
+    data = recipe.data
+    targets = places.find([*second]) if second else None
+    how = {"fields": data.fields, **data.reading.model_dump()}
+    return list(reading.examples(places.find(files), data.format, second=targets, limit=limit, report=report, **how))
 
 
 def _fingerprint(examples: Sequence[Example], opened: Opened) -> str:
@@ -204,6 +218,8 @@ def finetune(
             expected="a whole model in each process",
             fix="set parallel.mode: ddp and parallel.tensor: 1, or method.name: full",
         )
+    if parallel.data_ranks > 1 and recipe.data.joint:
+        raise UsageError("data.joint in several processes", expected="one, where every step's groups are known")
     prepared = prepare(recipe, beside, *((tell, counted) if parallel.main else ()))
     if parallel.main:
         with run.hold():

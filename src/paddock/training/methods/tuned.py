@@ -36,7 +36,8 @@ class Tuned:
 
     learns: names of the parameters that are trained, all of them if None. write: puts what was trained into a folder;
     `read` gives it back by the names of parameters, every float32 bit. rates: `training.loop.Trainer`.
-    adapter: whether a folder holds an adapter to the base, rather than a model.
+    adapter: whether a folder holds an adapter to the base, rather than a model. joint: those of `learns` that learn of
+    a second kind of examples only (`data.joint`), and all others of the first.
     """
 
     model: Transformer
@@ -45,6 +46,7 @@ class Tuned:
     read: Read = read_weights
     rates: Mapping[str, float] = field(default_factory=dict)
     adapter: bool = True
+    joint: frozenset[str] = frozenset()
 
     @property
     def trainable(self) -> int:
