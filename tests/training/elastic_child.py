@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import itertools
 import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -33,7 +35,7 @@ from paddock.data.stream import BatchStream
 from paddock.errors import DataError
 from paddock.training import conduct, plots, saving
 from paddock.training.loop import Trainer
-from paddock.training.parallel import meeting
+from paddock.training.parallel import meeting, state
 from paddock.training.parallel.together import Together
 from paddock.training.parallel.watch import leave
 
@@ -41,7 +43,7 @@ from paddock.training.parallel.watch import leave
 PLACES: dict[str, tuple[Any, str, int]] = {
     "start": (meeting, "meet", 1),  # before the processes know of each other
     "spread": (Together, "spread", 1),
-    "share": (Together, "_from_main", 4),  # in the midst of the first weights
+    "share": (state, "fill", 4),  # in the midst of the first weights
     "read": (BatchStream, "at", 7),
     "forward": (Trainer, "sums", 6),
     "backward": (Trainer, "sums", 9),
@@ -56,6 +58,7 @@ PLACES: dict[str, tuple[Any, str, int]] = {
 }
 FAULTS = ("kill", "stop", "term", "raise", "agent")
 WORKERS = 2
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 BEAT = 10.0  # parallel.timeout of the recipe
 GRACE = 3  # seconds between an agent's SIGTERM and its SIGKILL
 
@@ -125,6 +128,8 @@ def planted(case: Case) -> Iterator[None]:
 
 def work(case: Case) -> None:
     """One process of a run, to its exit code."""
+    agent = os.getppid()
+    as_a_command_starts()
     with open("attempts", "a") as noted:
         noted.write(f"{os.getpid()}\n")
     torch.set_num_threads(1)
@@ -137,6 +142,27 @@ def work(case: Case) -> None:
     if code:
         atexit._run_exitfuncs()
         leave(int(code))
+    threading.Thread(target=leave_after, args=(agent,), daemon=True).start()
+
+
+def as_a_command_starts() -> None:
+    """Undoes what an agent gives to forks only, not to commands: its handlers, a signal when it dies, and its sockets,
+    which would still take calls in its name."""
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):
+            if number > 2 and os.readlink(f"/proc/self/fd/{number}").startswith("socket:"):
+                os.close(number)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 0)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def leave_after(agent: int) -> None:
+    """A fork that is done waits for its agent to hear its result, a command does not."""
+    while os.getppid() == agent:
+        time.sleep(0.1)
+    leave(0)
 
 
 def agent(case: Case, folder: Path) -> int:
