@@ -23,6 +23,7 @@ from paddock.engine.constraints import Constraints
 from paddock.engine.sampler import History, _draw, _drawn_plainly, _nucleus, adjust, choose, distribution, generator
 from paddock.engine.sampling import Sampling
 from paddock.errors import PaddockError, UsageError
+from paddock.kernels.native import library
 
 PROMPT = [3, 7, 7, 11]
 WRITTEN = [20, 3, 20, 20]
@@ -125,6 +126,19 @@ def test_the_short_way_to_a_draw_is_the_long_way(size: int) -> None:
             assert quick in (None, whole)
             short, long = short + (quick is not None), long + (quick is None)
     assert short > 100 and (long > 5 or size < 500)
+
+
+@pytest.mark.skipif(library() is None, reason="there are no native kernels in this build")
+@pytest.mark.parametrize("settings", [{}, {"top_k": 40}, {"top_p": 0.9}, {"top_k": 900, "top_p": 0.99}], ids=str)
+def test_native_help_draws_the_same(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn() -> list[int]:
+        sampling = Sampling(temperature=1.3, **settings)
+        stream = generator(1)
+        return [choose(logits_of(seed, 2000), History(), sampling, stream).token for seed in range(100)]
+
+    native = drawn()
+    monkeypatch.setattr("paddock.engine.sampler.library", lambda: None)
+    assert drawn() == native
 
 
 def test_equal_logits_at_the_border_of_top_k_all_stay() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import ModuleType
 
 import numpy as np
@@ -72,3 +73,18 @@ def test_top_k(kernels: ModuleType, random: np.random.Generator, count: int) -> 
         indices, values = kernels.top_k(x, k)
         assert indices.tolist() == order[:k]
         assert np.array_equal(values, x[order[:k]], equal_nan=True)
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 0.7, 1.0, 50.0])
+@pytest.mark.parametrize("count", [1, 7, 8, 1000, 5001])
+def test_mass(kernels: ModuleType, random: np.random.Generator, count: int, temperature: float) -> None:
+    x = numbers(random, count)
+    x[random.integers(0, count, count // 10)] = -np.inf
+    x[0] = 1000.0  # so far above all others that at low temperatures nothing but it counts
+    top = float(x.max())
+    wanted = math.fsum(np.exp((x.astype(np.float64) - top) / temperature))
+    assert kernels.mass(x, top, temperature) == pytest.approx(wanted, rel=1e-14)
+    near = float(x[1:].max()) if count > 1 else 0.0
+    if np.isfinite(near):
+        wanted = math.fsum(np.exp((x[1:].astype(np.float64) - near) / temperature))
+        assert kernels.mass(x[1:].copy(), near, temperature) == pytest.approx(wanted, rel=1e-14)

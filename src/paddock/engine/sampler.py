@@ -35,6 +35,7 @@ from torch import Tensor
 from paddock.engine.constraints import Constraints
 from paddock.engine.sampling import Sampling
 from paddock.errors import PaddockError, UsageError
+from paddock.kernels.native import library
 
 TRACED = 10  # candidates kept per stage of a trace
 SPAN = 8.0  # tokens up to e^SPAN times less likely than the likeliest hold nearly all draws and nuclei
@@ -193,12 +194,18 @@ def _ranked(scores: Tensor, highest: int = 0) -> Candidates:
     """All possible tokens likeliest first; only the `highest`, and what equals the last of them, if given."""
     mask = scores > float("-inf")
     if highest:
-        mask &= scores >= scores.topk(min(highest, len(scores))).values[-1]
+        mask &= scores >= _kth(scores, min(highest, len(scores)))
     ids = mask.nonzero().squeeze(1)
     if not len(ids):
         raise nothing_left()
     logits, order = scores[ids].sort(descending=True, stable=True)
     return Candidates(ids[order], logits.double())
+
+
+def _kth(scores: Tensor, k: int) -> float:
+    """The k-th highest of the scores."""
+    module = library()
+    return float(scores.topk(k).values[-1] if module is None else module.top_k(scores.numpy(), k)[1][-1])
 
 
 def _top_k(candidates: Candidates, k: float) -> Candidates:
@@ -280,9 +287,12 @@ def _head(scores: Tensor, temperature: float, span: float) -> Candidates:
 
 def _mass(scores: Tensor, temperature: float) -> float:
     """The sum of all exponentials, that of the likeliest being 1."""
-    values = scores.numpy().astype(np.float64)
+    values = scores.numpy()
+    if (module := library()) is not None:
+        return module.mass(values, float(values.max()), temperature)
+    exact = values.astype(np.float64)
     with np.errstate(over="ignore"):  # a temperature near 0 sends the unlikely to minus infinity
-        return float(np.exp((values - values.max()) / temperature).sum())
+        return float(np.exp((exact - exact.max()) / temperature).sum())
 
 
 def _nucleus(scores: Tensor, sampling: Sampling) -> Candidates | None:

@@ -189,6 +189,13 @@ auto top_k(const Array& x, int64_t k) {
     return std::make_pair(indices.array, values.array);
 }
 
+double mass(const Array& x, float top, double temperature) {
+    const float* floats = data_of<float>(x, "x", {ANY});
+    if (!std::isfinite(top) || !(temperature > 0)) refuse("cannot divide by a temperature of " + std::to_string(temperature) + " below " + std::to_string(top));
+    Unlocked unlocked;
+    return kernels().mass(floats, static_cast<int64_t>(x.shape(0)), top, temperature);
+}
+
 }  // namespace
 
 void bind_ops(nb::module_& module) {
@@ -203,6 +210,7 @@ void bind_ops(nb::module_& module) {
     module.def("gate", &gate, "kind"_a, "gate"_a, "up"_a, "act(gate) * up.");
     module.def("rotate", &rotate, "x"_a, "cos"_a, "sin"_a, "interleaved"_a, "x (tokens, heads, head_dim) turned by angles (tokens, width / 2).");
     module.def("top_k", &top_k, "x"_a, "k"_a, "Indices and values of the k largest of a vector, largest first.");
+    module.def("mass", &mass, "x"_a, "top"_a, "temperature"_a, "The sum of e^((x - top) / temperature), where no x is above `top`.");
 }
 
 }  // namespace paddock

@@ -1,6 +1,7 @@
 // Operations on one row: norms, activations, rotation, the largest few.
 #pragma once
 #include <cmath>
+#include <cstring>
 
 #include "kernels.h"
 #include "simd_float.h"
@@ -183,6 +184,42 @@ static inline void top_k(const float* x, int64_t n, int64_t k, int32_t* indices,
         values[size] = value;
         indices[size] = index;
     }
+}
+
+constexpr double INVERSE_FACTORIALS[12] = {1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040,
+                                           1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800};
+
+// e^v for v in [-708, 0], within 1 ulp, in arithmetic that compilers turn into vectors: 2^k times a polynomial in what is
+// left, |r| <= ln 2 / 2. Adding 1.5 * 2^52 rounds to a whole number, which then stands in the low bits.
+PADDOCK_INLINE double exp_of_negative(double v) {
+    const double shift = 6755399441055744.0, shifted = v * 1.4426950408889634 + shift, k = shifted - shift;
+    const double r = (v - k * 6.93147180369123816490e-01) - k * 1.90821492927058770002e-10;
+    double sum = 1.0 / 479001600;  // 1 / 12!
+    PADDOCK_UNROLL
+    for (int factor = 12; factor > 0; factor--) sum = sum * r + INVERSE_FACTORIALS[factor - 1];
+    int64_t bits;
+    std::memcpy(&bits, &shifted, 8);
+    bits = (bits + 1023) << 52;
+    double power;
+    std::memcpy(&power, &bits, 8);
+    return sum * power;
+}
+
+// The sum of e^((x - top) / temperature), which no x is above, in float64: eight chains by position.
+static inline double mass(const float* x, int64_t n, float top, double temperature) {
+    constexpr int CHAINS = 8;
+    const double inverse = 1 / temperature;
+    double sums[CHAINS] = {};
+    for (int64_t i = 0; i < n; i += CHAINS) {
+        float part[CHAINS];
+        const int64_t there = n - i < CHAINS ? n - i : CHAINS;
+        for (int c = 0; c < CHAINS; c++) part[c] = c < there ? x[i + c] : -INFINITY;
+        for (int c = 0; c < CHAINS; c++) {
+            const double v = (static_cast<double>(part[c]) - top) * inverse, bounded = v < -708 ? -708 : v;
+            sums[c] += v < -708 ? 0 : exp_of_negative(bounded);
+        }
+    }
+    return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
 }
 
 }  // namespace PADDOCK_VARIANT

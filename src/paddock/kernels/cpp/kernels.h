@@ -97,6 +97,8 @@ struct Kernels {
     void (*attend)(const CacheLayer& cache, const Attend& task);
     // Indices of the `k` largest of n values, largest first, ties to the lower index; NaN counts as smallest.
     void (*top_k)(const float* x, int64_t n, int64_t k, int32_t* indices, float* values);
+    // The sum of e^((x - top) / temperature) over n values, none above `top` and none NaN, in float64.
+    double (*mass)(const float* x, int64_t n, float top, double temperature);
 };
 
 // --- the same for every variant ---

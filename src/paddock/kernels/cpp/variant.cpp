@@ -28,7 +28,7 @@ static void weight_row(const Weight& w, int64_t row, float* out) {
 }
 
 extern const Kernels table;
-const Kernels table = {NAME(PADDOCK_VARIANT), quantise, to_bfloat16, linear, weight_row, rms_norm, layer_norm, activate, gate, rotate, store, attend, top_k};
+const Kernels table = {NAME(PADDOCK_VARIANT), quantise, to_bfloat16, linear, weight_row, rms_norm, layer_norm, activate, gate, rotate, store, attend, top_k, mass};
 
 }  // namespace PADDOCK_VARIANT
 }  // namespace paddock
