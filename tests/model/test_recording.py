@@ -32,7 +32,15 @@ def covered(architecture: Architecture) -> bool:
     position = architecture.layer(0).attention.position
     dynamic = isinstance(position, Rope) and isinstance(position.scaling, DynamicScaling)
     rounded = isinstance(position, Alibi) and position.rounded
-    return isinstance(architecture.mask, Causal) and architecture.encoder is None and not dynamic and not rounded
+    return isinstance(architecture.mask, Causal) and not dynamic and not rounded
+
+
+def rows_of(subject: Subject, number: int, ids: list[int], start: int, table: list[int], logits: int) -> Rows:
+    """Tokens of the subject's text `number`, from the slot `start` on; an encoder-decoder's with what it answers."""
+    source: list[int] = []
+    if subject.inputs.target is not None and subject.inputs.padding is not None:
+        source = subject.inputs.ids[number][subject.inputs.padding[number]].tolist()
+    return Rows(number, ids, start, table, 1000, logits, 1000, source)
 
 
 def test_the_program_equals_the_model_in_any_pieces(subject: Subject) -> None:
@@ -42,18 +50,19 @@ def test_the_program_equals_the_model_in_any_pieces(subject: Subject) -> None:
     if library() is None:
         pytest.skip("no native kernels in this build")
     runner = NativeRunner(subject.model, 64)
-    first, second = subject.inputs.ids.tolist()
+    texts = subject.inputs.ids if subject.inputs.target is None else subject.inputs.target
+    first, second = texts.tolist()
     count = len(first)
     tables = [list(range(20)), list(range(40, 20, -1))]
     whole = runner.run([
-        Rows(1, first, 0, tables[0], count, count, count),
-        Rows(2, second, 0, tables[1], count, count, count),
+        rows_of(subject, 0, first, 0, tables[0], count),
+        rows_of(subject, 1, second, 0, tables[1], count),
     ])  # fmt: skip
     assert distance([whole.view(2, count, -1)], computed(subject.model, subject.inputs)) <= 1e-5
     for size in (1, 7):
         pieces = [first[at : at + size] for at in range(0, count, size)]
         parts = [
-            runner.run([Rows(1, piece, number * size, tables[1], count, len(piece), count)])
+            runner.run([rows_of(subject, 0, piece, number * size, tables[1], len(piece))])
             for number, piece in enumerate(pieces)
         ]
         assert torch.equal(torch.cat(parts), whole[:count]), f"pieces of {size}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +12,10 @@ from torch import Tensor
 from paddock.engine.memory import memory_for
 from paddock.engine.reading import cache_dtype, packed_weights
 from paddock.engine.runner import Rows
+from paddock.engine.sources import Sources
 from paddock.kernels.native import library
 from paddock.kernels.record import TYPES, Tape
-from paddock.model.recording import cache_shapes, recorded
+from paddock.model.recording import cache_shapes, recorded, source_shapes
 from paddock.model.transformer import Transformer
 
 
@@ -35,13 +37,16 @@ class NativeRunner:
         self.cache_type = cache_type or TYPES[cache_dtype(model)]
         self.cache = module.Cache(self.cache_type, blocks, cache_shapes(model.architecture))
         self.block_bytes = -(-self.cache.nbytes // blocks)
-        self.program = recorded(model, Tape(self.cache, packed_weights(model)))
+        weights = packed_weights(model)
+        self.program = recorded(model, Tape(self.cache, weights, source_shapes(model.architecture)))
+        self.sources = None if model.encoder is None else Sources(model, self.cache_type, weights)
         self._model = model  # tables of embeddings are read where they lie
 
     @memory_for("for this step")
     def run(self, batch: Sequence[Rows]) -> Tensor:
+        sources = () if self.sources is None else self.sources.of(batch)
         if len(batch) == 1 and len(batch[0].ids) == 1:
-            return self._decode(batch[0])
+            return self._decode(batch[0], sources)
         ids: list[int] = []
         positions: list[int] = []
         wanted: list[int] = []
@@ -54,21 +59,28 @@ class NativeRunner:
             ids += rows.ids
             positions += range(rows.start, rows.start + count)
             wanted += range(len(ids) - rows.logits, len(ids))
-        return self._run(np.array(ids, np.int32), np.array(positions, np.int32), spans, tables, wanted)
+        return self._run(np.array(ids, np.int32), np.array(positions, np.int32), spans, tables, wanted, sources)
 
     def forget(self, key: int) -> None:
-        """Nothing is kept outside of the blocks."""
+        if self.sources is not None:
+            self.sources.forget(key)
 
-    def _decode(self, rows: Rows) -> Tensor:
+    def _decode(self, rows: Rows, sources: Sequence[Any]) -> Tensor:
         spans = np.array([(0, 1, rows.start, 0)], np.int64)
         tables = np.array([rows.table], np.int32)
         return self._run(
-            np.array(rows.ids, np.int32), np.array([rows.start], np.int32), spans, tables, [0] * rows.logits
+            np.array(rows.ids, np.int32), np.array([rows.start], np.int32), spans, tables, [0] * rows.logits, sources
         )
 
     def _run(
-        self, ids: np.ndarray, positions: np.ndarray, spans: np.ndarray, tables: np.ndarray, wanted: Sequence[int]
+        self,
+        ids: np.ndarray,
+        positions: np.ndarray,
+        spans: np.ndarray,
+        tables: np.ndarray,
+        wanted: Sequence[int],
+        sources: Sequence[Any],
     ) -> Tensor:
         out = np.empty((len(wanted), self.vocabulary), np.float32)
-        self.program.run(ids, positions, spans, tables, np.array(wanted, np.int32), out)
+        self.program.run(ids, positions, spans, tables, np.array(wanted, np.int32), out, sources)
         return torch.from_numpy(out)
