@@ -115,12 +115,15 @@ class Angles:
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """What a layer's queries see: the executor's stand-in for a bias. slopes: (heads,) float32, ALiBi's. near: (heads,
-    2 * farthest + 1) float32, what is added by distance, key less query, from -farthest to farthest and beyond."""
+    """What a layer's queries see: the executor's stand-in for a bias. slopes: (heads,) float32, ALiBi's; if `rounded`
+    they meet the key's position in bfloat16, and `factor` their product. near: (heads, 2 * farthest + 1) float32, what
+    is added by distance, key less query, from -farthest to farthest and beyond."""
 
     causal: bool = False
     window: int = 0
     slopes: np.ndarray | None = None
+    rounded: bool = False
+    factor: float = 1.0
     near: np.ndarray | None = None
 
 
@@ -190,17 +193,21 @@ class Tape:
     def gate(self, kind: str, gate: Recorded, up: Recorded) -> Recorded:
         return Recorded(self, self.program.gate(kind, gate.register, up.register))
 
-    def angles(self, frequencies: Tensor, gain: float) -> Angles:
-        return Angles(self.program.angles(vector(frequencies), gain))
+    def angles(
+        self, frequencies: Tensor, gain: float = 1.0, stream: int = 0, narrow: bool = False, own: bool = False
+    ) -> Angles:
+        """stream: which of a token's two positions counts. narrow: computed in float16. own: whoever runs the program
+        gives each sequence's frequencies; these only say how many."""
+        return Angles(self.program.angles(vector(frequencies), gain, 0, stream, narrow, own))
 
     def waves(self, frequencies: Tensor, start: int, interleaved: bool) -> Recorded:
         """Sines and cosines of every token's position, counted from `start`: a half each, or in turns."""
         angles = self.program.angles(vector(frequencies), 1.0, start)
         return Recorded(self, self.program.waves(angles, interleaved))
 
-    def rotate(self, x: Recorded, angles: Angles, interleaved: bool) -> Recorded:
+    def rotate(self, x: Recorded, angles: Angles, interleaved: bool, first: int) -> Recorded:
         heads = x.width // x.head_dim
-        register = self.program.rotate(x.register, angles.number, heads, x.head_dim, interleaved)
+        register = self.program.rotate(x.register, angles.number, heads, x.head_dim, interleaved, first)
         return Recorded(self, register, x.head_dim)
 
     def remember(self, layer: int, k: Recorded, v: Recorded, crossed: bool = False) -> tuple[Remembered, Remembered]:
@@ -213,7 +220,17 @@ class Tape:
             raise NotRecordable("attention over anything but the cache")
         seen, heads = sight or Sight(), q.width // q.head_dim
         register = self.program.attend(
-            q.register, k.layer, heads, scale, seen.causal, seen.window, seen.slopes, seen.near, crossed=k.crossed
+            q.register,
+            k.layer,
+            heads,
+            scale,
+            seen.causal,
+            seen.window,
+            seen.slopes,
+            seen.near,
+            seen.rounded,
+            seen.factor,
+            k.crossed,
         )
         return Recorded(self, register, q.head_dim)
 

@@ -19,7 +19,6 @@ from paddock.model.spec import (
     DynamicScaling,
     Full,
     Mask,
-    Prefix,
     Rope,
     Rope2D,
     Sinusoidal,
@@ -86,6 +85,8 @@ class RecordingStep:
         self.positions, self.segments = tape.positions, Zeros(tape)
         self.cache = RecordingCache(tape, RecordingSources(tape, architecture, filled=True))
         self.memo: dict[Any, Any] = {}
+        if len({layer.attention.position for layer in architecture.layers if _dynamic(layer.attention)}) > 1:
+            raise NotRecordable("several ways in which frequencies depend on a text's length")
         for part in {layer.attention for layer in architecture.layers}:
             if part.position is not None and part.position not in self.memo:
                 self.memo[part.position] = _angles(tape, part.position)
@@ -98,30 +99,28 @@ class RecordingStep:
 
 
 def _angles(tape: Tape, position: Any) -> Any:
+    place = torch.device("cpu")
     if isinstance(position, Rope2D):
-        raise NotRecordable(f"positions of the kind {type(position).__name__}")
+        rates, narrow = frequencies(Rope(position.theta, position.width), 0, place), position.half_tables
+        rates = rates.half() if narrow else rates
+        first, second = (tape.angles(rates, stream=stream, narrow=narrow) for stream in (0, 1))
+        return first, first, second, second
     if not isinstance(position, Rope):
         return None
-    if isinstance(position.scaling, DynamicScaling):
-        raise NotRecordable("frequencies that depend on a text's length")
     gain = position.scaling.attention if isinstance(position.scaling, YarnScaling) else 1.0
-    angles = tape.angles(frequencies(position, 0, torch.device("cpu")), gain)
+    angles = tape.angles(frequencies(position, 0, place), gain, own=isinstance(position.scaling, DynamicScaling))
     return angles, angles
 
 
 def _sight(mask: Mask, part: Attention, relative_bias: Tensor | None) -> Sight:
-    if isinstance(mask, Prefix):
-        raise NotRecordable("a prefix mask")
-    penalty = near = None
+    causal, window = not isinstance(mask, Full), part.window or 0
     if isinstance(part.position, Alibi):
+        penalty, factor = slopes(part.position, part.heads), part.multiplier if part.position.before_scale else 1.0
         if part.position.rounded:
-            raise NotRecordable("distance penalties rounded to bfloat16")
-        penalty = np.array(slopes(part.position, part.heads), dtype=np.float32)
-        if part.position.before_scale:
-            penalty *= np.float32(part.multiplier)
-    if isinstance(part.position, Buckets):
-        near = _near(part.position, relative_bias)
-    return Sight(not isinstance(mask, Full), part.window or 0, penalty, near)
+            return Sight(causal, window, vector(torch.tensor(penalty).bfloat16()), rounded=True, factor=factor)
+        return Sight(causal, window, np.array(penalty, dtype=np.float32) * np.float32(factor))
+    near = _near(part.position, relative_bias) if isinstance(part.position, Buckets) else None
+    return Sight(causal, window, near=near)
 
 
 def _near(buckets: Buckets, relative_bias: Tensor | None) -> np.ndarray | None:
@@ -174,6 +173,16 @@ def recordable(model: Transformer) -> bool:
     except NotRecordable:
         return False
     return True
+
+
+def _dynamic(part: Attention) -> bool:
+    return isinstance(part.position, Rope) and isinstance(part.position.scaling, DynamicScaling)
+
+
+def own_rope(architecture: Architecture) -> Rope | None:
+    """The rotary positions whose frequencies depend on how long a text may become: a run gives each sequence's."""
+    found: list[Any] = [layer.attention.position for layer in architecture.layers if _dynamic(layer.attention)]
+    return found[0] if found else None
 
 
 def cache_shapes(architecture: Architecture) -> list[tuple[int, int]]:

@@ -1,10 +1,9 @@
 // Python's side of recording programs. Everything a caller can get wrong is refused here.
 #include "bind_program.h"
 
-#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
-#include <optional>
+#include <algorithm>
 
 #include "unlocked.h"
 
@@ -113,16 +112,37 @@ int embed(Program& program, Table table, bool by_position) {
     return program.instructions.back().out;
 }
 
-int rotate(Program& program, int a, int angles, int64_t heads, int64_t head_dim, bool interleaved) {
+// `own`: a run gives the frequencies, each sequence's own; these only say how many.
+int angles(Program& program, const Floats& frequencies, float gain, int64_t start, int64_t stream, bool narrow, bool own) {
+    const int64_t count = static_cast<int64_t>(frequencies.size());
+    require(!program.finished() && count > 0, "no frequencies");
+    require(start >= 0 && start < (int64_t{1} << 31), "positions below 0, or beyond all");
+    require(stream >= 0 && stream < 2, "tokens have one position or two");
+    require(!own || program.rates == 0 || program.rates == count, "other frequencies of each sequence than before");
+    Angles made;
+    made.frequencies = copied(frequencies);
+    made.gain = gain;
+    made.start = start;
+    made.stream = stream;
+    made.narrow = narrow;
+    made.own = own;
+    program.angles.push_back(std::move(made));
+    program.streams = std::max(program.streams, stream + 1);
+    if (own) program.rates = count;
+    return static_cast<int>(program.angles.size()) - 1;
+}
+
+int rotate(Program& program, int a, int angles, int64_t heads, int64_t head_dim, bool interleaved, int64_t first) {
     require(kind_of(program, a) == RowKind::Tokens && heads > 0 && heads <= width_of(program, a) && head_dim <= width_of(program, a) &&
                 width_of(program, a) == heads * head_dim, "heads that do not fill their register");
     require(angles >= 0 && angles < static_cast<int>(program.angles.size()), "no such angles");
     const int64_t turned = 2 * static_cast<int64_t>(program.angles[static_cast<size_t>(angles)].frequencies.size());
-    require(turned <= head_dim, "more features turn than a head has");
+    require(first >= 0 && first <= head_dim && turned <= head_dim - first, "more features turn than a head has");
     Instruction op = unary(Op::Rotate, a);
     op.table = angles;
     op.heads = heads;
     op.head_dim = head_dim;
+    op.first = first;
     op.flag = interleaved;
     return emit(program, std::move(op), heads * head_dim);
 }
@@ -294,14 +314,10 @@ void bind_program(nb::module_& module) {
             op.y = high;
             return emit(self, std::move(op), width_of(self, a));
         })
-        .def("angles", [](Program& self, const Floats& frequencies, float gain, int64_t start) {
-            require(!self.finished() && frequencies.size() > 0, "no frequencies");
-            require(start >= 0 && start < (int64_t{1} << 31), "positions below 0, or beyond all");
-            self.angles.push_back({copied(frequencies), gain, start, 0, {}, {}});
-            return static_cast<int>(self.angles.size()) - 1;
-        }, nb::arg("frequencies"), nb::arg("gain"), nb::arg("start") = 0)
+        .def("angles", &angles, nb::arg("frequencies"), nb::arg("gain"), nb::arg("start") = 0, nb::arg("stream") = 0, nb::arg("narrow") = false,
+             nb::arg("own") = false)
         .def("waves", &waves, nb::arg("angles"), nb::arg("interleaved"))
-        .def("rotate", &rotate, nb::arg("x"), nb::arg("angles"), nb::arg("heads"), nb::arg("head_dim"), nb::arg("interleaved"))
+        .def("rotate", &rotate, nb::arg("x"), nb::arg("angles"), nb::arg("heads"), nb::arg("head_dim"), nb::arg("interleaved"), nb::arg("first") = 0)
         .def("store", &store, nb::arg("k"), nb::arg("v"), nb::arg("layer"), nb::arg("crossed") = false)
         .def("attend", &attend, nb::arg("q"), nb::arg("layer"), nb::arg("heads"), nb::arg("scale"), nb::arg("causal"), nb::arg("window"), nb::arg("slopes").none(),
              nb::arg("near").none() = nb::none(), nb::arg("rounded") = false, nb::arg("factor") = 1.0F, nb::arg("crossed") = false)
@@ -323,7 +339,8 @@ void bind_program(nb::module_& module) {
         .def("width", &width_of)
         .def_prop_ro("operations", [](const Program& self) { return self.instructions.size(); })
         .def("run", &run_program, nb::arg("ids"), nb::arg("positions"), nb::arg("spans"), nb::arg("tables"), nb::arg("wanted"), nb::arg("out"),
-             nb::arg("sources") = Sources());
+             nb::arg("sources") = Sources(),
+             nb::arg("rates").none() = nb::none());
 }
 
 }  // namespace paddock

@@ -2,11 +2,13 @@
 #pragma once
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/vector.h>
 
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <utility>
 #include <vector>
@@ -32,7 +34,7 @@ inline void require(bool right, const char* what) {
 
 // One forward. Raises ValueError for anything that would index outside of what is there.
 void run_program(Program& program, const Ints& ids, const Ints& positions, const Spans& spans, const Tables& tables, const Ints& wanted,
-                 const Out& out, const Sources& sources);
+                 const Out& out, const Sources& sources, const std::optional<Matrix>& rates);
 void bind_program(nb::module_& module);
 
 }  // namespace paddock

@@ -36,11 +36,14 @@ void check_sources(const Program& program, const Spans& spans, const Sources& so
 void check_batch(const Program& program, const Ints& ids, const Ints& positions, const Spans& spans, const Tables& tables, const Ints& wanted, const Out& out) {
     require(program.finished() && program.input < 0, "the program is not finished");
     const int64_t rows = static_cast<int64_t>(ids.size());
-    require(rows > 0 && static_cast<int64_t>(positions.size()) == rows, "as many positions as ids are needed");
+    require(rows > 0 && static_cast<int64_t>(positions.size()) == rows * program.streams, "as many positions as ids are needed");
     const int64_t vocabulary = tables_least(program, false), places = tables_least(program, true);
     for (int64_t row = 0; row < rows; ++row) {
         require(ids.data()[row] >= 0 && ids.data()[row] < vocabulary, "an id outside of the vocabulary");
-        require(positions.data()[row] >= 0 && positions.data()[row] < std::min<int64_t>(places, 1 << 24), "a position outside of the table");
+        for (int64_t stream = 0; stream < program.streams; ++stream) {
+            const int64_t place = positions.data()[row * program.streams + stream];
+            require(place >= 0 && place < (stream == 0 ? std::min<int64_t>(places, 1 << 24) : 1 << 24), "a position outside of the table");
+        }
     }
     require(spans.shape(0) == tables.shape(0), "as many block tables as sequences are needed");
     const int64_t blocks = program.cache ? program.cache->blocks() : 0;
@@ -67,11 +70,13 @@ void check_batch(const Program& program, const Ints& ids, const Ints& positions,
 }  // namespace
 
 void run_program(Program& program, const Ints& ids, const Ints& positions, const Spans& spans, const Tables& tables, const Ints& wanted, const Out& out,
-                 const Sources& sources) {
+                 const Sources& sources, const std::optional<Matrix>& rates) {
     check_batch(program, ids, positions, spans, tables, wanted, out);
     check_sources(program, spans, sources);
+    const bool given = rates && static_cast<int64_t>(rates->shape(1)) == program.rates && rates->shape(0) == spans.shape(0);
+    require(program.rates ? given : !rates, "frequencies for each sequence, where the program asks for them");
     const BatchView batch{static_cast<int64_t>(ids.size()), ids.data(), positions.data(), static_cast<int64_t>(spans.shape(0)), spans.data(),
-                          tables.data(), static_cast<int64_t>(tables.shape(1)), static_cast<int64_t>(wanted.size()), wanted.data(), sources.data()};
+                          tables.data(), static_cast<int64_t>(tables.shape(1)), static_cast<int64_t>(wanted.size()), wanted.data(), sources.data(), rates ? rates->data() : nullptr};
     Unlocked unlocked;
     program.run(batch, out.data());
 }

@@ -70,23 +70,6 @@ void plain_row(const Table& table, int64_t row, float* out) {
 
 }  // namespace
 
-void Angles::reach(int64_t count) {
-    if (count <= positions) return;
-    count = std::max(count, std::min<int64_t>(2 * positions, positions + 4096));
-    const size_t width = frequencies.size();
-    cos.resize(static_cast<size_t>(count) * width);
-    sin.resize(cos.size());
-    for (int64_t position = positions; position < count; ++position) {
-        for (size_t i = 0; i < width; ++i) {
-            const float angle = static_cast<float>(position + start) * frequencies[i];  // float32, as published models do
-            const size_t at = static_cast<size_t>(position) * width + i;
-            cos[at] = static_cast<float>(std::cos(static_cast<double>(angle))) * gain;
-            sin[at] = static_cast<float>(std::sin(static_cast<double>(angle))) * gain;
-        }
-    }
-    positions = count;
-}
-
 void Workspace::release() {
     free(data_);
     data_ = nullptr;
@@ -122,11 +105,7 @@ int64_t Program::rows_of(int reg, const BatchView& batch) const {
 
 void Program::run(const BatchView& batch, float* out) {
     std::lock_guard<std::mutex> lock(running);
-    for (Angles& table : angles) {
-        int32_t furthest = 0;
-        for (int64_t row = 0; row < batch.rows; ++row) furthest = std::max(furthest, batch.positions[row]);
-        table.reach(int64_t{furthest} + 1);
-    }
+    for (Angles& table : angles) table.compute(batch, streams);
     reserve(std::max(batch.rows, batch.wanted), space_);  // a row may be wanted several times
     memory_[static_cast<size_t>(slots_[static_cast<size_t>(output)])] = out;
     for (int64_t sequence = 0; fills && sequence < batch.sequences; ++sequence) batch.sources[sequence]->filled = 0;
@@ -241,12 +220,13 @@ void Program::embed(const Instruction& op, const BatchView& batch) {
     const Table& table = tables[static_cast<size_t>(op.table)];
     const Kernels& native = kernels();
     const int32_t* which = op.flag ? batch.positions : batch.ids;
+    const int64_t apart = op.flag ? streams : 1;
     float* out = memory(op.out);
     over_rows(batch.rows, table.columns, [&](int64_t first, int64_t last) {
         for (int64_t row = first; row < last; ++row) {
             float* y = out + row * table.columns;
-            if (table.packed) native.weight_row(*table.packed, which[row], y);
-            else plain_row(table, which[row], y);
+            if (table.packed) native.weight_row(*table.packed, which[row * apart], y);
+            else plain_row(table, which[row * apart], y);
         }
     });
 }
@@ -289,8 +269,8 @@ void Program::rotate(const Instruction& op, const BatchView& batch) {
     over_rows(batch.rows, columns, [&](int64_t first, int64_t last) {
         if (x != from) std::memcpy(x + first * columns, from + first * columns, static_cast<size_t>((last - first) * columns) * sizeof(float));
         for (int64_t row = first; row < last; ++row) {
-            const int64_t at = batch.positions[row] * half;
-            native.rotate(x + row * columns, op.heads, op.head_dim, 2 * half, table.cos.data() + at, table.sin.data() + at, op.flag);
+            const size_t at = table.at(batch, streams, row);
+            native.rotate(x + row * columns + op.first, op.heads, op.head_dim, 2 * half, table.cos.data() + at, table.sin.data() + at, op.flag);
         }
     });
 }
@@ -303,7 +283,8 @@ void Program::waves(const Instruction& op, const BatchView& batch) {
     float* out = memory(op.out);
     over_rows(batch.rows, 2 * half, [&](int64_t first, int64_t last) {
         for (int64_t row = first; row < last; ++row) {
-            const float *sin = table.sin.data() + batch.positions[row] * half, *cos = table.cos.data() + batch.positions[row] * half;
+            const size_t at = table.at(batch, streams, row);
+            const float *sin = table.sin.data() + at, *cos = table.cos.data() + at;
             float* y = out + row * 2 * half;
             for (int64_t i = 0; i < half; ++i) y[i * apart] = sin[i], y[second + i * apart] = cos[i];
         }

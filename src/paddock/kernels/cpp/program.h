@@ -58,7 +58,7 @@ struct Source {
 struct BatchView {
     int64_t rows;
     const int32_t* ids;
-    const int32_t* positions;
+    const int32_t* positions;  // (rows, streams of the program)
     int64_t sequences;
     const int64_t* spans;    // (sequences, 4): first row, rows, slot of the first row, prefix slots
     const int32_t* tables;   // (sequences, table_width): block numbers
@@ -66,6 +66,7 @@ struct BatchView {
     int64_t wanted;
     const int32_t* wanted_rows;
     const std::shared_ptr<Source>* sources;  // of each sequence; null where the program crosses none
+    const float* rates;      // (sequences, rates of the program): the sequences' own frequencies; null where it asks for none
 };
 
 enum class Op { Embed, Linear, Norm, Activate, Gate, Multiply, Add, AddVector, Scale, Clamp, Rotate, Waves, Store, Attend, Select, Mixture };
@@ -84,20 +85,30 @@ struct Instruction {
     bool rounded = false;                              // Attend: as of kernels.h
     Activation activation = Activation::SiLU;
     float x = 0, y = 0;                                // eps; factor; bounds; scale
-    int64_t layer = 0, heads = 0, kv_heads = 0, head_dim = 0, width = 0, window = 0, farthest = 0;
+    int64_t layer = 0, heads = 0, kv_heads = 0, head_dim = 0, width = 0, window = 0, farthest = 0, first = 0;  // first: feature that turns
     int table = -1;                                    // Embed: which table; Rotate, Waves: which angles
     int active = 0;                                    // Mixture: experts per row
     std::vector<std::shared_ptr<Program>> experts;     // Mixture
 };
 
-// cos and sin of (position + start) * frequency for every position so far asked for.
+// cos and sin of (position + start) * frequency: for every position so far asked for, or where each sequence has
+// frequencies of its own, for every row of the batch.
 struct Angles {
-    std::vector<float> frequencies;
+    std::vector<float> frequencies;  // as many of anything where they are the sequences' own
     float gain = 1;
     int64_t start = 0;
+    int64_t stream = 0;              // which of a token's positions counts
+    bool narrow = false;             // computed in float16, as ChatGLM-6B's first release did
+    bool own = false;
     int64_t positions = 0;
-    std::vector<float> cos, sin;  // (positions, frequencies)
+    std::vector<float> cos, sin;     // (positions or rows, frequencies)
     void reach(int64_t count);
+    void compute(const BatchView& batch, int64_t streams);
+    void set(size_t at, int64_t position, float frequency);
+    // Where a row's cos and sin begin.
+    size_t at(const BatchView& batch, int64_t streams, int64_t row) const {
+        return static_cast<size_t>(own ? row : batch.positions[row * streams + stream]) * frequencies.size();
+    }
 };
 
 // Memory that grows when asked for more and keeps nothing.
@@ -124,6 +135,7 @@ struct Program {
     std::shared_ptr<Cache> cache;
     std::vector<std::pair<int64_t, int64_t>> crossed;  // of a source's layers: key-value heads and their width
     bool fills = false;               // its sources, which otherwise must be filled
+    int64_t streams = 1, rates = 0;   // positions of a token; frequencies of a sequence
     int input = -1, output = -1;      // an expert's input; what the forward gives
     std::mutex running;
 
