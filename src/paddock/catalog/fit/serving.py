@@ -208,7 +208,7 @@ class Need:
     def _natively(self) -> Iterator[Component]:
         texts, width, vocabulary = self.settings.concurrency, self.architecture.width, self.architecture.vocabulary
         if self.architecture.generates:
-            rows = min(PIECE, texts * self.context)
+            rows = min(PIECE, texts * self.context) if self.architecture.can_cut_prompt else self.context
         else:
             rows = min(BATCH_TOKENS, texts * self.context)
             blocks = texts * blocks_for(self.context)
