@@ -12,10 +12,12 @@ from random_models import plain, random_model, requests, together
 
 from paddock.engine.engine import Engine
 from paddock.engine.native_runner import NativeRunner
+from paddock.engine.reading import Reader
 from paddock.engine.request import Event, Request
 from paddock.engine.runner import Rows
 from paddock.engine.runners import engine_for
 from paddock.kernels.native import library
+from paddock.model.step import Step
 from paddock.model.transformer import Transformer
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no native kernels in this build")
@@ -63,6 +65,24 @@ def test_in_a_cache_too_small(alone: Callable[[str], Alone], name: str) -> None:
     assert together(engine, asked) == expected
     assert engine.stats.preemptions > 0
     assert engine.stats.used == 0
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_text_read_whole_is_what_pytorch_reads(alone: Callable[[str], Alone], name: str) -> None:
+    """Logits whole, and of a decoder in pieces too."""
+    model, asked, _ = alone(name)
+    reader, request = Reader(model), max(asked, key=lambda one: len(one.prompt))
+    source = request.prompt if model.encoder is not None else ()
+    text = [0, *range(5, 30)] if source else list(request.prompt)
+    assert reader.native
+    with torch.no_grad():
+        ids = torch.tensor([text])
+        memory = model.encode(torch.tensor([source])) if source else None
+        wanted = model(ids, Step.begin(model.architecture, ids, memory=memory))[0]
+    torch.testing.assert_close(reader.logits(text, source), wanted, rtol=1e-4, atol=1e-4)
+    if not source:
+        pieces = torch.cat(list(reader.pieces(text, 7)))
+        torch.testing.assert_close(pieces, wanted, rtol=1e-4, atol=1e-4)
 
 
 def rows(key: int, source: tuple[int, ...], start: int = 0) -> Rows:
