@@ -22,6 +22,16 @@ _DYNAMIC = {"rope_type": "dynamic", "factor": 4.0, "original_max_position_embedd
 _GLM = {"hidden_size": 32, "num_attention_heads": 4, "num_layers": 2, "vocab_size": 61, "max_sequence_length": 256}
 _GLM_IDS = {"gmask_token_id": 57, "mask_token_id": 58, "bos_token_id": 59, "position_encoding_2d": True}
 _T5 = {"vocab_size": 61, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
+_SIDES = {f"{side}_{key}": value for side in ("encoder", "decoder")
+          for key, value in (("layers", 2), ("attention_heads", 4), ("ffn_dim", 48))}  # fmt: skip
+_PAPER = {"vocab_size": 61, "d_model": 32, "num_heads": 4, "d_ff": 48, "encoder_layers": 2, "decoder_layers": 2}
+_RW = {"alibi": True, "multi_query": False, "parallel_attn": False, "bias": True}
+# Only run by test_native_runner.py.
+MORE: dict[str, dict[str, Any]] = {
+    "marian": {"model_type": "marian", "vocab_size": 61, "d_model": 32, "decoder_start_token_id": 0, **_SIDES},
+    "transformer": {"model_type": "transformer", **_PAPER, "decoder_start_token_id": 0},
+    "falcon-rw": {"model_type": "falcon", **_SIZES, **_RW},
+}
 CONFIGS: dict[str, dict[str, Any]] = {
     "llama": {**_LLAMA, "max_position_embeddings": 2048},
     "dynamic": {**_LLAMA, "max_position_embeddings": 192, "rope_parameters": _DYNAMIC},
@@ -37,7 +47,7 @@ WRITES_ON = [name for name in CONFIGS if name not in ("chatglm", "t5")]
 def random_model(name: str, seed: int = 3) -> Transformer:
     """Random weights with sharp opinions, so that equal choices mean equal logits."""
     torch.manual_seed(seed)
-    model = Transformer(describe(CONFIGS[name])).eval()
+    model = Transformer(describe((CONFIGS | MORE)[name])).eval()
     for path, weight in model.named_parameters():
         if weight.dim() > 1:
             torch.nn.init.normal_(weight, std=0.3)
@@ -58,7 +68,7 @@ def requests(name: str, count: int, new: int = 24, longest: int = 60) -> list[Re
         rest: dict[str, Any] = {}
         if name == "chatglm":
             prompt = [*prompt, 57, 59]
-        if name == "t5":
+        if name in ("t5", "marian", "transformer"):
             rest["start"] = (0,)
         made.append(Request(tuple(prompt), new, sampling, ends=(2,), logprobs=2, **rest))
     return made

@@ -1,7 +1,7 @@
 """Whichever runner a model gets: an answer is the same alone, in a crowd, from a warm cache, after giving way, and
 with guesses, to the last bit of its log-probabilities where nothing is guessed.
 
-Models that always run in PyTorch (ChatGLM-6B, T5) are in test_torch_runner.py."""
+Models whose prompts cannot be shared (ChatGLM-6B, T5) are in test_native_runner.py and test_torch_runner.py."""
 
 from __future__ import annotations
 
@@ -83,7 +83,8 @@ def test_a_conversation_that_goes_on(alone: Callable[[str], Alone], name: str) -
             said = (*request.prompt, *(event.token for event in events), 9, 11)
             longer = Request(said, 16, Sampling(temperature=0), logprobs=2)
             assert together(engine, [longer]) == together(cold, [longer])
-            assert engine.runner.chunk is not None or engine.stats.reused > 0
+            # A longer text of a "dynamic" model is planned to another length, and so has other keys.
+            assert engine.runner.chunk is not None or name == "dynamic" or engine.stats.reused > 0
 
 
 PROMPTS = [

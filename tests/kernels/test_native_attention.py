@@ -30,9 +30,11 @@ class Case:
     window: int = 0
     alibi: bool = False
     first: int | None = None
+    farthest: int = 0  # values by distance up to here, where there are any
+    rounded: bool = False
 
 
-def bias_of(case: Case, first: int, slopes: np.ndarray | None) -> torch.Tensor:
+def bias_of(case: Case, first: int, slopes: np.ndarray | None, near: np.ndarray | None) -> torch.Tensor:
     """(heads or 1, rows, keys) added to the scores, as kernels.h describes who sees whom."""
     rows, keys = case.rows, case.keys
     query, key = torch.arange(first, first + rows)[:, None], torch.arange(keys)[None]
@@ -41,7 +43,23 @@ def bias_of(case: Case, first: int, slopes: np.ndarray | None) -> torch.Tensor:
         seen = seen & (key > query - case.window)
     seen = seen | (key < case.prefix)
     bias = torch.zeros(rows, keys).masked_fill(~seen, -torch.inf)[None]
-    return bias if slopes is None else bias + torch.from_numpy(slopes)[:, None, None] * (key - query)
+    if near is not None:
+        distance = (key - query).clamp(-case.farthest, case.farthest) + case.farthest
+        bias = bias + torch.from_numpy(near)[:, distance]
+    if slopes is None:
+        return bias
+    slope = torch.from_numpy(slopes)[:, None, None]
+    if case.rounded:
+        return bias + (slope.bfloat16() * key.bfloat16()).float() * FACTOR
+    return bias + slope * (key - query)
+
+
+FACTOR = 0.5
+
+
+def padded(near: np.ndarray) -> np.ndarray:
+    """Values by distance as kernels.h has them: the ends repeated 16 times."""
+    return np.pad(near, ((0, 0), (16, 16)), mode="edge")
 
 
 def run(kernels: ModuleType, random: np.random.Generator, kind: str, case: Case) -> tuple[np.ndarray, np.ndarray]:
@@ -61,10 +79,14 @@ def run(kernels: ModuleType, random: np.random.Generator, kind: str, case: Case)
         cache.store(k[:half].copy(), v[:half].copy(), table, 0)
     cache.store(k[half:].copy(), v[half:].copy(), table, half)
     slopes = np.exp2(-np.arange(1, heads + 1)).astype(np.float32) if case.alibi else None
+    near = numbers(random, heads, 2 * case.farthest + 1) if case.farthest else None
+    if case.rounded:
+        slopes = torch.full((heads,), 0.0371).bfloat16().float().numpy()
     scale = head_dim**-0.5
-    out = cache.attend(q, table, first, keys, case.causal, case.prefix, case.window, scale, slopes)
+    rest = {"near": None if near is None else padded(near), "rounded": case.rounded, "factor": FACTOR}
+    out = cache.attend(q, table, first, keys, case.causal, case.prefix, case.window, scale, slopes, **rest)
     swapped = (torch.from_numpy(part).transpose(0, 1)[None] for part in (q, k, v))
-    wanted = reference.attend(*swapped, bias_of(case, first, slopes)[None], False, scale)
+    wanted = reference.attend(*swapped, bias_of(case, first, slopes, near)[None], False, scale)
     return out, wanted[0].transpose(0, 1).numpy()
 
 
@@ -80,6 +102,12 @@ CASES = [
     Case(rows=30, keys=90, window=17),
     Case(rows=30, keys=90, alibi=True),
     Case(rows=4, keys=50, causal=False, first=200),
+    Case(rows=30, keys=90, farthest=5),
+    Case(rows=70, keys=70, heads=6, kv_heads=3, causal=False, farthest=37),
+    Case(rows=3, keys=700, head_dim=40, farthest=128),
+    Case(rows=20, keys=75, window=30, alibi=True, farthest=16),
+    Case(rows=1, keys=400, rounded=True),
+    Case(rows=40, keys=600, rounded=True),
 ]
 
 

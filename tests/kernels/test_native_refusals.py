@@ -109,6 +109,10 @@ REFUSED: dict[str, Callable[[ModuleType], object]] = {
     "keys past the table": lambda m: cache(m).attend(Q, TABLE, 0, 65, True),
     "prefix": lambda m: cache(m).attend(Q, TABLE, 0, 2, True, 3),
     "window": lambda m: cache(m).attend(Q, TABLE, 0, 2, True, 0, -1),
+    "near without a middle": lambda m: cache(m).attend(Q, TABLE, 0, 2, True, near=np.ones((4, 34), np.float32)),
+    "near without ends": lambda m: cache(m).attend(Q, TABLE, 0, 2, True, near=np.ones((4, 31), np.float32)),
+    "near of other heads": lambda m: cache(m).attend(Q, TABLE, 0, 2, True, near=np.ones((3, 35), np.float32)),
+    "near of no numbers": lambda m: cache(m).attend(Q, TABLE, 0, 2, True, near=np.ones((4, 35), np.float64)),
     "slopes": lambda m: cache(m).attend(Q, TABLE, 0, 2, True, 0, 0, 1.0, ONES[:2].copy()),
 }
 

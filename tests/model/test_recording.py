@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
-from family_harness import computed, distance
+from family_harness import computed, distance, prompt_end
 from family_subjects import Subject, subject_of
 from family_table import ROWS
 from oracle_table import ORACLE_ROWS
@@ -16,7 +17,6 @@ from paddock.engine.native_runner import NativeRunner
 from paddock.engine.runner import Rows
 from paddock.kernels.native import library
 from paddock.model.recording import recordable
-from paddock.model.spec import Alibi, Architecture, Causal, DynamicScaling, Rope
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the oracle's own, about configurations smaller than any real one
 WRITERS = [row for row in ROWS + ORACLE_ROWS if not row.name.startswith("bert")]
@@ -27,34 +27,34 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return subject_of(request.param, tmp_path_factory.mktemp("model"))
 
 
-def covered(architecture: Architecture) -> bool:
-    """What the native operations are said to cover, in other words than the recording's own."""
-    position = architecture.layer(0).attention.position
-    dynamic = isinstance(position, Rope) and isinstance(position.scaling, DynamicScaling)
-    rounded = isinstance(position, Alibi) and position.rounded
-    return isinstance(architecture.mask, Causal) and architecture.encoder is None and not dynamic and not rounded
+def rows_of(subject: Subject, number: int, ids: list[int], start: int, table: list[int], logits: int) -> Rows:
+    """Tokens of the subject's text `number`, from the slot `start` on; an encoder-decoder's with what it answers."""
+    source: list[int] = []
+    if subject.inputs.target is not None and subject.inputs.padding is not None:
+        source = subject.inputs.ids[number][subject.inputs.padding[number]].tolist()
+    prompt = prompt_end(subject.architecture, subject.inputs.ids) if source == [] else 1
+    return Rows(number, ids, start, table, prompt, logits, subject.inputs.ids.shape[1], source)
 
 
 def test_the_program_equals_the_model_in_any_pieces(subject: Subject) -> None:
-    assert recordable(subject.model) == covered(subject.architecture)
-    if not covered(subject.architecture):
-        return
+    assert recordable(subject.model)
     if library() is None:
         pytest.skip("no native kernels in this build")
     runner = NativeRunner(subject.model, 64)
-    first, second = subject.inputs.ids.tolist()
+    texts = subject.inputs.ids if subject.inputs.target is None else subject.inputs.target
+    first, second = texts.tolist()
     count = len(first)
     tables = [list(range(20)), list(range(40, 20, -1))]
     whole = runner.run([
-        Rows(1, first, 0, tables[0], count, count, count),
-        Rows(2, second, 0, tables[1], count, count, count),
+        rows_of(subject, 0, first, 0, tables[0], count),
+        rows_of(subject, 1, second, 0, tables[1], count),
     ])  # fmt: skip
     assert distance([whole.view(2, count, -1)], computed(subject.model, subject.inputs)) <= 1e-5
+    whole_prompt = 0 if subject.architecture.can_cut_prompt else prompt_end(subject.architecture, subject.inputs.ids)
     for size in (1, 7):
-        pieces = [first[at : at + size] for at in range(0, count, size)]
+        cuts = [0, *range(whole_prompt or size, count, size), count]
         parts = [
-            runner.run([Rows(1, piece, number * size, tables[1], count, len(piece), count)])
-            for number, piece in enumerate(pieces)
+            runner.run([rows_of(subject, 0, first[at:end], at, tables[1], end - at)]) for at, end in pairwise(cuts)
         ]
         assert torch.equal(torch.cat(parts), whole[:count]), f"pieces of {size}"
 

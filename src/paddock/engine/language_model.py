@@ -145,7 +145,8 @@ class LanguageModel:
                 expected="one source for each text, both as a batch or neither",
             )
         if self.reader.native:
-            result = torch.stack([self.reader.logits(row) for row in rows.tolist()])
+            read = [()] * len(rows) if sources is None else sources.tolist()
+            result = torch.stack([self.reader.logits(*pair) for pair in zip(rows.tolist(), read, strict=True)])
         else:
             with torch.no_grad(), memory_for("for the logits of these texts"):
                 memory = None if sources is None else self.model.encode(sources)

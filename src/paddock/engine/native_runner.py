@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from paddock.engine.coordinates import Coordinates
 from paddock.engine.memory import memory_for
 from paddock.engine.reading import cache_dtype, packed_weights
 from paddock.engine.runner import Rows
+from paddock.engine.sources import Sources
 from paddock.kernels.native import library
 from paddock.kernels.record import TYPES, Tape
-from paddock.model.recording import cache_shapes, recorded
+from paddock.model.recording import cache_shapes, recorded, source_shapes
 from paddock.model.transformer import Transformer
 
 
@@ -35,7 +37,10 @@ class NativeRunner:
         self.cache_type = cache_type or TYPES[cache_dtype(model)]
         self.cache = module.Cache(self.cache_type, blocks, cache_shapes(model.architecture))
         self.block_bytes = -(-self.cache.nbytes // blocks)
-        self.program = recorded(model, Tape(self.cache, packed_weights(model)))
+        weights = packed_weights(model)
+        self.program = recorded(model, Tape(self.cache, weights, source_shapes(model.architecture)))
+        self.coordinates = Coordinates(model.architecture)
+        self.sources = None if model.encoder is None else Sources(model, self.cache_type, weights)
         self._model = model  # tables of embeddings are read where they lie
 
     @memory_for("for this step")
@@ -48,27 +53,35 @@ class NativeRunner:
         spans = np.empty((len(batch), 4), np.int64)
         tables = np.zeros((len(batch), max(len(rows.table) for rows in batch)), np.int32)
         for number, rows in enumerate(batch):
-            count = len(rows.ids)
-            spans[number] = len(ids), count, rows.start, 0
+            places, prefix = self.coordinates.of(rows)
+            spans[number] = len(ids), len(rows.ids), rows.start, prefix
             tables[number, : len(rows.table)] = rows.table
             ids += rows.ids
-            positions += range(rows.start, rows.start + count)
+            positions += places
             wanted += range(len(ids) - rows.logits, len(ids))
-        return self._run(np.array(ids, np.int32), np.array(positions, np.int32), spans, tables, wanted)
+        return self._run(batch, ids, positions, spans, tables, wanted)
 
     def forget(self, key: int) -> None:
-        """Nothing is kept outside of the blocks."""
+        self.coordinates.forget(key)
+        if self.sources is not None:
+            self.sources.forget(key)
 
     def _decode(self, rows: Rows) -> Tensor:
-        spans = np.array([(0, 1, rows.start, 0)], np.int64)
-        tables = np.array([rows.table], np.int32)
-        return self._run(
-            np.array(rows.ids, np.int32), np.array([rows.start], np.int32), spans, tables, [0] * rows.logits
-        )
+        places, prefix = self.coordinates.of(rows)
+        spans = np.array([(0, 1, rows.start, prefix)], np.int64)
+        return self._run([rows], rows.ids, places, spans, np.array([rows.table], np.int32), [0] * rows.logits)
 
     def _run(
-        self, ids: np.ndarray, positions: np.ndarray, spans: np.ndarray, tables: np.ndarray, wanted: Sequence[int]
+        self,
+        batch: Sequence[Rows],
+        ids: Sequence[int],
+        positions: Sequence[int],
+        spans: np.ndarray,
+        tables: np.ndarray,
+        wanted: Sequence[int],
     ) -> Tensor:
         out = np.empty((len(wanted), self.vocabulary), np.float32)
-        self.program.run(ids, positions, spans, tables, np.array(wanted, np.int32), out)
+        sources = () if self.sources is None else self.sources.of(batch)
+        numbers = (np.array(ids, np.int32), np.array(positions, np.int32), spans, tables, np.array(wanted, np.int32))
+        self.program.run(*numbers, out, sources, self.coordinates.rates(batch))
         return torch.from_numpy(out)

@@ -7,7 +7,8 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from paddock.model.spec import Architecture, DynamicScaling, Rope
+from paddock.model.recording import own_rope
+from paddock.model.spec import Architecture
 
 
 class Rows(NamedTuple):
@@ -56,5 +57,4 @@ class Runner(Protocol):
 
 def scales_with_length(architecture: Architecture) -> bool:
     """Whether keys depend on how long the text is planned to become."""
-    places = [layer.attention.position for layer in architecture.layers]
-    return any(isinstance(place, Rope) and isinstance(place.scaling, DynamicScaling) for place in places)
+    return own_rope(architecture) is not None

@@ -1,7 +1,7 @@
 """What native.library() gives: arrays are NumPy's (or any that DLPack knows), contiguous, of the type named.
 
-Wrong types, shapes, layouts and ranges are ValueErrors. `Program` and `Cache` are what `record.py` notes a forward in;
-program.h describes them.
+Wrong types, shapes, layouts and ranges are ValueErrors. `Program`, `Cache` and `Source` are what `record.py` notes a
+forward in; program.h describes them.
 """
 
 from typing import Any
@@ -67,7 +67,11 @@ class CacheLayer:
         window: int = 0,
         scale: float = 1.0,
         slopes: Floats | None = None,
+        near: Floats | None = None,
+        rounded: bool = False,
+        factor: float = 1.0,
     ) -> Floats: ...
 
 Cache: Any
+Source: Any
 Program: Any

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from paddock.kernels import gradients, gradients_adapted, gradients_packed, gradients_products, reference
@@ -86,10 +87,12 @@ def gate(kind: str, gate: Tensor, up: Tensor) -> Tensor:
     return reference.ACTIVATIONS[kind](gate) * up
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
-    """Turns pairs of features by the angles of each token; shapes in `reference.rotate`."""
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, first: int = 0) -> Tensor:
+    """Turns pairs of features by the angles of each token, from feature `first` on; shapes in `reference.rotate`."""
     if isinstance(x, Recorded):
-        return x.tape.rotate(x, cos, interleaved)
+        return x.tape.rotate(x, cos, interleaved, first)
+    if first:
+        return torch.cat((x[..., :first], rotate(x[..., first:], cos, sin, interleaved)), dim=-1)
     if gradients.rotates(x, cos, sin):
         return gradients.rotate(x, cos, sin, interleaved)
     return reference.rotate(x, cos, sin, interleaved)

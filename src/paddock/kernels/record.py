@@ -69,6 +69,9 @@ class Recorded:
     def flatten(self, first: int) -> Recorded:
         return Recorded(self.tape, self.register)
 
+    def to(self, dtype: torch.dtype) -> Recorded:
+        return self
+
     def _new(self, operation: str, *arguments: Any) -> Recorded:
         make = getattr(self.tape.program, operation)
         return Recorded(self.tape, make(self.register, *arguments), self.head_dim)
@@ -112,19 +115,24 @@ class Angles:
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """What a layer's queries see: the executor's stand-in for a bias. slopes: (heads,) float32, ALiBi's."""
+    """What a layer's queries see: the executor's stand-in for a bias. slopes: (heads,) float32, ALiBi's; if `rounded`
+    they meet the key's position in bfloat16, and `factor` their product. near: (heads, 2 * farthest + 1) float32, what
+    is added by distance, key less query, from -farthest to farthest and beyond."""
 
-    heads: int
-    causal: bool
-    window: int
-    slopes: np.ndarray | None
+    causal: bool = False
+    window: int = 0
+    slopes: np.ndarray | None = None
+    rounded: bool = False
+    factor: float = 1.0
+    near: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """All keys or values of a layer so far: they lie in the program's cache."""
+    """All keys or values of a layer so far: they lie in the program's cache, or if `crossed` in each text's source."""
 
     layer: int
+    crossed: bool = False
 
 
 Kept = MutableMapping[
@@ -133,19 +141,20 @@ Kept = MutableMapping[
 
 
 class Tape:
-    """A program being recorded. `cache` is the native paged cache its attention reads and writes."""
+    """A program being recorded. `cache` is the native paged cache its attention reads and writes. crossed: key-value
+    heads and their width, layer by layer, of the sources that cross-attention reads or an encoder fills."""
 
-    def __init__(self, cache: Any = None, weights: Kept | None = None) -> None:
-        self.program = self._program(cache)
+    def __init__(self, cache: Any = None, weights: Kept | None = None, crossed: Sequence[tuple[int, int]] = ()) -> None:
+        self.program = self._program(cache, list(crossed))
         self.ids, self.positions = Ids(self), Ids(self, by_position=True)
         self._weights: Kept = {} if weights is None else weights
 
-    def _program(self, cache: Any) -> Any:
+    def _program(self, cache: Any, crossed: list[tuple[int, int]]) -> Any:
         from paddock.kernels.native import library
 
         module = library()
         assert module is not None, "recording needs the native kernels"
-        return module.Program(cache)
+        return module.Program(cache, crossed)
 
     def _packed(self, matrix: Tensor) -> Packed:
         key = matrix.data_ptr()  # a tied head is the embedding's matrix again
@@ -184,23 +193,44 @@ class Tape:
     def gate(self, kind: str, gate: Recorded, up: Recorded) -> Recorded:
         return Recorded(self, self.program.gate(kind, gate.register, up.register))
 
-    def angles(self, frequencies: Tensor, gain: float) -> Angles:
-        return Angles(self.program.angles(vector(frequencies), gain))
+    def angles(
+        self, frequencies: Tensor, gain: float = 1.0, stream: int = 0, narrow: bool = False, own: bool = False
+    ) -> Angles:
+        """stream: which of a token's two positions counts. narrow: computed in float16. own: whoever runs the program
+        gives each sequence's frequencies; these only say how many."""
+        return Angles(self.program.angles(vector(frequencies), gain, 0, stream, narrow, own))
 
-    def rotate(self, x: Recorded, angles: Angles, interleaved: bool) -> Recorded:
+    def waves(self, frequencies: Tensor, start: int, interleaved: bool) -> Recorded:
+        """Sines and cosines of every token's position, counted from `start`: a half each, or in turns."""
+        angles = self.program.angles(vector(frequencies), 1.0, start)
+        return Recorded(self, self.program.waves(angles, interleaved))
+
+    def rotate(self, x: Recorded, angles: Angles, interleaved: bool, first: int) -> Recorded:
         heads = x.width // x.head_dim
-        register = self.program.rotate(x.register, angles.number, heads, x.head_dim, interleaved)
+        register = self.program.rotate(x.register, angles.number, heads, x.head_dim, interleaved, first)
         return Recorded(self, register, x.head_dim)
 
-    def remember(self, layer: int, k: Recorded, v: Recorded) -> tuple[Remembered, Remembered]:
-        self.program.store(k.register, v.register, layer)
-        return Remembered(layer), Remembered(layer)
+    def remember(self, layer: int, k: Recorded, v: Recorded, crossed: bool = False) -> tuple[Remembered, Remembered]:
+        self.program.store(k.register, v.register, layer, crossed)
+        return Remembered(layer, crossed), Remembered(layer, crossed)
 
-    def attend(self, q: Recorded, k: Remembered, sight: Sight, scale: float) -> Recorded:
-        if not isinstance(k, Remembered) or not isinstance(sight, Sight):
+    def attend(self, q: Recorded, k: Remembered, sight: Sight | None, scale: float) -> Recorded:
+        """`sight` None: everything there is, as in a source."""
+        if not isinstance(k, Remembered) or not isinstance(sight, Sight | None):
             raise NotRecordable("attention over anything but the cache")
+        seen, heads = sight or Sight(), q.width // q.head_dim
         register = self.program.attend(
-            q.register, k.layer, sight.heads, scale, sight.causal, sight.window, sight.slopes
+            q.register,
+            k.layer,
+            heads,
+            scale,
+            seen.causal,
+            seen.window,
+            seen.slopes,
+            seen.near,
+            seen.rounded,
+            seen.factor,
+            k.crossed,
         )
         return Recorded(self, register, q.head_dim)
 
@@ -225,7 +255,7 @@ class Tape:
 class Rehearsal(Tape):
     """Records nothing and packs nothing: tells whether a model could be recorded."""
 
-    def _program(self, cache: Any) -> Any:
+    def _program(self, cache: Any, crossed: list[tuple[int, int]]) -> Any:
         return _Anything()
 
     def _packed(self, matrix: Tensor) -> Packed:
@@ -237,11 +267,11 @@ class _Anything:
     """A program whose every operation gives register 0."""
 
     def __getattr__(self, name: str) -> Any:
-        return lambda *arguments: 0
+        return lambda *arguments, **named: 0
 
 
 def vector(values: Tensor) -> np.ndarray:
-    """Numbers of a model as one float32 row."""
+    """Numbers of a model as float32, one row or several."""
     return np.ascontiguousarray(values.detach().float().cpu().numpy())
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from paddock import kernels
@@ -110,13 +109,5 @@ def rotate(part: spec.Attention, q: Tensor, k: Tensor, step: Step) -> tuple[Tens
         cos, sin = step.memo[rope]
         return tuple(kernels.rotate(x, cos, sin, rope.interleaved) for x in (q, k))  # type: ignore[return-value]
     cos1, sin1, cos2, sin2 = step.memo[rope]
-    return tuple(  # type: ignore[return-value]
-        torch.cat(
-            (
-                kernels.rotate(x[..., : rope.width], cos1, sin1, interleaved=False),
-                kernels.rotate(x[..., rope.width :], cos2, sin2, interleaved=False),
-            ),
-            dim=-1,
-        )
-        for x in (q, k)
-    )
+    q, k = (kernels.rotate(x, cos1, sin1, interleaved=False) for x in (q, k))
+    return tuple(kernels.rotate(x, cos2, sin2, False, first=rope.width) for x in (q, k))  # type: ignore[return-value]

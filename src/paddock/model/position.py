@@ -125,12 +125,15 @@ def bucket_of(buckets: Buckets, distance: Tensor) -> Tensor:
     return offset + torch.where(distance < exact, distance, far)
 
 
-def sinusoids(wave: Sinusoidal, positions: Tensor, width: int) -> Tensor:
-    """Fixed position vectors (batch, tokens, width) float32."""
+def wave_frequencies(wave: Sinusoidal, width: int, device: torch.device) -> Tensor:
+    """Angles per position, (width / 2,) float32."""
     half = width // 2
     step = math.log(10000.0) / (half - 1 if wave.inclusive else half)
-    angles = (positions + wave.start).unsqueeze(-1) * torch.exp(
-        -step * torch.arange(half, dtype=torch.float32, device=positions.device)
-    )
+    return torch.exp(-step * torch.arange(half, dtype=torch.float32, device=device))
+
+
+def sinusoids(wave: Sinusoidal, positions: Tensor, width: int) -> Tensor:
+    """Fixed position vectors (batch, tokens, width) float32."""
+    angles = (positions + wave.start).unsqueeze(-1) * wave_frequencies(wave, width, positions.device)
     pair = (angles.sin(), angles.cos())
     return torch.stack(pair, dim=-1).flatten(-2) if wave.interleaved else torch.cat(pair, dim=-1)

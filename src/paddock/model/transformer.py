@@ -77,7 +77,9 @@ class Embedding(nn.Module):
         if self.positions is not None:
             x = x + self.positions(step.positions)
         elif isinstance(self.part.positions, spec.Sinusoidal):
-            x = x + sinusoids(self.part.positions, step.positions, self.width).to(x.dtype)
+            if self.part.positions not in step.memo:
+                step.memo[self.part.positions] = sinusoids(self.part.positions, step.positions, self.width)
+            x = x + step.memo[self.part.positions].to(x.dtype)
         return dropped(x if self.norm is None else self.norm(x), step)
 
 

@@ -17,7 +17,7 @@ from paddock.checkpoint.packing import ENDS, Packing
 from paddock.kernels.native import library
 from paddock.kernels.record import NotRecordable, Rehearsal
 from paddock.model.recording import RecordingStep
-from paddock.model.spec import Architecture, Sinusoidal
+from paddock.model.spec import Architecture
 
 ENCODING = (
     24 << 20
@@ -46,11 +46,12 @@ class Held:
 
 def runs_natively(architecture: Architecture) -> bool:
     """Whether the native kernels would run it, asked of its description (`engine.reading` asks the model)."""
-    crosses = architecture.encoder is not None or any(layer.cross is not None for layer in architecture.layers)
-    if library() is None or crosses or isinstance(architecture.embedding.positions, Sinusoidal):
+    if library() is None:
         return False
     with contextlib.suppress(NotRecordable):
-        RecordingStep(Rehearsal(), architecture)
+        for stack in (architecture, architecture.encoder):
+            if stack is not None:
+                RecordingStep(Rehearsal(), stack)
         return True
     return False
 
@@ -112,7 +113,7 @@ def multiplied(group: Group, architecture: Architecture) -> bool:
     """Whether a native program multiplies with the matrix: a table of rows only where it is the head as well."""
     if not group.matrix or group.role.startswith("pooler"):
         return False
-    if not group.role.startswith("embedding."):
+    if not group.role.startswith(("embedding.", "encoder.embedding.")):
         return True
     tied = architecture.head is not None and architecture.head.tied
     return tied and group.role == "embedding.tokens"

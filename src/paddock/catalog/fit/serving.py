@@ -197,7 +197,7 @@ class Need:
     def _cross(self) -> Iterator[Component]:
         if self.architecture.encoder is None:
             return
-        item = formats.PLAIN[formats.DTYPES[self.dtype]]
+        item = formats.PLAIN[formats.DTYPES[self.cache_type]]
         values = sum(2 * b.cross.kv_heads * b.cross.head_dim * n for _, b, n in distinct(self.architecture) if b.cross)
         size = self.settings.concurrency * self.context * values * item
         formula = f"{self.settings.concurrency} x {self.context} source tokens x {values} values x {item} bytes"
@@ -208,7 +208,7 @@ class Need:
     def _natively(self) -> Iterator[Component]:
         texts, width, vocabulary = self.settings.concurrency, self.architecture.width, self.architecture.vocabulary
         if self.architecture.generates:
-            rows = min(PIECE, texts * self.context)
+            rows = min(PIECE, texts * self.context) if self.architecture.can_cut_prompt else self.context
         else:
             rows = min(BATCH_TOKENS, texts * self.context)
             blocks = texts * blocks_for(self.context)
@@ -219,6 +219,8 @@ class Need:
         yield Component(
             "activations", size, f"{rows} tokens x {size // rows:,} bytes, one layer at a time", "activations"
         )
+        if self.architecture.encoder is not None:
+            yield from self._reading_sources(self.architecture.encoder, form)
         scratch = self.settings.threads * working.THREAD_SCRATCH + working.angles(self.architecture, self.context)
         yield Component("scores and angles", scratch, "48 x 512 scores a thread; cosines and sines", "activations")
         if self.architecture.generates:
@@ -226,6 +228,17 @@ class Need:
         else:
             formula = f"{rows} tokens x {width} x 4 bytes, twice"
             yield Component("hidden states", 2 * rows * width * 4, formula, "logits")
+
+    def _reading_sources(self, encoder: Architecture, form: float) -> Iterator[Component]:
+        """The encoder's own program and cache (engine/sources.py): a text at once, or several short ones."""
+        rows = max(self.context, min(PIECE, self.settings.concurrency * self.context))
+        size = working.native(encoder, rows, form) + rows * encoder.width * 4
+        formula = f"{rows} source tokens x {size // rows:,} bytes, one layer at a time"
+        yield Component("activations of the encoder", size, formula, "activations")
+        item = formats.PLAIN[formats.DTYPES[self.cache_type]]
+        values = sum(2 * b.attention.kv_heads * b.attention.head_dim * n for _, b, n in distinct(encoder))
+        size = BLOCK * blocks_for(rows) * values * item
+        yield Component("keys and values of the encoder", size, f"{rows} tokens, of all layers", "cache")
 
     def _in_torch(self) -> Iterator[Component]:
         item = formats.PLAIN[formats.DTYPES[self.dtype]]

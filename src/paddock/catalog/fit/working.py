@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from paddock.catalog.fit.groups import distinct
-from paddock.model.spec import Architecture, Block, Buckets, Experts, Full, Prefix, Rope
+from paddock.model.spec import Architecture, Block, Buckets, Experts, Full, Prefix, Rope, Rope2D
 
 FLOAT = 4
 THREAD_SCRATCH = 48 * 512 * FLOAT  # kernels/cpp/attention_limits.h: pairs worked on together, slots at once
@@ -100,6 +100,7 @@ def angles(architecture: Architecture, tokens: int) -> int:
     """Bytes of a native program's cosines and sines, with the smaller tables that they are copied from as they grow."""
     found = {block.attention.position for _, block, _ in distinct(architecture)}
     each = [2 * FLOAT * (position.width // 2) for position in found if isinstance(position, Rope)]
+    each += [2 * 2 * FLOAT * (position.width // 2) for position in found if isinstance(position, Rope2D)]
     return sum(each) * (tokens + min(tokens, 4096))
 
 

@@ -80,6 +80,28 @@ constexpr bool fetches(int pairs) { return pairs <= 4; }
 
 // --- scores ---
 
+PADDOCK_INLINE Floats to_bfloat16_and_back(Floats x) {
+    alignas(64) uint16_t narrow[LANES];
+    store_bf16(narrow, x);
+    return load_bf16(narrow);
+}
+
+// The scores of 16 slots from `slot` on (`slots`, as floats) with what their places add, for one sharing head of a query.
+PADDOCK_INLINE Floats place_share(Floats score, const Attend& task, int64_t head, int64_t query, int64_t slot, Floats slots) {
+    if (task.near) {
+        const int64_t far = near_middle(task.farthest), distance = slot - query;
+        const int64_t kept = distance < -far ? -far : distance > task.farthest + 1 ? task.farthest + 1 : distance;
+        score = add(score, load(task.near + head * padded_near(task.farthest) + far + kept));
+    }
+    if (!task.slopes) return score;
+    const Floats slope = broadcast(task.slopes[head]);
+    if (task.rounded) {
+        const Floats share = to_bfloat16_and_back(mul(slope, to_bfloat16_and_back(slots)));
+        return add(score, mul(share, broadcast(task.factor)));
+    }
+    return fma(sub(slots, broadcast(static_cast<float>(query))), slope, score);
+}
+
 // R pairs from p on with T blocks from `block` on: q . k, scaled, and the slope's share added.
 template <class Step, int R, int T>
 static void score_blocks(const Pairs& pairs, const Blocks<Step>& blocks, int64_t p, int64_t block, int64_t segment) {
@@ -103,10 +125,7 @@ static void score_blocks(const Pairs& pairs, const Blocks<Step>& blocks, int64_t
             Floats score = sums[r][t];
             if (Step::BYTES == 1) score = mul(score, load(blocks.cache.key_scales + blocks.place(block + t) * LANES));
             score = mul(score, broadcast(task.scale));
-            if (task.slopes) {
-                const Floats distance = sub(slots, broadcast(static_cast<float>(pairs.slot(p + r))));
-                score = fma(distance, broadcast(task.slopes[(pairs.first + p + r) % task.heads]), score);
-            }
+            if (task.slopes || task.near) score = place_share(score, task, (pairs.first + p + r) % task.heads, pairs.slot(p + r), slot, slots);
             store(pairs.scores(p + r) + slot - segment, score);
         }
     }

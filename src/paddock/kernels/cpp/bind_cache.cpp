@@ -103,13 +103,17 @@ void check(const Query& query, int64_t rows, int64_t heads, int64_t kv_heads) {
 }
 
 nb::ndarray<nb::numpy, float> attend(const TestedLayer& self, const Array& q, const Array& table, int64_t first_slot, int64_t keys,
-                                     bool causal, int64_t prefix, int64_t window, double scale, const std::optional<Array>& slopes) {
+                                     bool causal, int64_t prefix, int64_t window, double scale, const std::optional<Array>& slopes,
+                                     const std::optional<Array>& near, bool rounded, float factor) {
     const CacheLayer& layer = self.layer;
     const float* queries = data_of<float>(q, "q", {ANY, ANY, layer.head_dim});
     const int64_t rows = static_cast<int64_t>(q.shape(0)), heads = static_cast<int64_t>(q.shape(1));
     const Query query = {first_slot, keys, causal, prefix, window, scale};
     check(query, rows, heads, layer.kv_heads);
     const float* slope = slopes ? data_of<float>(*slopes, "slopes", {heads}) : nullptr;
+    const float* values = near ? data_of<float>(*near, "near", {heads, ANY}) : nullptr;
+    const int64_t columns = near ? static_cast<int64_t>(near->shape(1)) : padded_near(0), farthest = (columns - padded_near(0)) / 2;
+    if (columns != padded_near(farthest) || farthest < 0) refuse("near has " + std::to_string(columns) + " columns");
     const int32_t* numbers = self.table_of(table, keys);
     const int64_t sharing = heads / layer.kv_heads, stride = heads * layer.head_dim;
     const int64_t room = attend_scratch(rows, sharing, keys);
@@ -120,7 +124,8 @@ nb::ndarray<nb::numpy, float> attend(const TestedLayer& self, const Array& q, co
         const int64_t start = kv_head * sharing * layer.head_dim;
         Attend task = {queries + start, stride, out.data + start, stride, rows, sharing, kv_head, numbers, first_slot, keys, causal,
                        prefix, window, static_cast<float>(scale), slope ? slope + kv_head * sharing : nullptr,
-                       reinterpret_cast<float*>(scratch.get()) + thread * ((room + 15) / 16 * 16)};
+                       reinterpret_cast<float*>(scratch.get()) + thread * ((room + 15) / 16 * 16),
+                       rounded, factor, values ? values + kv_head * sharing * columns : nullptr, farthest};
         kernels().attend(layer, task);
     });
     return out.array;
@@ -134,7 +139,7 @@ void bind_cache(nb::module_& module) {
         .def(nb::init<const std::string&, int64_t, int64_t, int64_t>(), "type"_a, "blocks"_a, "kv_heads"_a, "head_dim"_a)
         .def("store", &store, "k"_a, "v"_a, "table"_a, "first_slot"_a, "k, v: (tokens, kv_heads, head_dim) of one sequence.")
         .def("attend", &attend, "q"_a, "table"_a, "first_slot"_a, "keys"_a, "causal"_a, "prefix"_a = 0, "window"_a = 0,
-             "scale"_a = 1.0, "slopes"_a = nb::none(), "q (tokens, heads, head_dim) to the same shape.");
+             "scale"_a = 1.0, "slopes"_a = nb::none(), "near"_a = nb::none(), "rounded"_a = false, "factor"_a = 1.0F, "q (tokens, heads, head_dim) to the same shape.");
 }
 
 }  // namespace paddock

@@ -1,35 +1,17 @@
-// Python's side of recording and running programs. Everything a caller can get wrong is refused here.
+// Python's side of recording programs. Everything a caller can get wrong is refused here.
 #include "bind_program.h"
 
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/optional.h>
-#include <nanobind/stl/pair.h>
-#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
-#include <nanobind/stl/vector.h>
 
-#include <optional>
-#include <stdexcept>
+#include <algorithm>
 
-#include "program.h"
 #include "unlocked.h"
-
-namespace nb = nanobind;
 
 namespace paddock {
 
 namespace {
 
 using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Spans = nb::ndarray<const int64_t, nb::shape<-1, 4>, nb::c_contig, nb::device::cpu>;
-using Tables = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-using Out = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-
-void require(bool right, const char* what) {
-    if (!right) throw std::invalid_argument(what);
-}
 
 std::vector<float> copied(const Floats& values) { return {values.data(), values.data() + values.size()}; }
 
@@ -55,6 +37,16 @@ Format plain_format(const std::string& name) {
     if (name == "float16") return Format::F16;
     if (name == "bfloat16") return Format::BF16;
     throw std::invalid_argument("unknown number type " + name);
+}
+
+void check_room(int64_t blocks, const Shapes& shapes) {
+    require(blocks > 0 && blocks < (int64_t{1} << 31), "a cache needs blocks");
+    int64_t room = 0;
+    for (const auto& [heads, dim] : shapes) {
+        require(heads > 0 && dim > 0 && heads < (1 << 24) && dim < (1 << 24) && heads * dim < (1 << 24), "a layer without heads");
+        room += heads * dim;
+        require(room <= (int64_t{1} << 52) / blocks, "a cache larger than any memory");  // no product wraps
+    }
 }
 
 int checked(const Program& program, int reg) {
@@ -120,16 +112,37 @@ int embed(Program& program, Table table, bool by_position) {
     return program.instructions.back().out;
 }
 
-int rotate(Program& program, int a, int angles, int64_t heads, int64_t head_dim, bool interleaved) {
+// `own`: a run gives the frequencies, each sequence's own; these only say how many.
+int angles(Program& program, const Floats& frequencies, float gain, int64_t start, int64_t stream, bool narrow, bool own) {
+    const int64_t count = static_cast<int64_t>(frequencies.size());
+    require(!program.finished() && count > 0, "no frequencies");
+    require(start >= 0 && start < (int64_t{1} << 31), "positions below 0, or beyond all");
+    require(stream >= 0 && stream < 2, "tokens have one position or two");
+    require(!own || program.rates == 0 || program.rates == count, "other frequencies of each sequence than before");
+    Angles made;
+    made.frequencies = copied(frequencies);
+    made.gain = gain;
+    made.start = start;
+    made.stream = stream;
+    made.narrow = narrow;
+    made.own = own;
+    program.angles.push_back(std::move(made));
+    program.streams = std::max(program.streams, stream + 1);
+    if (own) program.rates = count;
+    return static_cast<int>(program.angles.size()) - 1;
+}
+
+int rotate(Program& program, int a, int angles, int64_t heads, int64_t head_dim, bool interleaved, int64_t first) {
     require(kind_of(program, a) == RowKind::Tokens && heads > 0 && heads <= width_of(program, a) && head_dim <= width_of(program, a) &&
                 width_of(program, a) == heads * head_dim, "heads that do not fill their register");
     require(angles >= 0 && angles < static_cast<int>(program.angles.size()), "no such angles");
     const int64_t turned = 2 * static_cast<int64_t>(program.angles[static_cast<size_t>(angles)].frequencies.size());
-    require(turned <= head_dim, "more features turn than a head has");
+    require(first >= 0 && first <= head_dim && turned <= head_dim - first, "more features turn than a head has");
     Instruction op = unary(Op::Rotate, a);
     op.table = angles;
     op.heads = heads;
     op.head_dim = head_dim;
+    op.first = first;
     op.flag = interleaved;
     return emit(program, std::move(op), heads * head_dim);
 }
@@ -140,32 +153,75 @@ const CacheLayer& layer_of(const Program& program, int64_t layer) {
     return program.cache->layer(layer);
 }
 
-void store(Program& program, int k, int v, int64_t layer) {
-    const CacheLayer& into = layer_of(program, layer);
-    const int64_t width = into.kv_heads * into.head_dim;
+// Key-value heads of a layer, of the program's cache or of its sources, and their width.
+std::pair<int64_t, int64_t> shape_of(const Program& program, int64_t layer, bool crossed) {
+    if (!crossed) {
+        const CacheLayer& found = layer_of(program, layer);
+        return {found.kv_heads, found.head_dim};
+    }
+    require(layer >= 0 && layer < static_cast<int64_t>(program.crossed.size()), "no such layer of a source");
+    return program.crossed[static_cast<size_t>(layer)];
+}
+
+void store(Program& program, int k, int v, int64_t layer, bool crossed) {
+    const auto [kv_heads, head_dim] = shape_of(program, layer, crossed);
+    const int64_t width = kv_heads * head_dim;
     require(width_of(program, k) == width && width_of(program, v) == width, "keys or values of another width than the cache's");
     require(kind_of(program, k) == RowKind::Tokens && kind_of(program, v) == RowKind::Tokens, "keys of selected rows");
     Instruction op = unary(Op::Store, k);
     op.b = v;
     op.layer = layer;
+    op.crossed = crossed;
+    program.fills |= crossed;
     program.instructions.push_back(std::move(op));
 }
 
-int attend(Program& program, int q, int64_t layer, int64_t heads, float scale, bool causal, int64_t window, const std::optional<Floats>& slopes) {
-    const CacheLayer& from = layer_of(program, layer);
-    require(heads > 0 && heads <= width_of(program, q) && heads % from.kv_heads == 0, "query heads that cannot share the cache's heads");
-    require(width_of(program, q) == heads * from.head_dim && kind_of(program, q) == RowKind::Tokens, "queries of another width than their heads");
+// Values by distance, (heads, 2 * farthest + 1), with the ends repeated as kernels.h has them.
+void set_near(Instruction& op, const Matrix& near) {
+    const int64_t columns = static_cast<int64_t>(near.shape(1)), heads = static_cast<int64_t>(near.shape(0));
+    require(heads == op.heads && columns % 2 == 1 && columns < (1 << 24), "values by distance of other heads, or without a middle");
+    op.farthest = columns / 2;
+    for (int64_t head = 0; head < heads; ++head) {
+        const float* row = near.data() + head * columns;
+        op.vector2.insert(op.vector2.end(), LANES, row[0]);
+        op.vector2.insert(op.vector2.end(), row, row + columns);
+        op.vector2.insert(op.vector2.end(), LANES, row[columns - 1]);
+    }
+}
+
+int attend(Program& program, int q, int64_t layer, int64_t heads, float scale, bool causal, int64_t window, const std::optional<Floats>& slopes,
+           const std::optional<Matrix>& near, bool rounded, float factor, bool crossed) {
+    const auto [kv_heads, head_dim] = shape_of(program, layer, crossed);
+    require(heads > 0 && heads <= width_of(program, q) && heads % kv_heads == 0, "query heads that cannot share the cache's heads");
+    require(width_of(program, q) == heads * head_dim && kind_of(program, q) == RowKind::Tokens, "queries of another width than their heads");
     require(window >= 0, "a window below 0");
     require(!slopes || static_cast<int64_t>(slopes->size()) == heads, "slopes for another number of heads");
     Instruction op = unary(Op::Attend, q);
+    require(!crossed || (!causal && window == 0 && !slopes && !near), "places of other texts' tokens");
     op.layer = layer;
     op.heads = heads;
-    op.head_dim = from.head_dim;
+    op.kv_heads = kv_heads;
+    op.head_dim = head_dim;
     op.x = scale;
+    op.y = factor;
     op.flag = causal;
     op.window = window;
+    op.rounded = rounded;
+    op.crossed = crossed;
     if (slopes) op.vector = copied(*slopes);
-    return emit(program, std::move(op), heads * from.head_dim);
+    if (near) set_near(op, *near);
+    return emit(program, std::move(op), heads * head_dim);
+}
+
+int waves(Program& program, int angles, bool interleaved) {
+    require(!program.finished() && angles >= 0 && angles < static_cast<int>(program.angles.size()), "no such angles");
+    Instruction op{};
+    op.op = Op::Waves;
+    op.table = angles;
+    op.flag = interleaved;
+    op.out = program.make_register(2 * static_cast<int64_t>(program.angles[static_cast<size_t>(angles)].frequencies.size()), RowKind::Tokens);
+    program.instructions.push_back(op);
+    return op.out;
 }
 
 int mixture(Program& program, int x, int scores, int active, std::vector<std::shared_ptr<Program>> experts) {
@@ -185,54 +241,6 @@ int mixture(Program& program, int x, int scores, int active, std::vector<std::sh
     return emit(program, std::move(op), width_of(program, x));
 }
 
-int64_t tables_least(const Program& program, bool by_position) {
-    int64_t least = INT32_MAX;
-    for (const Instruction& op : program.instructions) {
-        if (op.op == Op::Embed && op.flag == by_position) least = std::min(least, program.tables[static_cast<size_t>(op.table)].rows);
-    }
-    return least;
-}
-
-// Every number that the run will index with is checked; a wrong one would read or write outside of the cache.
-void check_batch(const Program& program, const Ints& ids, const Ints& positions, const Spans& spans, const Tables& tables, const Ints& wanted, const Out& out) {
-    require(program.finished() && program.input < 0, "the program is not finished");
-    const int64_t rows = static_cast<int64_t>(ids.size());
-    require(rows > 0 && static_cast<int64_t>(positions.size()) == rows, "as many positions as ids are needed");
-    const int64_t vocabulary = tables_least(program, false), places = tables_least(program, true);
-    for (int64_t row = 0; row < rows; ++row) {
-        require(ids.data()[row] >= 0 && ids.data()[row] < vocabulary, "an id outside of the vocabulary");
-        require(positions.data()[row] >= 0 && positions.data()[row] < std::min<int64_t>(places, 1 << 24), "a position outside of the table");
-    }
-    require(spans.shape(0) == tables.shape(0), "as many block tables as sequences are needed");
-    const int64_t blocks = program.cache ? program.cache->blocks() : 0;
-    int64_t next = 0;
-    for (size_t sequence = 0; sequence < spans.shape(0); ++sequence) {
-        const int64_t* span = spans.data() + 4 * sequence;
-        require(span[0] == next && span[1] > 0, "sequences whose rows do not follow each other");
-        next += span[1];
-        require(span[2] >= 0 && span[2] < (int64_t{1} << 31) && span[3] >= 0 && span[3] <= span[2] + span[1], "slots outside of the sequence");
-        const int64_t used = (span[2] + span[1] + LANES - 1) / LANES;
-        require(!program.cache || used <= static_cast<int64_t>(tables.shape(1)), "a block table too short for its sequence");
-        for (int64_t block = 0; program.cache && block < used; ++block) {
-            const int32_t number = tables.data()[sequence * tables.shape(1) + static_cast<size_t>(block)];
-            require(number >= 0 && number < blocks, "a block outside of the cache");
-        }
-    }
-    require(next == rows, "rows of no sequence");
-    const bool selected = program.kinds[static_cast<size_t>(program.output)] == RowKind::Wanted;
-    for (size_t i = 0; i < wanted.size(); ++i) require(wanted.data()[i] >= 0 && wanted.data()[i] < rows, "a wanted row that is not there");
-    require(static_cast<int64_t>(out.shape(0)) == (selected ? static_cast<int64_t>(wanted.size()) : rows), "an output of other rows");
-    require(static_cast<int64_t>(out.shape(1)) == program.widths[static_cast<size_t>(program.output)], "an output of another width");
-}
-
-void run(Program& program, const Ints& ids, const Ints& positions, const Spans& spans, const Tables& tables, const Ints& wanted, const Out& out) {
-    check_batch(program, ids, positions, spans, tables, wanted, out);
-    const BatchView batch{static_cast<int64_t>(ids.size()), ids.data(), positions.data(), static_cast<int64_t>(spans.shape(0)), spans.data(),
-                          tables.data(), static_cast<int64_t>(tables.shape(1)), static_cast<int64_t>(wanted.size()), wanted.data()};
-    Unlocked unlocked;
-    program.run(batch, out.data());
-}
-
 }  // namespace
 
 void bind_program(nb::module_& module) {
@@ -244,24 +252,28 @@ void bind_program(nb::module_& module) {
     });
 
     nb::class_<Cache>(module, "Cache")
-        .def("__init__", [](Cache* self, const std::string& type, int64_t blocks, const std::vector<std::pair<int64_t, int64_t>>& shapes) {
-            require(blocks > 0 && blocks < (int64_t{1} << 31), "a cache needs blocks");
-            int64_t room = 0;
-            for (const auto& [heads, dim] : shapes) {
-                require(heads > 0 && dim > 0 && heads < (1 << 24) && dim < (1 << 24) && heads * dim < (1 << 24), "a layer without heads");
-                room += heads * dim;
-                require(room <= (int64_t{1} << 52) / blocks, "a cache larger than any memory");  // no product wraps
-            }
+        .def("__init__", [](Cache* self, const std::string& type, int64_t blocks, const Shapes& shapes) {
+            check_room(blocks, shapes);
             new (self) Cache(cache_type_named(type), blocks, shapes);
         }, nb::arg("type"), nb::arg("blocks"), nb::arg("heads_and_dims"))
         .def_prop_ro("blocks", &Cache::blocks)
         .def_prop_ro("nbytes", &Cache::bytes);
 
+    nb::class_<Source>(module, "Source")
+        .def("__init__", [](Source* self, const std::string& type, int64_t slots, const Shapes& shapes) {
+            require(slots > 0 && slots < (int64_t{1} << 31), "a source needs slots");
+            check_room((slots + LANES - 1) / LANES, shapes);
+            new (self) Source(cache_type_named(type), slots, shapes);
+        }, nb::arg("type"), nb::arg("slots"), nb::arg("heads_and_dims"))
+        .def_ro("filled", &Source::filled);
+
     nb::class_<Program>(module, "Program")
-        .def("__init__", [](Program* self, std::shared_ptr<Cache> cache) {
+        .def("__init__", [](Program* self, std::shared_ptr<Cache> cache, const Shapes& crossed) {
+            if (!crossed.empty()) check_room(1, crossed);
             new (self) Program();
             self->cache = std::move(cache);
-        }, nb::arg("cache").none())
+            self->crossed = crossed;
+        }, nb::arg("cache").none(), nb::arg("crossed") = Shapes())
         .def("enter", [](Program& self, int64_t width) {
             require(!self.finished() && self.input < 0 && width > 0, "a program has one input");
             return self.input = self.make_register(width, RowKind::Expert);
@@ -302,14 +314,13 @@ void bind_program(nb::module_& module) {
             op.y = high;
             return emit(self, std::move(op), width_of(self, a));
         })
-        .def("angles", [](Program& self, const Floats& frequencies, float gain) {
-            require(!self.finished() && frequencies.size() > 0, "no frequencies");
-            self.angles.push_back({copied(frequencies), gain, 0, {}, {}});
-            return static_cast<int>(self.angles.size()) - 1;
-        })
-        .def("rotate", &rotate, nb::arg("x"), nb::arg("angles"), nb::arg("heads"), nb::arg("head_dim"), nb::arg("interleaved"))
-        .def("store", &store, nb::arg("k"), nb::arg("v"), nb::arg("layer"))
-        .def("attend", &attend, nb::arg("q"), nb::arg("layer"), nb::arg("heads"), nb::arg("scale"), nb::arg("causal"), nb::arg("window"), nb::arg("slopes").none())
+        .def("angles", &angles, nb::arg("frequencies"), nb::arg("gain"), nb::arg("start") = 0, nb::arg("stream") = 0, nb::arg("narrow") = false,
+             nb::arg("own") = false)
+        .def("waves", &waves, nb::arg("angles"), nb::arg("interleaved"))
+        .def("rotate", &rotate, nb::arg("x"), nb::arg("angles"), nb::arg("heads"), nb::arg("head_dim"), nb::arg("interleaved"), nb::arg("first") = 0)
+        .def("store", &store, nb::arg("k"), nb::arg("v"), nb::arg("layer"), nb::arg("crossed") = false)
+        .def("attend", &attend, nb::arg("q"), nb::arg("layer"), nb::arg("heads"), nb::arg("scale"), nb::arg("causal"), nb::arg("window"), nb::arg("slopes").none(),
+             nb::arg("near").none() = nb::none(), nb::arg("rounded") = false, nb::arg("factor") = 1.0F, nb::arg("crossed") = false)
         .def("select", [](Program& self, int a) {
             require(kind_of(self, a) == RowKind::Tokens, "rows are selected once");
             Instruction op = unary(Op::Select, a);
@@ -327,7 +338,9 @@ void bind_program(nb::module_& module) {
         })
         .def("width", &width_of)
         .def_prop_ro("operations", [](const Program& self) { return self.instructions.size(); })
-        .def("run", &run, nb::arg("ids"), nb::arg("positions"), nb::arg("spans"), nb::arg("tables"), nb::arg("wanted"), nb::arg("out"));
+        .def("run", &run_program, nb::arg("ids"), nb::arg("positions"), nb::arg("spans"), nb::arg("tables"), nb::arg("wanted"), nb::arg("out"),
+             nb::arg("sources") = Sources(),
+             nb::arg("rates").none() = nb::none());
 }
 
 }  // namespace paddock

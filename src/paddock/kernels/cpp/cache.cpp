@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <new>
+#include <numeric>
 
 #include "program.h"
 
@@ -40,5 +41,10 @@ Cache::Cache(CacheType type, int64_t blocks, const std::vector<std::pair<int64_t
 }
 
 Cache::~Cache() { munmap(memory_, static_cast<size_t>(std::max<int64_t>(bytes_, 4096))); }
+
+Source::Source(CacheType type, int64_t slots, const std::vector<std::pair<int64_t, int64_t>>& shapes)
+    : cache(type, (slots + LANES - 1) / LANES, shapes), table(static_cast<size_t>(cache.blocks())) {
+    std::iota(table.begin(), table.end(), 0);
+}
 
 }  // namespace paddock

@@ -74,7 +74,16 @@ struct Attend {
     float scale;             // multiplies q . k
     const float* slopes;     // per sharing head: slope * (key slot - query slot) is added after scaling; null for none
     float* scratch;          // attend_scratch(...) floats
+    bool rounded = false;    // the slopes' share is of the key's slot alone, slot and product rounded to bfloat16, times `factor`
+    float factor = 1;
+    const float* near = nullptr;         // per sharing head, padded_near(farthest) floats: added after scaling, by distance; null for none
+    int64_t farthest = 0;                // keys and queries this far apart or farther have one value each way
 };
+
+// Values by distance (key slot less query slot, from -farthest to farthest) are kept with their ends repeated, so that 16
+// slots which follow each other are one load anywhere: the value of `distance` lies at [distance + near_middle(farthest)].
+constexpr int64_t near_middle(int64_t farthest) { return farthest + LANES; }
+constexpr int64_t padded_near(int64_t farthest) { return 2 * near_middle(farthest) + 1; }
 
 struct Kernels {
     const char* name;

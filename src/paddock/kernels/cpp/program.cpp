@@ -16,7 +16,6 @@ namespace {
 constexpr int64_t INLINE_FLOATS = 16384;    // row-wise work below this is done by the caller: waking a thread costs more
 constexpr int64_t INLINE_BYTES = 96 * 1024; // likewise weights read by a linear, times rows
 constexpr int64_t TASK_TILES = 8;           // tiles per task of a linear: enough independent sums to hide latency
-constexpr int64_t TASK_QUERIES = 32;        // query rows per task of attention
 
 int64_t rounded(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
@@ -71,23 +70,6 @@ void plain_row(const Table& table, int64_t row, float* out) {
 
 }  // namespace
 
-void Angles::reach(int64_t count) {
-    if (count <= positions) return;
-    count = std::max(count, std::min<int64_t>(2 * positions, positions + 4096));
-    const size_t width = frequencies.size();
-    cos.resize(static_cast<size_t>(count) * width);
-    sin.resize(cos.size());
-    for (int64_t position = positions; position < count; ++position) {
-        for (size_t i = 0; i < width; ++i) {
-            const float angle = static_cast<float>(position) * frequencies[i];  // float32, as published models do
-            const size_t at = static_cast<size_t>(position) * width + i;
-            cos[at] = static_cast<float>(std::cos(static_cast<double>(angle))) * gain;
-            sin[at] = static_cast<float>(std::sin(static_cast<double>(angle))) * gain;
-        }
-    }
-    positions = count;
-}
-
 void Workspace::release() {
     free(data_);
     data_ = nullptr;
@@ -123,14 +105,12 @@ int64_t Program::rows_of(int reg, const BatchView& batch) const {
 
 void Program::run(const BatchView& batch, float* out) {
     std::lock_guard<std::mutex> lock(running);
-    for (Angles& table : angles) {
-        int32_t furthest = 0;
-        for (int64_t row = 0; row < batch.rows; ++row) furthest = std::max(furthest, batch.positions[row]);
-        table.reach(int64_t{furthest} + 1);
-    }
+    for (Angles& table : angles) table.compute(batch, streams);
     reserve(std::max(batch.rows, batch.wanted), space_);  // a row may be wanted several times
     memory_[static_cast<size_t>(slots_[static_cast<size_t>(output)])] = out;
+    for (int64_t sequence = 0; fills && sequence < batch.sequences; ++sequence) batch.sources[sequence]->filled = 0;
     execute(batch);
+    for (int64_t sequence = 0; fills && sequence < batch.sequences; ++sequence) batch.sources[sequence]->filled = batch.spans[4 * sequence + 1];
 }
 
 void Program::run_expert(const float* x, int64_t rows, float* out, Workspace& space) {
@@ -152,6 +132,7 @@ void Program::execute(const BatchView& batch) {
             case Op::Embed: embed(op, batch); break;
             case Op::Linear: linears(i, groups_[i], rows); break;
             case Op::Rotate: rotate(op, batch); break;
+            case Op::Waves: waves(op, batch); break;
             case Op::Store: store(op, batch); break;
             case Op::Attend: attend(op, batch); break;
             case Op::Mixture: mixture(op, rows); break;
@@ -239,12 +220,13 @@ void Program::embed(const Instruction& op, const BatchView& batch) {
     const Table& table = tables[static_cast<size_t>(op.table)];
     const Kernels& native = kernels();
     const int32_t* which = op.flag ? batch.positions : batch.ids;
+    const int64_t apart = op.flag ? streams : 1;
     float* out = memory(op.out);
     over_rows(batch.rows, table.columns, [&](int64_t first, int64_t last) {
         for (int64_t row = first; row < last; ++row) {
             float* y = out + row * table.columns;
-            if (table.packed) native.weight_row(*table.packed, which[row], y);
-            else plain_row(table, which[row], y);
+            if (table.packed) native.weight_row(*table.packed, which[row * apart], y);
+            else plain_row(table, which[row * apart], y);
         }
     });
 }
@@ -287,75 +269,26 @@ void Program::rotate(const Instruction& op, const BatchView& batch) {
     over_rows(batch.rows, columns, [&](int64_t first, int64_t last) {
         if (x != from) std::memcpy(x + first * columns, from + first * columns, static_cast<size_t>((last - first) * columns) * sizeof(float));
         for (int64_t row = first; row < last; ++row) {
-            const int64_t at = batch.positions[row] * half;
-            native.rotate(x + row * columns, op.heads, op.head_dim, 2 * half, table.cos.data() + at, table.sin.data() + at, op.flag);
+            const size_t at = table.at(batch, streams, row);
+            native.rotate(x + row * columns + op.first, op.heads, op.head_dim, 2 * half, table.cos.data() + at, table.sin.data() + at, op.flag);
         }
     });
 }
 
-void Program::store(const Instruction& op, const BatchView& batch) {
-    const Kernels& native = kernels();
-    const CacheLayer& layer = cache->layer(op.layer);
-    const int64_t columns = layer.kv_heads * layer.head_dim;
-    const float *k = memory(op.a), *v = memory(op.b);
-    for (int64_t sequence = 0; sequence < batch.sequences; ++sequence) {
-        const int64_t* span = batch.spans + 4 * sequence;
-        const int32_t* table = batch.tables + sequence * batch.table_width;
-        native.store(layer, k + span[0] * columns, columns, v + span[0] * columns, columns, span[1], table, span[2]);
-    }
-}
-
-void Program::attend(const Instruction& op, const BatchView& batch) {
-    const Kernels& native = kernels();
-    const CacheLayer& layer = cache->layer(op.layer);
-    const int64_t sharing = op.heads / layer.kv_heads, columns = op.heads * op.head_dim;
-    struct Task { int64_t sequence, first, rows, head; };
-    std::vector<Task> tasks;
-    int64_t scratch = 0, floats = 0;
-    for (int64_t sequence = 0; sequence < batch.sequences; ++sequence) {
-        const int64_t* span = batch.spans + 4 * sequence;
-        for (int64_t first = 0; first < span[1]; first += TASK_QUERIES) {
-            const int64_t rows = std::min(TASK_QUERIES, span[1] - first);
-            for (int64_t head = 0; head < layer.kv_heads; ++head) tasks.push_back({sequence, first, rows, head});
-            scratch = std::max(scratch, attend_scratch(rows, sharing, span[2] + span[1]));
-        }
-        floats += span[1] * (span[1] + span[2]) * columns;
-    }
-    scratch = rounded(scratch, 16);
-    const int64_t shares = threads();  // another thread may set more of them at any time
-    const int64_t needed = scratch * shares + 16;
-    if (static_cast<int64_t>(scratch_.size()) < needed) scratch_.resize(static_cast<size_t>(needed));
-    float* base = reinterpret_cast<float*>(rounded(reinterpret_cast<intptr_t>(scratch_.data()), 64));
-    const float* q = memory(op.a);
+// Sines and cosines of each token's position, a half each or in turns.
+void Program::waves(const Instruction& op, const BatchView& batch) {
+    const Angles& table = angles[static_cast<size_t>(op.table)];
+    const int64_t half = static_cast<int64_t>(table.frequencies.size());
+    const int64_t apart = op.flag ? 2 : 1, second = op.flag ? 1 : half;
     float* out = memory(op.out);
-    auto run_task = [&](int64_t index, int thread) {
-        const Task& task = tasks[static_cast<size_t>(index)];
-        const int64_t* span = batch.spans + 4 * task.sequence;
-        const int64_t at = (span[0] + task.first) * columns + task.head * sharing * op.head_dim;
-        Attend job{};
-        job.q = q + at;
-        job.out = out + at;
-        job.q_stride = job.out_stride = columns;
-        job.rows = task.rows;
-        job.heads = sharing;
-        job.kv_head = task.head;
-        job.table = batch.tables + task.sequence * batch.table_width;
-        job.first_slot = span[2] + task.first;
-        job.keys = span[2] + span[1];
-        job.causal = op.flag;
-        job.prefix = span[3];
-        job.window = op.window;
-        job.scale = op.x;
-        job.slopes = op.vector.empty() ? nullptr : op.vector.data() + task.head * sharing;
-        std::vector<float> own(thread < shares ? 0 : static_cast<size_t>(scratch + 16));
-        job.scratch = own.empty() ? base + thread * scratch : reinterpret_cast<float*>(rounded(reinterpret_cast<intptr_t>(own.data()), 64));
-        native.attend(layer, job);
-    };
-    if (floats <= 4 * INLINE_FLOATS || threads() == 1) {
-        for (size_t index = 0; index < tasks.size(); ++index) run_task(static_cast<int64_t>(index), 0);
-    } else {
-        parallel(static_cast<int64_t>(tasks.size()), [&](int64_t index, int thread) { run_task(index, thread); });
-    }
+    over_rows(batch.rows, 2 * half, [&](int64_t first, int64_t last) {
+        for (int64_t row = first; row < last; ++row) {
+            const size_t at = table.at(batch, streams, row);
+            const float *sin = table.sin.data() + at, *cos = table.cos.data() + at;
+            float* y = out + row * 2 * half;
+            for (int64_t i = 0; i < half; ++i) y[i * apart] = sin[i], y[second + i * apart] = cos[i];
+        }
+    });
 }
 
 // Each row goes to the experts its router scores highest; their softmax weights are made to sum to 1. Experts add up in

@@ -46,20 +46,30 @@ private:
     std::vector<CacheLayer> layers_;
 };
 
+// Keys and values that a decoder's cross-attention reads: those of one encoder's text, whose tokens fill the slots in order.
+struct Source {
+    Source(CacheType type, int64_t slots, const std::vector<std::pair<int64_t, int64_t>>& heads_and_dims);
+    Cache cache;
+    std::vector<int32_t> table;  // the cache's blocks, in order
+    int64_t filled = 0;          // slots that hold a text's tokens
+};
+
 // One forward: `rows` tokens of `sequences` sequences, whose rows follow each other.
 struct BatchView {
     int64_t rows;
     const int32_t* ids;
-    const int32_t* positions;
+    const int32_t* positions;  // (rows, streams of the program)
     int64_t sequences;
     const int64_t* spans;    // (sequences, 4): first row, rows, slot of the first row, prefix slots
     const int32_t* tables;   // (sequences, table_width): block numbers
     int64_t table_width;
     int64_t wanted;
     const int32_t* wanted_rows;
+    const std::shared_ptr<Source>* sources;  // of each sequence; null where the program crosses none
+    const float* rates;      // (sequences, rates of the program): the sequences' own frequencies; null where it asks for none
 };
 
-enum class Op { Embed, Linear, Norm, Activate, Gate, Multiply, Add, AddVector, Scale, Clamp, Rotate, Store, Attend, Select, Mixture };
+enum class Op { Embed, Linear, Norm, Activate, Gate, Multiply, Add, AddVector, Scale, Clamp, Rotate, Waves, Store, Attend, Select, Mixture };
 enum class RowKind { Tokens, Wanted, Expert };
 
 struct Program;
@@ -68,24 +78,37 @@ struct Instruction {
     Op op;
     int out = -1, a = -1, b = -1, c = -1;              // registers
     std::shared_ptr<PackedWeight> weight;              // Linear
-    std::vector<float> vector, vector2;                // bias; norm weight and bias; slopes
+    std::vector<float> vector, vector2;                // bias; norm weight and bias; slopes and values by distance
     bool add = false;                                  // Linear: onto what `out` holds
-    bool flag = false;                                 // Norm: RMS; Embed: by position; Rotate: interleaved; Attend: causal
+    bool flag = false;                                 // Norm: RMS; Embed: by position; Rotate, Waves: interleaved; Attend: causal
+    bool crossed = false;                              // Store, Attend: in each sequence's source
+    bool rounded = false;                              // Attend: as of kernels.h
     Activation activation = Activation::SiLU;
     float x = 0, y = 0;                                // eps; factor; bounds; scale
-    int64_t layer = 0, heads = 0, kv_heads = 0, head_dim = 0, width = 0, window = 0;
-    int table = -1;                                    // Embed: which table; Rotate: which angles
+    int64_t layer = 0, heads = 0, kv_heads = 0, head_dim = 0, width = 0, window = 0, farthest = 0, first = 0;  // first: feature that turns
+    int table = -1;                                    // Embed: which table; Rotate, Waves: which angles
     int active = 0;                                    // Mixture: experts per row
     std::vector<std::shared_ptr<Program>> experts;     // Mixture
 };
 
-// cos and sin of position * frequency for every position so far asked for.
+// cos and sin of (position + start) * frequency: for every position so far asked for, or where each sequence has
+// frequencies of its own, for every row of the batch.
 struct Angles {
-    std::vector<float> frequencies;
+    std::vector<float> frequencies;  // as many of anything where they are the sequences' own
     float gain = 1;
+    int64_t start = 0;
+    int64_t stream = 0;              // which of a token's positions counts
+    bool narrow = false;             // computed in float16, as ChatGLM-6B's first release did
+    bool own = false;
     int64_t positions = 0;
-    std::vector<float> cos, sin;  // (positions, frequencies)
+    std::vector<float> cos, sin;     // (positions or rows, frequencies)
     void reach(int64_t count);
+    void compute(const BatchView& batch, int64_t streams);
+    void set(size_t at, int64_t position, float frequency);
+    // Where a row's cos and sin begin.
+    size_t at(const BatchView& batch, int64_t streams, int64_t row) const {
+        return static_cast<size_t>(own ? row : batch.positions[row * streams + stream]) * frequencies.size();
+    }
 };
 
 // Memory that grows when asked for more and keeps nothing.
@@ -110,6 +133,9 @@ struct Program {
     std::vector<Table> tables;
     std::vector<Angles> angles;
     std::shared_ptr<Cache> cache;
+    std::vector<std::pair<int64_t, int64_t>> crossed;  // of a source's layers: key-value heads and their width
+    bool fills = false;               // its sources, which otherwise must be filled
+    int64_t streams = 1, rates = 0;   // positions of a token; frequencies of a sequence
     int input = -1, output = -1;      // an expert's input; what the forward gives
     std::mutex running;
 
@@ -148,6 +174,7 @@ private:
     void embed(const Instruction& op, const BatchView& batch);
     void by_rows(const Instruction& op, int64_t rows);
     void rotate(const Instruction& op, const BatchView& batch);
+    void waves(const Instruction& op, const BatchView& batch);
     void store(const Instruction& op, const BatchView& batch);
     void attend(const Instruction& op, const BatchView& batch);
     void mixture(const Instruction& op, int64_t rows);

@@ -1,0 +1,138 @@
+"""Models of every kind through the engine, natively: each answer is the same alone, in a crowd and after giving way,
+and is what PyTorch writes. An encoder-decoder's source is read once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from random_models import plain, random_model, requests, together
+
+from paddock.engine.engine import Engine
+from paddock.engine.native_runner import NativeRunner
+from paddock.engine.reading import Reader
+from paddock.engine.request import Event, Request
+from paddock.engine.runner import Rows
+from paddock.engine.runners import engine_for
+from paddock.kernels.native import library
+from paddock.model.step import Step
+from paddock.model.transformer import Transformer
+
+pytestmark = pytest.mark.skipif(library() is None, reason="no native kernels in this build")
+KINDS = ["t5", "marian", "transformer", "chatglm", "dynamic", "falcon-rw"]
+Alone = tuple[Transformer, list[Request], list[list[Event]]]
+
+
+@pytest.fixture(scope="module")
+def alone() -> Callable[[str], Alone]:
+    """A model, requests to it, and what each gets when it is the only one ever."""
+    made: dict[str, Alone] = {}
+
+    def get(name: str) -> Alone:
+        if name not in made:
+            model, asked = random_model(name), requests(name, 17)
+            engine = engine_for(model)
+            made[name] = (model, asked, [together(engine, [request])[0] for request in asked])
+        return made[name]
+
+    return get
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_alone_or_in_a_batch_of_16(alone: Callable[[str], Alone], name: str) -> None:
+    model, asked, expected = alone(name)
+    engine = engine_for(model, sequences=16)
+    assert isinstance(engine.runner, NativeRunner)
+    assert together(engine, asked) == expected
+    assert together(engine, asked[::-1]) == expected[::-1]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_pytorch_writes(alone: Callable[[str], Alone], name: str) -> None:
+    model, asked, expected = alone(name)
+    for request, events in zip(asked, expected, strict=True):
+        wanted = plain(model, request)
+        assert [event.token for event in events] == [event.token for event in wanted]
+        assert [event.logprob for event in events] == pytest.approx([event.logprob for event in wanted], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_in_a_cache_too_small(alone: Callable[[str], Alone], name: str) -> None:
+    model, asked, expected = alone(name)
+    engine = engine_for(model, blocks=9 if model.encoder is not None else 14, sequences=8, budget=40)
+    assert together(engine, asked) == expected
+    assert engine.stats.preemptions > 0
+    assert engine.stats.used == 0
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_text_read_whole_is_what_pytorch_reads(alone: Callable[[str], Alone], name: str) -> None:
+    """Logits whole, and of a decoder in pieces too."""
+    model, asked, _ = alone(name)
+    reader, request = Reader(model), max(asked, key=lambda one: len(one.prompt))
+    source = request.prompt if model.encoder is not None else ()
+    text = [0, *range(5, 30)] if source else list(request.prompt)
+    assert reader.native
+    with torch.no_grad():
+        ids = torch.tensor([text])
+        memory = model.encode(torch.tensor([source])) if source else None
+        wanted = model(ids, Step.begin(model.architecture, ids, memory=memory))[0]
+    torch.testing.assert_close(reader.logits(text, source), wanted, rtol=1e-4, atol=1e-4)
+    if not source:
+        pieces = torch.cat(list(reader.pieces(text, 7)))
+        torch.testing.assert_close(pieces, wanted, rtol=1e-4, atol=1e-4)
+
+
+def rows(key: int, source: tuple[int, ...], start: int = 0) -> Rows:
+    return Rows(key, (start,), start, [key], 1, 1, 16, source)
+
+
+def test_a_text_begun_again_reads_its_source_again() -> None:
+    model = random_model("t5")
+    runner, fresh = (NativeRunner(model, 4) for _ in range(2))
+    runner.run([rows(1, (5, 6, 7))])
+    assert torch.equal(runner.run([rows(1, (9, 3))]), fresh.run([rows(1, (9, 3))]))
+
+
+def test_sources_are_kept_for_as_long_as_their_texts(alone: Callable[[str], Alone]) -> None:
+    model, asked, _ = alone("t5")
+    engine = engine_for(model, sequences=4)
+    runner: Any = engine.runner
+    together(engine, asked)
+    assert runner.sources._kept == {}
+    runner.run([rows(1, (5, 6, 7)), rows(2, (4,) * 600)])
+    assert sorted(runner.sources._kept) == [1, 2]
+    runner.forget(1)
+    assert sorted(runner.sources._kept) == [2]
+
+
+def test_a_source_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = NativeRunner(random_model("t5"), 4)
+    assert runner.sources is not None
+    read: list[int] = []
+    before = runner.sources._read
+    monkeypatch.setattr(runner.sources, "_read", lambda group: (read.append(len(group)), before(group)))
+    for start in range(4):
+        runner.run([rows(key, (5, 6, 7), start) for key in (1, 2, 3)])
+    assert read == [3]
+
+
+def test_a_step_that_fails_leaves_no_source_half_read() -> None:
+    """An id that no vocabulary has: the planner refuses it, and behind it so does the encoder."""
+    runner = NativeRunner(random_model("t5"), 4)
+    assert runner.sources is not None
+    with pytest.raises(ValueError, match="vocabulary"):
+        runner.run([rows(1, (5, 61))])
+    assert runner.sources._kept == {}
+    good = runner.run([rows(1, (5, 6))])
+    assert torch.equal(good, NativeRunner(random_model("t5"), 4).run([rows(1, (5, 6))]))
+
+
+def test_one_failed_source_fails_only_its_step(alone: Callable[[str], Alone]) -> None:
+    model, asked, expected = alone("t5")
+    engine: Engine = engine_for(model)
+    with pytest.raises(ValueError, match="vocabulary"):
+        together(engine, [Request((5, 999), 4, start=(0,))])
+    assert together(engine, asked[:3]) == expected[:3]
