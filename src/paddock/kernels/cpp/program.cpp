@@ -122,7 +122,7 @@ int64_t Program::rows_of(int reg, const BatchView& batch) const {
 }
 
 void Program::run(const BatchView& batch, float* out) {
-    std::lock_guard<std::mutex> lock(running);
+    const Turn::Taken turn(running);
     for (Angles& table : angles) {
         int32_t furthest = 0;
         for (int64_t row = 0; row < batch.rows; ++row) furthest = std::max(furthest, batch.positions[row]);

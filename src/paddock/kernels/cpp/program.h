@@ -7,10 +7,10 @@
 #pragma once
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
+#include "forked.h"
 #include "kernels.h"
 #include "weight.h"
 
@@ -111,7 +111,7 @@ struct Program {
     std::vector<Angles> angles;
     std::shared_ptr<Cache> cache;
     int input = -1, output = -1;      // an expert's input; what the forward gives
-    std::mutex running;
+    Turn running;
 
     int make_register(int64_t width, RowKind kind);
     // Fuses, groups and places registers in memory. Nothing is recorded afterwards.
