@@ -46,7 +46,7 @@ def tools() -> tuple[str, str]:
 def programs(compiler: str, emulator: str) -> Iterator[Program]:
     for test, linked in VARIANT_TESTS.items():
         for variant, flags in FLAGS.items():
-            options = [*WARNINGS, *QUIET, "-static", f"-DPADDOCK_VARIANT={variant}", *flags]
+            options = ["-O1", *WARNINGS, *QUIET, "-static", f"-DPADDOCK_VARIANT={variant}", *flags]
             yield Program(test, linked, f"{variant} arm64", compiler, options, [emulator])
 
 

@@ -20,7 +20,7 @@ VARIANT_TESTS = {
     "test_attention": ("attention.cpp",),
 }
 POOL = ("pool.cpp", "cores.cpp")
-COMMON = ("-std=c++17", "-O1", "-ffp-contract=off", f"-I{SOURCES}", "-pthread")
+COMMON = ("-std=c++17", "-ffp-contract=off", f"-I{SOURCES}", "-pthread")
 
 
 @dataclass(frozen=True)

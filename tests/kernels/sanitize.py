@@ -36,7 +36,8 @@ def flags(commands: Path) -> dict[str, list[str]]:
 
 
 def programs(known: dict[str, list[str]]) -> Iterator[Program]:
-    compiler, common = os.environ.get("CXX", "c++"), ["-g", "-fno-sanitize-recover=all"]
+    # Optimised, the checks of unrolled loops take GCC minutes a program; what they check is the same.
+    compiler, common = os.environ.get("CXX", "c++"), ["-O0", "-g", "-fno-sanitize-recover=all"]
     for test, linked in VARIANT_TESTS.items():
         for variant in [each for each in native.available() if each in known]:
             options = [*common, MEMORY, f"-DPADDOCK_VARIANT={variant}", *known[variant]]

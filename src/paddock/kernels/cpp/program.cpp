@@ -17,6 +17,8 @@ constexpr int64_t INLINE_FLOATS = 16384;    // row-wise work below this is done 
 constexpr int64_t INLINE_BYTES = 96 * 1024; // likewise weights read by a linear, times rows
 constexpr int64_t TASK_TILES = 8;           // tiles per task of a linear: enough independent sums to hide latency
 constexpr int64_t TASK_QUERIES = 32;        // query rows per task of attention
+constexpr int64_t KEPT_FLOATS = 8 << 20;    // of a workspace, whatever is asked for
+constexpr int64_t PATIENCE = 100;           // runs that use little of a larger one: fresh pages cost time
 
 int64_t rounded(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
@@ -91,11 +93,12 @@ void Angles::reach(int64_t count) {
 void Workspace::release() {
     free(data_);
     data_ = nullptr;
-    floats_ = 0;
+    floats_ = small_ = 0;
 }
 
 float* Workspace::fit(int64_t floats) {
-    if (floats > floats_) {
+    small_ = floats_ > KEPT_FLOATS && floats < floats_ / 4 ? small_ + 1 : 0;
+    if (floats > floats_ || small_ > PATIENCE) {
         release();
         data_ = aligned_floats(floats);
         floats_ = floats;

@@ -88,7 +88,8 @@ struct Angles {
     void reach(int64_t count);
 };
 
-// Memory that grows when asked for more and keeps nothing.
+// Memory that grows when asked for more and keeps nothing in it. What one long text took is given back once many short
+// ones have followed.
 class Workspace {
 public:
     ~Workspace() { release(); }
@@ -99,7 +100,7 @@ public:
 
 private:
     float* data_ = nullptr;
-    int64_t floats_ = 0;
+    int64_t floats_ = 0, small_ = 0;  // small_: how many asked for much less, one after another
     void release();
 };
 
