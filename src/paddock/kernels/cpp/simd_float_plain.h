@@ -125,8 +125,8 @@ PADDOCK_INLINE float widen_bf16(uint16_t h) {
     return x;
 }
 
-#define PADDOCK_EACH_LANE(count, expression)                          \
-    float all[16] = {};                                               \
+#define PADDOCK_EACH_LANE(count, expression)                   \
+    alignas(64) float all[16] = {};                            \
     for (int64_t i = 0; i < (count); i++) all[i] = expression; \
     return load(all)
 
