@@ -26,6 +26,7 @@ from paddock.engine.planning import Planner, check_generates
 from paddock.engine.pooling import Pooling, read_pooling
 from paddock.engine.reading import Reader
 from paddock.engine.request import Completion, Request, id_rows, is_batch
+from paddock.engine.runners import engine_for
 from paddock.engine.sampling import shown
 from paddock.engine.saving import TEMPLATE, write_side_files
 from paddock.engine.speculative import COUNT, Speculator
@@ -79,7 +80,8 @@ class LanguageModel:
         self.template = template
         self._pooling: Pooling | None = None
         self._tokenizer = tokenizer
-        self._working = Working(model)
+        self._engine = Working(model, lambda: engine_for(model))
+        self._reader = Working(model, lambda: Reader(model))
         known = tokenizer if isinstance(tokenizer, Tokenizer) else None
         self.planner = Planner(self.architecture, known, self.generation, checkpoint.config)
         self._guessers = Guessers(self.architecture, known)
@@ -104,12 +106,12 @@ class LanguageModel:
     @property
     def engine(self) -> Engine:
         """What answers all requests to this model, those of other threads too; `engine.stats` tells what it did."""
-        return self._working.engine
+        return self._engine.get()
 
     @property
     def reader(self) -> Reader:
         """What reads whole texts with this model."""
-        return self._working.reader
+        return self._reader.get()
 
     @property
     def device(self) -> torch.device:
