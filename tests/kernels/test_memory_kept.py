@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from paddock.kernels.native import library
+
 # Page faults of the second of two equal rounds, in which four blocks of 24 MiB are filled and freed.
 PROGRAM = """
 import ctypes, resource, sys
@@ -78,3 +80,34 @@ def test_blocks_that_are_mapped_by_themselves_leave_no_holes() -> None:
     held, freed, _, _, sound = map(int, done.stdout.split())
     assert sound
     assert held - freed > 60e6, "what was freed is still held"
+
+
+# Resident bytes of a program that read one long text, then 50 short ones, then as many again and more.
+LONG = """
+import numpy as np
+from paddock.kernels import native
+module = native.library()
+table = np.ones((4, 64), np.float32)
+weight = module.Weight.pack("f32", 2048, 64, np.zeros(2048 * 64 * 4, np.uint8))
+program = module.Program(None)
+x = program.embed_plain("float32", 4, 64, table.ctypes.data, False, table)
+program.finish(program.scale(program.linear(x, weight, None), 2.0))
+whole = np.zeros((1 << 14, 2048), np.float32)
+whole[:] = 1
+def resident(rows, times):
+    ids, spans = np.zeros(rows, np.int32), np.array([[0, rows, 0, 0]], np.int64)
+    for _ in range(times):
+        program.run(ids, ids, spans, np.zeros((1, 1), np.int32), np.arange(0, dtype=np.int32), whole[:rows])
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+print(resident(1, 1), resident(1 << 14, 1), resident(1, 50), resident(1, 60))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_what_one_long_text_took_is_given_back_after_many_short_ones() -> None:
+    if library() is None:
+        pytest.skip("no native kernels in this build")
+    done = subprocess.run([sys.executable, "-c", LONG], capture_output=True, text=True, check=True)
+    before, after, soon, later = (int(word) / 2**20 for word in done.stdout.split())
+    assert after - before > 100 and soon - before > 100
+    assert later - before < 20

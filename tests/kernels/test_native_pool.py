@@ -75,6 +75,52 @@ def test_a_forked_child_makes_threads_of_its_own(pool: ModuleType, product: tupl
     assert np.array_equal(pool.linear(x, weight), wanted)
 
 
+INSIDE = """
+import os, signal, threading, time, numpy as np
+from paddock.kernels import native
+module = native.library()
+table = np.ones((4, 512), np.float32)
+weight = module.Weight.pack("f32", 512, 512, np.zeros(512 * 512 * 4, np.uint8))
+def program():
+    made = module.Program(None)
+    x = made.embed_plain("float32", 4, 512, table.ctypes.data, False, table)
+    for _ in range(16):
+        x = made.linear(x, weight, None)
+    made.finish(x)
+    return made
+def run(program, rows):
+    ids, spans = np.zeros(rows, np.int32), np.array([[0, rows, 0, 0]], np.int64)
+    out = np.empty((rows, 512), np.float32)
+    program.run(ids, ids, spans, np.zeros((1, 1), np.int32), np.arange(rows, dtype=np.int32), out)
+def in_child(program):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        try:
+            run(program, 2)
+        except RuntimeError as error:
+            os._exit(7 if "forked" in str(error) else 8)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+busy, idle = program(), program()
+run(busy, 2)
+codes = [in_child(busy), in_child(busy)]
+threading.Thread(target=lambda: run(busy, 1 << 15), daemon=True).start()
+time.sleep(0.2)
+codes += [in_child(busy), in_child(idle)]
+module.Weight.pack("f32", 512, 512, np.zeros(512 * 512 * 4, np.uint8))
+print(codes, flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_child_forked_while_a_program_runs_is_refused_that_program(module: ModuleType) -> None:
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", INSIDE]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (run.stdout, run.stderr) == ("[0, 0, 7, 0]\n", "")
+
+
 def test_sleeping_threads_cost_nothing(pool: ModuleType, product: tuple) -> None:
     x, weight, _ = product
     pool.set_threads(4)

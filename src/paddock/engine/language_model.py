@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +30,7 @@ from paddock.engine.runners import engine_for
 from paddock.engine.sampling import shown
 from paddock.engine.saving import TEMPLATE, write_side_files
 from paddock.engine.speculative import COUNT, Speculator
+from paddock.engine.working import Working
 from paddock.errors import ContextLengthError, TokenizerError, UsageError
 from paddock.model.spec import Architecture
 from paddock.model.step import Step
@@ -80,8 +80,8 @@ class LanguageModel:
         self.template = template
         self._pooling: Pooling | None = None
         self._tokenizer = tokenizer
-        self._engine: Engine | None = None
-        self._making = threading.Lock()
+        self._engine = Working(model, lambda: engine_for(model))
+        self._reader = Working(model, lambda: Reader(model))
         known = tokenizer if isinstance(tokenizer, Tokenizer) else None
         self.planner = Planner(self.architecture, known, self.generation, checkpoint.config)
         self._guessers = Guessers(self.architecture, known)
@@ -106,15 +106,12 @@ class LanguageModel:
     @property
     def engine(self) -> Engine:
         """What answers all requests to this model, those of other threads too; `engine.stats` tells what it did."""
-        with self._making:
-            if self._engine is None:
-                self._engine = engine_for(self.model)
-            return self._engine
+        return self._engine.get()
 
-    @cached_property
+    @property
     def reader(self) -> Reader:
         """What reads whole texts with this model."""
-        return Reader(self.model)
+        return self._reader.get()
 
     @property
     def device(self) -> torch.device:

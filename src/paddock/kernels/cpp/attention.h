@@ -23,8 +23,8 @@ struct Seen {
 struct Pairs {
     const Attend& task;
     int64_t first, count, head_dim;
-    float largest[PAIRS];  // score so far
-    Floats sums[PAIRS];    // of exp(score - largest), by lane
+    alignas(64) float largest[PAIRS];  // score so far
+    Floats sums[PAIRS];                // of exp(score - largest), by lane
     Seen seen[PAIRS];
 
     PADDOCK_FORCED const float* query(int64_t p) const {

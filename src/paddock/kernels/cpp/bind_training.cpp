@@ -156,7 +156,7 @@ void norm_back(int64_t number, bool narrow, int64_t rows, int64_t width, int64_t
 
 void rotate(int64_t number, const std::array<int64_t, 5>& sizes, const Place& x, const Place& y, int64_t cos, int64_t sin,
             int64_t wave_batch, bool interleaved, bool back) {
-    const auto [batch, heads, tokens, head_dim, width] = sizes;
+    const int64_t batch = sizes[0], heads = sizes[1], tokens = sizes[2], head_dim = sizes[3], width = sizes[4];
     const TrainingOf& native = of(number);
     const int64_t stored = stored_size(number), real = real_size(number), wide = width / 2;
     Unlocked unlocked;

@@ -79,7 +79,7 @@ constexpr bool WIDENED = Step::INPUTS == 2 && sizeof(typename Step::Input) == 4;
 constexpr int ROWS = 6, TILES = 4, TILES_OF_ONE = 4;
 #elif defined(PADDOCK_FLOATS_AVX2)
 constexpr int ROWS = 6, TILES = 1, TILES_OF_ONE = 4;
-#elif defined(__ARM_NEON)
+#elif defined(PADDOCK_FLOATS_NEON)
 constexpr int ROWS = 6, TILES = 1, TILES_OF_ONE = 4;
 #else
 constexpr int ROWS = 2, TILES = 1, TILES_OF_ONE = 2;

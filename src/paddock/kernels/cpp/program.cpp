@@ -16,6 +16,8 @@ namespace {
 constexpr int64_t INLINE_FLOATS = 16384;    // row-wise work below this is done by the caller: waking a thread costs more
 constexpr int64_t INLINE_BYTES = 96 * 1024; // likewise weights read by a linear, times rows
 constexpr int64_t TASK_TILES = 8;           // tiles per task of a linear: enough independent sums to hide latency
+constexpr int64_t KEPT_FLOATS = 8 << 20;    // of a workspace, whatever is asked for
+constexpr int64_t PATIENCE = 100;           // runs that use little of a larger one: fresh pages cost time
 
 int64_t rounded(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
@@ -73,11 +75,12 @@ void plain_row(const Table& table, int64_t row, float* out) {
 void Workspace::release() {
     free(data_);
     data_ = nullptr;
-    floats_ = 0;
+    floats_ = small_ = 0;
 }
 
 float* Workspace::fit(int64_t floats) {
-    if (floats > floats_) {
+    small_ = floats_ > KEPT_FLOATS && floats < floats_ / 4 ? small_ + 1 : 0;
+    if (floats > floats_ || small_ > PATIENCE) {
         release();
         data_ = aligned_floats(floats);
         floats_ = floats;
@@ -104,7 +107,7 @@ int64_t Program::rows_of(int reg, const BatchView& batch) const {
 }
 
 void Program::run(const BatchView& batch, float* out) {
-    std::lock_guard<std::mutex> lock(running);
+    const Turn::Taken turn(running);
     for (Angles& table : angles) table.compute(batch, streams);
     reserve(std::max(batch.rows, batch.wanted), space_);  // a row may be wanted several times
     memory_[static_cast<size_t>(slots_[static_cast<size_t>(output)])] = out;

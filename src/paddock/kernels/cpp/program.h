@@ -7,10 +7,10 @@
 #pragma once
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
+#include "forked.h"
 #include "kernels.h"
 #include "weight.h"
 
@@ -111,7 +111,8 @@ struct Angles {
     }
 };
 
-// Memory that grows when asked for more and keeps nothing.
+// Memory that grows when asked for more and keeps nothing in it. What one long text took is given back once many short
+// ones have followed.
 class Workspace {
 public:
     ~Workspace() { release(); }
@@ -122,7 +123,7 @@ public:
 
 private:
     float* data_ = nullptr;
-    int64_t floats_ = 0;
+    int64_t floats_ = 0, small_ = 0;  // small_: how many asked for much less, one after another
     void release();
 };
 
@@ -137,7 +138,7 @@ struct Program {
     bool fills = false;               // its sources, which otherwise must be filled
     int64_t streams = 1, rates = 0;   // positions of a token; frequencies of a sequence
     int input = -1, output = -1;      // an expert's input; what the forward gives
-    std::mutex running;
+    Turn running;
 
     int make_register(int64_t width, RowKind kind);
     // Fuses, groups and places registers in memory. Nothing is recorded afterwards.

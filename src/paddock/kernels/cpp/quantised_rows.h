@@ -15,7 +15,7 @@ static void quantise(const float* x, int64_t stride, int64_t rows, int64_t colum
                 quantise_group(row + c, codes + at, scales + at / GROUP, sums + at / 16);
                 continue;
             }
-            float part[GROUP] = {};
+            alignas(LINE) float part[GROUP] = {};
             for (int64_t i = 0; i < left; i++) part[i] = row[c + i];
             quantise_group(part, codes + at, scales + at / GROUP, sums + at / 16);
         }
@@ -41,7 +41,7 @@ template <Planes PLANES> static inline int one_code(const uint8_t* lines, int64_
 // Exact: every product of a scale and a code fits float32, so it does not matter whether the compiler fuses the sum.
 template <Format FORMAT, int SUB> static void part_row(const uint8_t* lines, const uint8_t* beside, const SpanScales& span, int64_t lane, int64_t from, int64_t to, float* out) {
     using F = Of<FORMAT>;
-    float scales[LANES], minima[LANES] = {}, offsets[LANES] = {};
+    alignas(LINE) float scales[LANES], minima[LANES] = {}, offsets[LANES] = {};
     store(scales, F::template scale<SUB>(beside, span));
     if constexpr (F::MINIMUM) store(minima, F::template minimum<SUB>(beside, span));
     if constexpr (F::ZERO) store(offsets, F::zero(beside));

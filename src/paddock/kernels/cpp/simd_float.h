@@ -26,6 +26,9 @@
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #define PADDOCK_FLOATS_AVX2 1
 #include "simd_float_avx2.h"
+#elif defined(__aarch64__)
+#define PADDOCK_FLOATS_NEON 1
+#include "simd_float_neon.h"
 #else
 #include "simd_float_plain.h"
 #endif

@@ -1,9 +1,6 @@
-// Sixteen floats in four vectors of the compiler's own kind: SSE2 on any x86-64, NEON on ARM (with its fused
-// multiply-add), plain instructions elsewhere. Included by simd_float.h.
+// Sixteen floats in four vectors of the compiler's own kind: SSE2 on any x86-64, plain instructions elsewhere. Included by
+// simd_float.h.
 #pragma once
-#ifdef __ARM_NEON
-#include <arm_neon.h>
-#endif
 
 namespace paddock {
 namespace PADDOCK_VARIANT {
@@ -44,13 +41,7 @@ PADDOCK_INLINE Floats add(Floats a, Floats b) { PADDOCK_EACH_QUARTER(a.q[i] + b.
 PADDOCK_INLINE Floats sub(Floats a, Floats b) { PADDOCK_EACH_QUARTER(a.q[i] - b.q[i]); }
 PADDOCK_INLINE Floats mul(Floats a, Floats b) { PADDOCK_EACH_QUARTER(a.q[i] * b.q[i]); }
 PADDOCK_INLINE Floats div(Floats a, Floats b) { PADDOCK_EACH_QUARTER(a.q[i] / b.q[i]); }
-#ifdef __ARM_NEON
-PADDOCK_INLINE Floats fma(Floats a, Floats b, Floats c) {
-    PADDOCK_EACH_QUARTER((Quarter)vfmaq_f32((float32x4_t)c.q[i], (float32x4_t)a.q[i], (float32x4_t)b.q[i]));
-}
-#else
 PADDOCK_INLINE Floats fma(Floats a, Floats b, Floats c) { PADDOCK_EACH_QUARTER(a.q[i] * b.q[i] + c.q[i]); }
-#endif
 // b where either is NaN.
 PADDOCK_INLINE Floats max(Floats a, Floats b) { PADDOCK_EACH_QUARTER(choose(a.q[i] > b.q[i], a.q[i], b.q[i])); }
 PADDOCK_INLINE Floats min(Floats a, Floats b) { PADDOCK_EACH_QUARTER(choose(a.q[i] < b.q[i], a.q[i], b.q[i])); }
@@ -134,8 +125,8 @@ PADDOCK_INLINE float widen_bf16(uint16_t h) {
     return x;
 }
 
-#define PADDOCK_EACH_LANE(count, expression)                          \
-    float all[16] = {};                                               \
+#define PADDOCK_EACH_LANE(count, expression)                   \
+    alignas(64) float all[16] = {};                            \
     for (int64_t i = 0; i < (count); i++) all[i] = expression; \
     return load(all)
 

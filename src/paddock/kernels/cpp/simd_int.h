@@ -24,7 +24,7 @@ PADDOCK_INLINE const uint16_t* halves(const uint8_t* p) { return reinterpret_cas
 #include "simd_int_avx512.h"
 #elif defined(PADDOCK_FLOATS_AVX2)
 #include "simd_int_avx2.h"
-#elif defined(__ARM_NEON) && defined(__ARM_FEATURE_DOTPROD)
+#elif defined(PADDOCK_FLOATS_NEON) && defined(__ARM_FEATURE_DOTPROD)
 #include "simd_int_neon.h"
 #else
 #include "simd_int_portable.h"

@@ -41,14 +41,14 @@ struct Ints {
 
 PADDOCK_INLINE Floats floats(Ints x) {
     Floats result;
-    for (int i = 0; i < 4; i++) result.q[i] = (Quarter)vcvtq_f32_s32(x.q[i]);
+    for (int i = 0; i < 4; i++) result.q[i] = vcvtq_f32_s32(x.q[i]);
     return result;
 }
 PADDOCK_INLINE Floats widened(uint8x16_t x) {
     const uint16x8_t low = vmovl_u8(vget_low_u8(x)), high = vmovl_high_u8(x);
     const uint32x4_t quarters[4] = {vmovl_u16(vget_low_u16(low)), vmovl_high_u16(low), vmovl_u16(vget_low_u16(high)), vmovl_high_u16(high)};
     Floats result;
-    for (int i = 0; i < 4; i++) result.q[i] = (Quarter)vcvtq_f32_u32(quarters[i]);
+    for (int i = 0; i < 4; i++) result.q[i] = vcvtq_f32_u32(quarters[i]);
     return result;
 }
 PADDOCK_INLINE Floats load_uint8(const uint8_t* p) { return widened(vld1q_u8(p)); }
@@ -94,7 +94,7 @@ template <int N> PADDOCK_INLINE Floats level(const Levels& levels, const uint8_t
         // Bytes 4 n .. 4 n + 3 of the table for index n.
         const uint32x4_t shifted = vshlq_u32(vreinterpretq_u32_u8(codes.q[i]), vdupq_n_s32(-4 * N));
         const uint32x4_t places = vmlaq_u32(vdupq_n_u32(0x03020100), vandq_u32(shifted, vdupq_n_u32(15)), vdupq_n_u32(0x04040404));
-        result.q[i] = (Quarter)vqtbl4q_u8(levels.table, vreinterpretq_u8_u32(places));
+        result.q[i] = vreinterpretq_f32_u8(vqtbl4q_u8(levels.table, vreinterpretq_u8_u32(places)));
     }
     return result;
 }

@@ -58,17 +58,17 @@ PADDOCK_INLINE Floats floats(Ints x) {
     return result;
 }
 PADDOCK_INLINE Floats load_uint8(const uint8_t* p) {
-    float x[LANES];
+    alignas(64) float x[LANES];
     for (int i = 0; i < LANES; i++) x[i] = float(p[i]);
     return load(x);
 }
 PADDOCK_INLINE Floats load_low_nibbles(const uint8_t* p) {
-    float x[LANES];
+    alignas(64) float x[LANES];
     for (int i = 0; i < LANES; i++) x[i] = float(p[i] & 15);
     return load(x);
 }
 PADDOCK_INLINE Floats load_high_nibbles(const uint8_t* p) {
-    float x[LANES];
+    alignas(64) float x[LANES];
     for (int i = 0; i < LANES; i++) x[i] = float(p[i] >> 4);
     return load(x);
 }
@@ -121,7 +121,7 @@ struct Levels {
 PADDOCK_INLINE Levels load_levels(const float* sixteen) { return {sixteen}; }
 // Level of nibble N of every lane's four bytes.
 template <int N> PADDOCK_INLINE Floats level(Levels levels, const uint8_t* line) {
-    float x[LANES];
+    alignas(64) float x[LANES];
     for (int i = 0; i < LANES; i++) x[i] = levels.table[line[4 * i + N / 2] >> N % 2 * 4 & 15];
     return load(x);
 }

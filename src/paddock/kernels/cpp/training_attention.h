@@ -123,7 +123,7 @@ static void attend(const Attention& task, int64_t batch, int64_t kv_head, void* 
             const int64_t width = in_lanes(all.last - all.first);
             widen<N>(from, first, rows, d, static_cast<Real>(task.scale), q, padded);
             multiply<Real>({q, padded, 1}, {turned + all.first, keys}, scores, width, rows, width, d);
-            Real total[QUERIES];
+            alignas(64) Real total[QUERIES];
             for (int64_t r = 0; r < rows; r++) {
                 Real most;
                 const Seen own = seen_by(task, batch, first + r);
@@ -176,7 +176,7 @@ static void back_head(const Attention& task, const Back<Real>& at, int64_t batch
     for (int64_t first = 0; first < task.queries; first += QUERIES) {
         const int64_t rows = task.queries - first < QUERIES ? task.queries - first : QUERIES;
         const Seen all = seen_by_block(task, batch, first, rows);
-        Real dots[QUERIES];
+        alignas(64) Real dots[QUERIES];
         widen<N>(out_grad, first, rows, d, Real(1), at.out_grad, padded);
         widen<N>(out, first, rows, d, Real(1), at.q, padded);
         for (int64_t r = 0; r < rows; r++) {

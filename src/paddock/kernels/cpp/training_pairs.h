@@ -144,7 +144,7 @@ static void attend_pairs(const Attention& task, int64_t batch, int64_t kv_head, 
             const int64_t width = in_lanes(all.last - all.first);
             take_rows(from, first, rows, rows, d, q, padded);
             multiply_pairs(reinterpret_cast<const Pair*>(q), padded / 2, turned + all.first, keys, scores, width, rows, width, padded / 2, false);
-            float total[QUERIES];
+            alignas(64) float total[QUERIES];
             for (int64_t r = 0; r < rows; r++) {
                 float most;
                 const Seen own = seen_by(task, batch, first + r);

@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "forked.h"
 #include "pool.h"
 
 #if defined(__linux__)
@@ -75,19 +76,23 @@ constexpr int64_t CHUNK = 64 << 20, SHARED_FROM = 64 << 10;
 
 // Memory for one matrix, and who owns it. Small models' matrices have memory of their own.
 std::pair<std::shared_ptr<void>, uint8_t*> allocate(int64_t bytes) {
-    static std::mutex turn;
-    static std::weak_ptr<Chunk> open;
+    struct Open {
+        std::mutex turn;
+        std::weak_ptr<Chunk> chunk;
+    };
+    static Own<Open> shared;
     if (bytes < SHARED_FROM || bytes > CHUNK / 2) {
         auto own = std::make_shared<Chunk>(bytes);
         uint8_t* data = own->take(bytes);
         return {std::move(own), data};
     }
-    std::lock_guard<std::mutex> lock(turn);
-    std::shared_ptr<Chunk> chunk = open.lock();
+    Open& open = shared.get();
+    std::lock_guard<std::mutex> lock(open.turn);
+    std::shared_ptr<Chunk> chunk = open.chunk.lock();
     uint8_t* data = chunk ? chunk->take(bytes) : nullptr;
     if (!data) {
         chunk = std::make_shared<Chunk>(CHUNK);
-        open = chunk;
+        open.chunk = chunk;
         data = chunk->take(bytes);
     }
     return {std::move(chunk), data};
