@@ -25,6 +25,7 @@ LINKED = {
     "test_floats": ("pack_dense.cpp", "attention.cpp"),
     "test_attention": ("attention.cpp",),
 }
+TILED = {"test_tiled": ("pack.cpp", "pack_dense.cpp", "tiled_proof.cpp")}  # of the matrix unit's variants
 POOL = ("pool.cpp", "cores.cpp")
 MEMORY, THREADS = "-fsanitize=address,undefined", "-fsanitize=thread"
 
@@ -61,8 +62,8 @@ def main() -> None:
         folder = Path(name)
         for sanitizer in (MEMORY, THREADS):
             good &= run(folder, "test_pool", POOL, [sanitizer])
-        for variant in [each for each in native.available() if each in known]:
-            for test, linked in LINKED.items():
+        for variant in [name for each in native.available() if (name := each.replace("-", "_")) in known]:
+            for test, linked in (TILED if variant.startswith("amx") else LINKED).items():
                 good &= run(folder, test, linked, [MEMORY, f"-DPADDOCK_VARIANT={variant}", *known[variant]])
     sys.exit(0 if good else 1)
 

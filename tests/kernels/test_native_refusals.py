@@ -82,7 +82,7 @@ REFUSED: dict[str, Callable[[ModuleType], object]] = {
     "k of none": lambda m: m.top_k(ONES, 0),
     "k of more": lambda m: m.top_k(ONES, 65),
     "no values": lambda m: m.top_k(ONES[:0], 0),
-    "variant": lambda m: m.use("amx"),
+    "variant": lambda m: m.use("avx1024"),
     "no threads": lambda m: m.set_threads(0),
     "too many threads": lambda m: m.set_threads(10**6),
     "rate": lambda m: m.peak_rate("fp4", 1, 0.01),
