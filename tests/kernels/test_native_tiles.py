@@ -38,7 +38,7 @@ def flushed(x: np.ndarray) -> np.ndarray:
 def published(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """x times the transpose of `matrix` as TDPBF16PS is published: of 32 inputs the even and the odd ones apart.
 
-    A product of two bfloat16 numbers is exact in float64, and its sum there so near that float32 is rounded to as if it were.
+    A product of two bfloat16 numbers is exact in float64, and a sum there so near that float32 is rounded to alike.
     """
     columns = -(-x.shape[1] // 32) * 32
     a, b = np.zeros((len(x), columns), np.float32), np.zeros((len(matrix), columns), np.float32)
