@@ -19,6 +19,8 @@ VARIANT_TESTS = {
     "test_floats": ("pack_dense.cpp", "attention.cpp"),
     "test_attention": ("attention.cpp",),
 }
+# Of the matrix unit's variants, which replace the linears alone.
+TILED_TESTS = {"test_tiled": ("pack.cpp", "pack_dense.cpp", "tiled_proof.cpp")}
 POOL = ("pool.cpp", "cores.cpp")
 COMMON = ("-std=c++17", "-ffp-contract=off", f"-I{SOURCES}", "-pthread")
 

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from programs import POOL, ROOT, VARIANT_TESTS, Program, run_all
+from programs import POOL, ROOT, TILED_TESTS, VARIANT_TESTS, Program, run_all
 
 from paddock.kernels import native
 
@@ -38,8 +38,8 @@ def flags(commands: Path) -> dict[str, list[str]]:
 def programs(known: dict[str, list[str]]) -> Iterator[Program]:
     # Optimised, the checks of unrolled loops take GCC minutes a program; what they check is the same.
     compiler, common = os.environ.get("CXX", "c++"), ["-O0", "-g", "-fno-sanitize-recover=all"]
-    for test, linked in VARIANT_TESTS.items():
-        for variant in [each for each in native.available() if each in known]:
+    for variant in [name for each in native.available() if (name := each.replace("-", "_")) in known]:
+        for test, linked in (TILED_TESTS if variant.startswith("amx") else VARIANT_TESTS).items():
             options = [*common, MEMORY, f"-DPADDOCK_VARIANT={variant}", *known[variant]]
             yield Program(test, linked, variant, compiler, options)
     for label, sanitizer in (("memory", MEMORY), ("threads", THREADS)):

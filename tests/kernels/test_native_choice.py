@@ -108,6 +108,26 @@ def test_the_doctor_names_the_variants(module: ModuleType, monkeypatch: pytest.M
     assert finding.level == "fail" and "portable" in finding.text
 
 
+def test_the_doctor_says_why_a_variant_is_not_used(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    from paddock.cli import diagnosing
+
+    monkeypatch.setattr(native, "built", lambda: [*module.built(), "amx9", "neon9"])
+    monkeypatch.setattr(native, "refused", lambda: {"amx9": "its products are wrong"})
+    found, refused = diagnosing._kernels()
+    assert "cannot run" in found.text and "neon9" in found.text and "amx9" not in found.text
+    assert refused.level == "warn" and refused.text == "amx9 is not used: its products are wrong"
+    monkeypatch.setenv(native.KERNELS, "amx9")
+    with pytest.raises(UsageError, match="PADDOCK_KERNELS=amx9: its products are wrong"):
+        native.library()
+
+
+def test_an_emulated_variant_is_never_chosen_by_itself(module: ModuleType) -> None:
+    assert set(module.refused()) <= set(module.built()) - set(module.variants())
+    assert not module.variants()[-1].endswith("emulated")
+    if "avx512" in module.variants() and "amx-emulated" in module.built():
+        assert "amx-emulated" in module.variants()
+
+
 def test_importing_paddock_loads_no_kernels() -> None:
     code = "import sys, paddock; print([n for n in ('torch', 'paddock.kernels._native') if n in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

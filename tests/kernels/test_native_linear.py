@@ -135,15 +135,16 @@ def test_a_row_does_not_depend_on_its_neighbours(kernels: ModuleType, random: np
         assert np.array_equal(kernels.linear(x[first:last].copy(), weight), together[first:last])
 
 
-@pytest.mark.parametrize("name", ["q8_0", "q4_0", "q4_k", "q6_k", "int8"])
+@pytest.mark.parametrize("rows", [3, 37])
+@pytest.mark.parametrize("name", [*(name.lower() for name in BLOCKS), "int8"])
 def test_variants_with_a_fused_product_agree_to_the_bit(
-    module: ModuleType, random: np.random.Generator, name: str
+    module: ModuleType, random: np.random.Generator, name: str, rows: int
 ) -> None:
     variants = [variant for variant in module.variants() if variant != "portable"]
     if len(variants) < 2:
         pytest.skip("this processor runs one variant only")
     outputs, columns = 40, 512
-    x = inputs(random, 3, columns)
+    x = inputs(random, rows, columns)
     before, found = module.current(), []
     codes = random.integers(0, 256, (outputs, columns), dtype=np.uint8)
     scales = random.uniform(0.01, 0.1, (outputs, columns // 32)).astype(np.float16).view(np.uint16)

@@ -85,7 +85,7 @@ REFUSED: dict[str, Callable[[ModuleType], object]] = {
     "mass of none": lambda m: m.mass(ONES[:0], 1.0, 1.0),
     "temperature of none": lambda m: m.mass(ONES, 1.0, 0.0),
     "top of infinity": lambda m: m.mass(ONES, float("inf"), 1.0),
-    "variant": lambda m: m.use("amx"),
+    "variant": lambda m: m.use("avx1024"),
     "no threads": lambda m: m.set_threads(0),
     "too many threads": lambda m: m.set_threads(10**6),
     "rate": lambda m: m.peak_rate("fp4", 1, 0.01),

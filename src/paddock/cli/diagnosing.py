@@ -164,9 +164,14 @@ def _kernels() -> Iterator[Finding]:
         yield Finding("warn", "kernels", chosen, native.FIX)
         return
     usable = native.available()
-    others = ", ".join(name for name in native.built() if name not in usable)
+    refused = native.refused()
+    others = ", ".join(name for name in native.built() if name not in (*usable, *refused))
     wider = f"; this processor cannot run {others}" if others else ""
     yield Finding("ok", "kernels", f"{chosen} ({native.KERNELS} may say {', '.join(usable)}{wider})")
+    for name, why in refused.items():
+        yield Finding(
+            "warn", "kernels", f"{name} is not used: {why}", "the next best kernels do the work; nothing is wrong"
+        )
 
 
 def _model() -> Iterator[Finding]:

@@ -40,6 +40,12 @@ def built() -> list[str]:
     return list(module.built()) if module else []
 
 
+def refused() -> dict[str, str]:
+    """Variants that this processor could run and that are not used all the same: name to reason."""
+    module = extension()
+    return dict(module.refused()) if module else {}
+
+
 def absence() -> str | None:
     """Why the extension module cannot be used, or None where it can."""
     try:
@@ -81,7 +87,8 @@ def _unknown(name: str, known: list[str]) -> UsageError:
     missing = absence()
     if missing:
         return UsageError(f"{KERNELS}={name}: {missing}", expected=REFERENCE, fix=FIX)
-    what = "this processor cannot run those" if name in built() else "this build has none of that name"
+    why = refused().get(name, "this processor cannot run those")
+    what = why if name in built() else "this build has none of that name"
     return UsageError(f"{KERNELS}={name}: {what}", expected=", ".join(known), fix=did_you_mean(name, known))
 
 

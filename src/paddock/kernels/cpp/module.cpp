@@ -1,5 +1,6 @@
 // paddock.kernels._native: the kernels as seen from Python.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/map.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -44,6 +45,7 @@ NB_MODULE(_native, module) {
     module.doc() = "Native kernels for this machine's processor. Use paddock.kernels.native.";
     module.def("variants", &names, "Names of the variants that this machine can run, best last.");
     module.def("built", &built_variants, "Names of the variants in this build, those this machine cannot run included.");
+    module.def("refused", &refused_variants, "Those that the processor could run and that are not used: names and reasons.");
     module.def("use", &use, nb::arg("name"), "Uses that variant from now on.");
     module.def("current", [] { return kernels().name; }, "Name of the variant in use.");
     module.def("threads", &threads, "Threads that share one operation, the caller's included.");

@@ -6,6 +6,7 @@
 // many, and in every variant that has a fused multiply-add.
 #pragma once
 #include "formats.h"
+#include "linear.h"
 
 namespace paddock {
 namespace PADDOCK_VARIANT {
@@ -121,22 +122,6 @@ template <Format FORMAT, int R> struct Micro {
     }
 };
 
-// One row of a finished tile to its place, with what is to be added.
-static inline void put(const float* sums, int64_t lanes, const float* bias, bool keep, float* y) {
-    if (lanes == LANES) {
-        Floats out = load(sums);
-        if (bias) out = add(out, load(bias));
-        if (keep) out = add(out, load(y));
-        return store(y, out);
-    }
-    for (int64_t l = 0; l < lanes; l++) {
-        float out = sums[l];
-        if (bias) out += bias[l];
-        if (keep) out += y[l];
-        y[l] = out;
-    }
-}
-
 // How many rows to take at once of those left: few passes over a tile, and none of a single row where it can be helped.
 static inline int rows_at_once(int64_t left) {
     if (MOST_ROWS >= 12) {
@@ -146,16 +131,6 @@ static inline int rows_at_once(int64_t left) {
     }
     return left >= 4 ? 4 : int(left);
 }
-
-// A linear's arguments, but for the rows and tiles of the moment.
-struct Linear {
-    const Weight& w;
-    const Rows& x;
-    const float* bias;
-    bool keep;
-    float* y;
-    int64_t stride;
-};
 
 // The finished sums of R rows and `count` tiles from `tile` on.
 template <int R> static void put_band(const Linear& task, const float (&sums)[BAND_TILES][R][LANES], int64_t row, int64_t tile, int64_t count) {
