@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,10 +12,12 @@ from torch import Tensor
 
 from paddock.engine.memory import memory_for
 from paddock.engine.reading import cache_dtype, packed_weights
-from paddock.engine.runner import Rows
+from paddock.engine.runner import Carried, Rows
 from paddock.kernels.native import library
+from paddock.kernels.packed import Packed
 from paddock.kernels.record import TYPES, Tape
 from paddock.model.recording import cache_shapes, recorded
+from paddock.model.several import Rank, Ranks, several
 from paddock.model.transformer import Transformer
 
 
@@ -37,6 +41,7 @@ class NativeRunner:
         self.block_bytes = -(-self.cache.nbytes // blocks)
         self.program = recorded(model, Tape(self.cache, packed_weights(model)))
         self._model = model  # tables of embeddings are read where they lie
+        self._mixed: Any = None  # the program of steps in which some rows have adapters
 
     @memory_for("for this step")
     def run(self, batch: Sequence[Rows]) -> Tensor:
@@ -44,31 +49,64 @@ class NativeRunner:
             return self._decode(batch[0])
         ids: list[int] = []
         positions: list[int] = []
-        wanted: list[int] = []
+        adapters: list[int] = []
+        wanted: list[range] = [range(0)] * len(batch)
         spans = np.empty((len(batch), 4), np.int64)
         tables = np.zeros((len(batch), max(len(rows.table) for rows in batch)), np.int32)
-        for number, rows in enumerate(batch):
+        # Rows of one adapter stand together: its numbers are read once. What is wanted keeps the batch's order.
+        for number, place in enumerate(sorted(range(len(batch)), key=lambda place: batch[place].adapter)):
+            rows = batch[place]
             count = len(rows.ids)
             spans[number] = len(ids), count, rows.start, 0
             tables[number, : len(rows.table)] = rows.table
             ids += rows.ids
             positions += range(rows.start, rows.start + count)
-            wanted += range(len(ids) - rows.logits, len(ids))
-        return self._run(np.array(ids, np.int32), np.array(positions, np.int32), spans, tables, wanted)
+            adapters += [rows.adapter] * count
+            wanted[place] = range(len(ids) - rows.logits, len(ids))
+        places = np.array(positions, np.int32)
+        return self._run(np.array(ids, np.int32), places, spans, tables, [*chain(*wanted)], adapters)
 
     def forget(self, key: int) -> None:
         """Nothing is kept outside of the blocks."""
 
+    @memory_for("for this adapter")
+    def carry(self, adapters: Mapping[int, Carried]) -> None:
+        if not adapters:
+            self._mixed = None
+            return
+        ranks = {number: _packed(carried) for number, carried in adapters.items()}
+        twin, _ = several(self._model, ranks)
+        self._mixed = recorded(twin, Tape(self.cache, packed_weights(self._model)))
+
     def _decode(self, rows: Rows) -> Tensor:
         spans = np.array([(0, 1, rows.start, 0)], np.int64)
         tables = np.array([rows.table], np.int32)
-        return self._run(
-            np.array(rows.ids, np.int32), np.array([rows.start], np.int32), spans, tables, [0] * rows.logits
-        )
+        ids, places = np.array(rows.ids, np.int32), np.array([rows.start], np.int32)
+        return self._run(ids, places, spans, tables, [0] * rows.logits, [rows.adapter])
 
     def _run(
-        self, ids: np.ndarray, positions: np.ndarray, spans: np.ndarray, tables: np.ndarray, wanted: Sequence[int]
+        self,
+        ids: np.ndarray,
+        positions: np.ndarray,
+        spans: np.ndarray,
+        tables: np.ndarray,
+        wanted: Sequence[int],
+        adapters: Sequence[int],
     ) -> Tensor:
         out = np.empty((len(wanted), self.vocabulary), np.float32)
-        self.program.run(ids, positions, spans, tables, np.array(wanted, np.int32), out)
+        rows = np.array(wanted, np.int32)
+        if any(adapters):
+            self._mixed.run(ids, positions, spans, tables, rows, out, np.array(adapters, np.int32))
+        else:
+            self.program.run(ids, positions, spans, tables, rows, out)
         return torch.from_numpy(out)
+
+
+def _packed(carried: Carried) -> Ranks:
+    """The adapter's matrices in the kernels' layout: packed once, and kept with its model."""
+    tape = Tape(None, packed_weights(carried.twin))
+
+    def packed(matrix: Tensor | Packed) -> Packed:
+        return matrix if isinstance(matrix, Packed) else tape.packed(matrix)
+
+    return {path: Rank(packed(a), packed(b), scale) for path, (a, b, scale) in carried.ranks.items()}

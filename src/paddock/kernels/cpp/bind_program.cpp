@@ -6,6 +6,7 @@
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <optional>
@@ -178,11 +179,32 @@ int mixture(Program& program, int x, int scores, int active, std::vector<std::sh
         require(expert->widths[static_cast<size_t>(expert->input)] == width_of(program, x), "an expert of another width");
         require(expert->widths[static_cast<size_t>(expert->output)] == width_of(program, x), "an expert of another width");
     }
+    for (const auto& expert : experts) program.adapters = std::max(program.adapters, expert->adapters);
     Instruction op = unary(Op::Mixture, x);
     op.b = scores;
     op.active = active;
     op.experts = std::move(experts);
     return emit(program, std::move(op), width_of(program, x));
+}
+
+using Ranks = std::vector<std::tuple<int, std::shared_ptr<PackedWeight>, std::shared_ptr<PackedWeight>, float>>;
+
+// Onto y, which a linear of x has just given and nothing has read.
+void adapt(Program& program, int y, int x, const Ranks& ranks) {
+    require(kind_of(program, x) == kind_of(program, y), "an adapter of other rows");
+    require(!program.instructions.empty() && program.instructions.back().op == Op::Linear && program.instructions.back().out == y &&
+                program.instructions.back().a == x, "an adapter of what is no linear");
+    Instruction op = unary(Op::Adapt, x);
+    op.out = y;
+    for (const auto& [number, a, b, scale] : ranks) {
+        require(number > 0 && a && b && a->columns == width_of(program, x) && b->columns == a->rows && b->rows == width_of(program, y),
+                "an adapter of another shape than its linear");
+        require(input_of(a->format) != Input::Codes && input_of(b->format) != Input::Codes, "an adapter of codes");
+        for (const LowRank& other : op.ranks) require(other.number != number, "two adapters of one number");
+        op.ranks.push_back({number, a, b, scale});
+        program.adapters = std::max(program.adapters, number);
+    }
+    program.instructions.push_back(std::move(op));
 }
 
 int64_t tables_least(const Program& program, bool by_position) {
@@ -225,10 +247,21 @@ void check_batch(const Program& program, const Ints& ids, const Ints& positions,
     require(static_cast<int64_t>(out.shape(1)) == program.widths[static_cast<size_t>(program.output)], "an output of another width");
 }
 
-void run(Program& program, const Ints& ids, const Ints& positions, const Spans& spans, const Tables& tables, const Ints& wanted, const Out& out) {
+void check_adapters(const Program& program, const Ints& ids, const std::optional<Ints>& adapters) {
+    if (!adapters) return;
+    require(adapters->size() == ids.size(), "as many adapters as ids are needed");
+    for (size_t row = 0; row < adapters->size(); ++row) {
+        require(adapters->data()[row] >= 0 && adapters->data()[row] <= program.adapters, "an adapter that the program does not have");
+    }
+}
+
+void run(Program& program, const Ints& ids, const Ints& positions, const Spans& spans, const Tables& tables, const Ints& wanted, const Out& out,
+         const std::optional<Ints>& adapters) {
     check_batch(program, ids, positions, spans, tables, wanted, out);
+    check_adapters(program, ids, adapters);
     const BatchView batch{static_cast<int64_t>(ids.size()), ids.data(), positions.data(), static_cast<int64_t>(spans.shape(0)), spans.data(),
-                          tables.data(), static_cast<int64_t>(tables.shape(1)), static_cast<int64_t>(wanted.size()), wanted.data()};
+                          tables.data(), static_cast<int64_t>(tables.shape(1)), static_cast<int64_t>(wanted.size()), wanted.data(),
+                          adapters ? adapters->data() : nullptr};
     Unlocked unlocked;
     program.run(batch, out.data());
 }
@@ -276,6 +309,7 @@ void bind_program(nb::module_& module) {
             return embed(self, whole, by_position);
         })
         .def("linear", &linear, nb::arg("x"), nb::arg("weight"), nb::arg("bias").none())
+        .def("adapt", &adapt, nb::arg("y"), nb::arg("x"), nb::arg("ranks"))
         .def("norm", &norm, nb::arg("x"), nb::arg("weight"), nb::arg("bias").none(), nb::arg("eps"), nb::arg("rms"))
         .def("activate", [](Program& self, const std::string& kind, int a) {
             Instruction op = unary(Op::Activate, a);
@@ -327,7 +361,8 @@ void bind_program(nb::module_& module) {
         })
         .def("width", &width_of)
         .def_prop_ro("operations", [](const Program& self) { return self.instructions.size(); })
-        .def("run", &run, nb::arg("ids"), nb::arg("positions"), nb::arg("spans"), nb::arg("tables"), nb::arg("wanted"), nb::arg("out"));
+        .def("run", &run, nb::arg("ids"), nb::arg("positions"), nb::arg("spans"), nb::arg("tables"), nb::arg("wanted"), nb::arg("out"),
+             nb::arg("adapters").none() = nb::none());
 }
 
 }  // namespace paddock
