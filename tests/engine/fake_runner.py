@@ -3,13 +3,13 @@ it should not. What comes next is a number made of all tokens so far."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from paddock.engine.blocks import BLOCK
-from paddock.engine.runner import Rows
+from paddock.engine.runner import Carried, Rows
 
 VOCABULARY = 50
 
@@ -64,3 +64,6 @@ class FakeRunner:
 
     def forget(self, key: int) -> None:
         self.forgotten.append(key)
+
+    def carry(self, adapters: Mapping[int, Carried]) -> None:
+        """Whatever the adapter, the same comes next."""

@@ -19,8 +19,10 @@ from paddock.engine.language_model import LanguageModel
 from paddock.engine.loading import load
 from paddock.engine.locate import bundled
 from paddock.engine.parity_card import EMPTY, FILE, KEY, Parity, read
+from paddock.engine.reading import forget_packed
 from paddock.errors import CheckpointError, PaddockError, TokenizerError, UsageError
 from paddock.model.families import describe
+from paddock.model.lora import LowRank, adapt, adaptable, adapted, merged
 from paddock.model.transformer import Transformer
 
 
@@ -189,3 +191,31 @@ def test_garbage_is_refused(tmp_path: Path, text: str) -> None:
         read(tmp_path / "m.gguf", {KEY: text or " "})
     with pytest.raises(CheckpointError):
         read(tmp_path / "m.gguf", {KEY: 3})
+
+
+@pytest.mark.parametrize(("strength", "kind"), [(0.05, "merge"), (0.16, "merge, run in float64")])
+def test_a_merge_is_bound_by_what_its_weights_do(story: LanguageModel, strength: float, kind: str) -> None:
+    """A strong adapter shows float32's order of additions, which is no error of the merge; a wrong weight is one."""
+    chance = torch.Generator().manual_seed(3)
+
+    def numbers(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=chance) * strength
+
+    base = story.model
+    deltas = {path: LowRank(numbers(8, width), numbers(out, 8), 2.0) for path, (out, width) in adaptable(base).items()}
+    twin = adapt(base, deltas)
+    before, after = (
+        LanguageModel(story.checkpoint, model, story.tokenizer, story.template) for model in (twin, merged(twin))
+    )
+    for path, one in adapted(twin):
+        whole = one.base.weight.double() + 2 * one.b.double() @ one.a.double()
+        assert torch.equal(after.model.get_submodule(path).weight, whole.float())  # rounded once
+    found = parity.merged(before, after)
+    assert found.holds and found.kind == kind and found.bound == 1e-5
+    assert {p.dtype for p in (*twin.parameters(), *after.model.parameters())} == {torch.float32}
+    path = next(iter(deltas))
+    with torch.no_grad():
+        after.model.get_submodule(path).weight[3] *= 1.002
+    forget_packed(after.model)
+    again = LanguageModel(story.checkpoint, after.model, story.tokenizer, story.template)
+    assert not parity.merged(before, again).holds

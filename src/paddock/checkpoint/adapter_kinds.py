@@ -50,6 +50,15 @@ def kind(folder: Path) -> str:
     return found
 
 
+def adds_ranks_only(folder: Path) -> bool:
+    """Whether an adapter looks like one that leaves everything else of its model as it is; `put` may find more in it.
+
+    Raises what `kind` does.
+    """
+    said = read_json(folder / CONFIG) if kind(folder) == "LORA" else {"use_dora": True}
+    return not (said.get("use_dora") or said.get("modules_to_save"))
+
+
 def put(model: Transformer, folder: str | Path, config: Mapping[str, Any]) -> Transformer:
     """A Transformer like `model`, whose configuration is `config`, with the adapter of a folder; weights are shared.
 

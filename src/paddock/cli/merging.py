@@ -21,7 +21,7 @@ from paddock.engine.defaults import also_ending
 from paddock.engine.language_model import LanguageModel
 from paddock.engine.locate import locate
 from paddock.engine.merging import Chosen, Provenance
-from paddock.engine.parity_card import MERGED, Parity
+from paddock.engine.parity_card import Parity
 from paddock.engine.saving import TEMPLATE
 from paddock.errors import UsageError
 from paddock.tokenizer.chat import stops
@@ -145,8 +145,11 @@ def _compared(before: LanguageModel, new: Path, asked: Asked) -> Parity:
     """The parity of the adapter on its base and of what was written; bound where nothing was rounded."""
     after, _ = load(Loading(str(new), device=asked.loading.device))
     whole = after.model.embedding.tokens.weight.dtype == torch.float32
-    parity = gate.compare(before, after, "merge", MERGED if whole else None)
-    parity.check("the merged model", "please report this; nothing was written")
+    parity = gate.merged(before, after) if whole else gate.compare(before, after, "merge")
+    parity.check(
+        "the merged model",
+        "weigh the adapter less (--adapter PATH=0.5) or keep it beside its base; nothing was written",
+    )
     keep(parity, new, None)
     return parity
 

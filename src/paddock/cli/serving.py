@@ -171,8 +171,10 @@ def _row(served: Served) -> list[str]:
         what += ", no chat template"
     if not _reads_text(model):
         what += ", no tokenizer: takes token ids only"
-    cache = "-"
-    if served.engine is not None:
+    cache, weights = "-", model.model.weight_bytes
+    if served.adapter is not None:
+        cache, weights = f"{served.parent}'s", served.adapter.nbytes
+    elif served.engine is not None:
         runner = served.engine.runner
         cache = output.size(runner.blocks * runner.block_bytes)
-    return [served.name, what, output.size(model.model.weight_bytes), context, cache]
+    return [served.name, what, output.size(weights), context, cache]

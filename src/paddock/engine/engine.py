@@ -19,7 +19,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -28,12 +27,14 @@ from torch import Tensor
 from paddock.engine import scheduler
 from paddock.engine.answer import Answer, Decoder
 from paddock.engine.blocks import BLOCK, BlockManager
+from paddock.engine.carrying import Adapter, Adapters
 from paddock.engine.memory import check_fits
 from paddock.engine.request import Event, Request
 from paddock.engine.runner import Rows, Runner, scales_with_length
 from paddock.engine.scheduler import Scheduler, Slice
 from paddock.engine.speculative import Speculator
-from paddock.errors import ContextLengthError, PaddockError
+from paddock.engine.stats import Stats
+from paddock.errors import ContextLengthError, PaddockError, UsageError
 from paddock.model.spec import Architecture, Learned, Prefix
 from paddock.model.step import blank_positions
 
@@ -45,11 +46,15 @@ class Task:
     those after its first token was known."""
 
     __slots__ = (
-        "accepted", "answer", "ended", "events", "failure", "proposed", "request", "seconds", "sequence", "speculator",
+        "accepted", "adapter", "answer", "ended", "events", "failure", "proposed", "request", "seconds", "sequence",
+        "speculator",
     )  # fmt: skip
 
-    def __init__(self, sequence: scheduler.Sequence, answer: Answer, speculator: Speculator | None) -> None:
+    def __init__(
+        self, sequence: scheduler.Sequence, answer: Answer, speculator: Speculator | None, adapter: Adapter | None
+    ) -> None:
         self.sequence, self.answer, self.speculator = sequence, answer, speculator
+        self.adapter = adapter  # held until the task has left
         self.request = answer.request
         self.events: deque[Event] = deque()
         self.seconds = [0.0, 0.0]
@@ -61,28 +66,6 @@ class Task:
     def ready(self) -> bool:
         """Whether there is something to take: an event, or the end."""
         return bool(self.events) or self.ended
-
-
-@dataclass(frozen=True)
-class Stats:
-    """What an engine did, and where its blocks are: free + used + cached = blocks.
-
-    computed: tokens that were read. reused: prompt tokens found in the cache instead. preemptions: times that a
-    request gave its blocks back to begin again. proposed, accepted: guesses of speculative decoding.
-    """
-
-    steps: int
-    computed: int
-    reused: int
-    preemptions: int
-    proposed: int
-    accepted: int
-    running: int
-    waiting: int
-    blocks: int
-    free: int
-    used: int
-    cached: int
 
 
 class Taken(NamedTuple):
@@ -116,6 +99,7 @@ class Engine:
         self.shares = prefix_cache and architecture.can_share_prefix
         self._scaled = scales_with_length(architecture)
         cut = architecture.can_cut_prompt
+        self.adapters = Adapters(runner)
         self.scheduler = Scheduler(self._blocks(), budget, sequences, cut, runner.chunk, share_written)
         self._tasks: dict[int, Task] = {}
         self._speculating: dict[int, Task] = {}
@@ -129,11 +113,19 @@ class Engine:
         self._serial = 0
         self._computed = self._steps = self._proposed = self._accepted = 0
 
-    def task(self, request: Request, decoder: Decoder | None = None, speculator: Speculator | None = None) -> Task:
-        """A request made ready, not yet begun: `submit` lets it in.
+    def task(
+        self,
+        request: Request,
+        decoder: Decoder | None = None,
+        speculator: Speculator | None = None,
+        adapter: Adapter | None = None,
+    ) -> Task:
+        """A request made ready, not yet begun: `submit` lets it in. `adapter`: one of `adapters`.
 
         Raises ResourceError or ContextLengthError for what can never fit, UsageError for what the model cannot read.
         """
+        if adapter is not None and adapter not in self.adapters:
+            raise UsageError("this adapter is in another engine", fix="put it on the model that is asked")
         read = request.start or request.prompt
         limit = len(read) + request.max_new_tokens
         check_fits(limit, self.runner.blocks, self.runner.block_bytes)
@@ -144,11 +136,11 @@ class Engine:
             blank_positions(self.architecture.mask, torch.tensor([read]))  # refuses a prompt without its mask tokens
         salt = None
         if self.shares and request.salt is not None:
-            salt = (request.salt, limit if self._scaled else 0)
+            salt = (request.salt, limit if self._scaled else 0, 0 if adapter is None else adapter.number)
         with self._turn:
             self._serial += 1
             sequence = scheduler.Sequence(self._serial, read, limit - 1, salt)
-        return Task(sequence, Answer(request, decoder), speculator)
+        return Task(sequence, Answer(request, decoder), speculator, adapter)
 
     def submit(self, task: Task) -> None:
         """Lets it in; it begins with the next step."""
@@ -214,6 +206,8 @@ class Engine:
             free=blocks.free,
             used=blocks.used,
             cached=blocks.cached,
+            adapters=len(self.adapters),
+            adapter_bytes=self.adapters.nbytes,
         )
 
     def _drive(self, task: Task | None) -> bool:
@@ -269,11 +263,11 @@ class Engine:
             ids += sequence.proposed[: part.proposed]
         logits = 1 + part.proposed if stop == len(tokens) else 0
         assert sequence.table is not None, "what is planned has blocks"
-        source: Sequence[int] = ()
-        if self.architecture.encoder is not None:
-            source = self._tasks[sequence.key].request.prompt
+        task = self._tasks[sequence.key]
+        source = () if self.architecture.encoder is None else task.request.prompt
+        adapter = 0 if task.adapter is None else task.adapter.number
         table = sequence.table.blocks
-        return Rows(sequence.key, ids, start, table, sequence.prompt, logits, sequence.limit + 1, source)
+        return Rows(sequence.key, ids, start, table, sequence.prompt, logits, sequence.limit + 1, source, adapter)
 
     @torch.inference_mode()
     def _take(self, parts: list[Slice], batch: list[Rows], logits: Tensor) -> None:
@@ -360,11 +354,13 @@ class Engine:
                 self._leave(task)
                 task.ended = True
         self._forget()
+        self.adapters.sweep()
 
     def _leave(self, task: Task, keep: bool = True) -> None:
         if self._tasks.pop(task.sequence.key, None) is None:
             return
         self.scheduler.remove(task.sequence, keep)
+        task.adapter = None
         if self._speculating.pop(task.sequence.key, None) is not None and task.speculator is not None:
             task.speculator.forget(task.sequence.key)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from paddock.engine.answer import Decoder
+from paddock.engine.carrying import Adapter
 from paddock.engine.engine import Engine
 from paddock.engine.memory import PIECE, memory_for, new_cache
 from paddock.engine.request import Completion, Event, Request, Timings, TokenLogprob
@@ -71,11 +72,12 @@ class Generation:
         request: Request,
         decoder: Decoder | None = None,
         speculator: Speculator | None = None,
+        adapter: Adapter | None = None,
     ) -> None:
         self.engine = model if isinstance(model, Engine) else engine_for(model)
         self.request, self.decoder = request, decoder
         self.events: list[Event] = []
-        self._task = self.engine.task(request, decoder, speculator)
+        self._task = self.engine.task(request, decoder, speculator, adapter)
         self.seed = self._task.answer.seed
         self._begun = self._closed = False
         self._closing = weakref.finalize(self, self.engine.drop, self._task)

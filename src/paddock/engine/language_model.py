@@ -26,7 +26,7 @@ from paddock.engine.planning import Planner, check_generates
 from paddock.engine.pooling import Pooling, read_pooling
 from paddock.engine.reading import Reader
 from paddock.engine.request import Completion, Request, id_rows, is_batch
-from paddock.engine.runners import engine_for
+from paddock.engine.runners import Home
 from paddock.engine.sampling import shown
 from paddock.engine.saving import TEMPLATE, write_side_files
 from paddock.engine.speculative import COUNT, Speculator
@@ -58,7 +58,8 @@ OURS = PROVIDED - {"documents"} | {"now", "tokenizer", "template"}  # variables 
 
 class LanguageModel:
     """A model ready to use. `template` is its chat template, or None; `generation` what was published as defaults;
-    `planner` turns what is asked into requests, and may be given a limit below the model's context.
+    `planner` turns what is asked into requests, and may be given a limit below the model's context. `base` is the model
+    that this one is with an adapter on it: one engine answers for both where that adds low ranks only.
 
     Settings that generate, stream and chat take by keyword: temperature (0 is greedy), top_k, top_p, min_p, typical_p,
     repetition_penalty, presence_penalty, frequency_penalty, logit_bias, seed, no_repeat_ngram_size, bad_words_ids,
@@ -73,6 +74,7 @@ class LanguageModel:
         model: Transformer,
         tokenizer: Tokenizer | TokenizerError,
         template: Template | None = None,
+        base: LanguageModel | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.model = model
@@ -80,7 +82,7 @@ class LanguageModel:
         self.template = template
         self._pooling: Pooling | None = None
         self._tokenizer = tokenizer
-        self._engine = Working(model, lambda: engine_for(model))
+        self._home: Home = Home(model, None if base is None else base._home)
         self._reader = Working(model, lambda: Reader(model))
         known = tokenizer if isinstance(tokenizer, Tokenizer) else None
         self.planner = Planner(self.architecture, known, self.generation, checkpoint.config)
@@ -105,8 +107,9 @@ class LanguageModel:
 
     @property
     def engine(self) -> Engine:
-        """What answers all requests to this model, those of other threads too; `engine.stats` tells what it did."""
-        return self._engine.get()
+        """What answers all requests to this model, those of other threads too, and to its low-rank adapters;
+        `engine.stats` tells what it did."""
+        return self._home.find()[0]
 
     @property
     def reader(self) -> Reader:
@@ -334,7 +337,7 @@ class LanguageModel:
         a kind that is not read, UsageError on a model that carries one already.
         """
         twin = with_adapter(self.model, path, self.checkpoint.config)
-        return LanguageModel(as_adapted(self.checkpoint, twin, path), twin, self._tokenizer, self.template)
+        return LanguageModel(as_adapted(self.checkpoint, twin, path), twin, self._tokenizer, self.template, self)
 
     def save(self, path: str | Path) -> None:
         """Writes a Hugging Face folder: weights, config, generation defaults, and `side_files()`, over whatever model,
@@ -374,7 +377,8 @@ class LanguageModel:
             if speculator is not None:
                 raise UsageError("beam search takes no guesses", fix="use num_beams=1, or leave out speculate")
             return BeamSearch(self.model, request, search, partial(self.decoder, request))
-        return Generation(self.engine, request, self.decoder(request), speculator)
+        engine, adapter = self._home.find()
+        return Generation(engine, request, self.decoder(request), speculator, adapter)
 
     def _rows(self, ids: Ids, architecture: Architecture) -> Tensor:
         """(batch, tokens) ids on the model's device, checked."""

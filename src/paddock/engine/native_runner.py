@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +13,13 @@ from torch import Tensor
 from paddock.engine.coordinates import Coordinates
 from paddock.engine.memory import memory_for
 from paddock.engine.reading import cache_dtype, packed_weights
-from paddock.engine.runner import Rows
+from paddock.engine.runner import Carried, Rows
 from paddock.engine.sources import Sources
 from paddock.kernels.native import library
+from paddock.kernels.packed import Packed
 from paddock.kernels.record import TYPES, Tape
 from paddock.model.recording import cache_shapes, recorded, source_shapes
+from paddock.model.several import Rank, Ranks, several
 from paddock.model.transformer import Transformer
 
 
@@ -42,6 +46,7 @@ class NativeRunner:
         self.coordinates = Coordinates(model.architecture)
         self.sources = None if model.encoder is None else Sources(model, self.cache_type, weights)
         self._model = model  # tables of embeddings are read where they lie
+        self._mixed: Any = None  # the program of steps in which some rows have adapters
 
     @memory_for("for this step")
     def run(self, batch: Sequence[Rows]) -> Tensor:
@@ -49,27 +54,42 @@ class NativeRunner:
             return self._decode(batch[0])
         ids: list[int] = []
         positions: list[int] = []
-        wanted: list[int] = []
+        adapters: list[int] = []
+        wanted: list[range] = [range(0)] * len(batch)
         spans = np.empty((len(batch), 4), np.int64)
         tables = np.zeros((len(batch), max(len(rows.table) for rows in batch)), np.int32)
-        for number, rows in enumerate(batch):
+        # Rows of one adapter stand together: its numbers are read once. What is wanted keeps the batch's order.
+        order = sorted(range(len(batch)), key=lambda place: batch[place].adapter)
+        for number, place in enumerate(order):
+            rows = batch[place]
             places, prefix = self.coordinates.of(rows)
             spans[number] = len(ids), len(rows.ids), rows.start, prefix
             tables[number, : len(rows.table)] = rows.table
             ids += rows.ids
             positions += places
-            wanted += range(len(ids) - rows.logits, len(ids))
-        return self._run(batch, ids, positions, spans, tables, wanted)
+            adapters += [rows.adapter] * len(rows.ids)
+            wanted[place] = range(len(ids) - rows.logits, len(ids))
+        return self._run([batch[place] for place in order], ids, positions, spans, tables, [*chain(*wanted)], adapters)
 
     def forget(self, key: int) -> None:
         self.coordinates.forget(key)
         if self.sources is not None:
             self.sources.forget(key)
 
+    @memory_for("for this adapter")
+    def carry(self, adapters: Mapping[int, Carried]) -> None:
+        if not adapters:
+            self._mixed = None
+            return
+        ranks = {number: _packed(carried) for number, carried in adapters.items()}
+        twin, _ = several(self._model, ranks)
+        self._mixed = recorded(twin, Tape(self.cache, packed_weights(self._model)))
+
     def _decode(self, rows: Rows) -> Tensor:
         places, prefix = self.coordinates.of(rows)
         spans = np.array([(0, 1, rows.start, prefix)], np.int64)
-        return self._run([rows], rows.ids, places, spans, np.array([rows.table], np.int32), [0] * rows.logits)
+        tables = np.array([rows.table], np.int32)
+        return self._run([rows], rows.ids, places, spans, tables, [0] * rows.logits, [rows.adapter])
 
     def _run(
         self,
@@ -79,9 +99,25 @@ class NativeRunner:
         spans: np.ndarray,
         tables: np.ndarray,
         wanted: Sequence[int],
+        adapters: Sequence[int],
     ) -> Tensor:
+        """batch: in the order of spans. wanted: rows whose logits are given, in that order."""
         out = np.empty((len(wanted), self.vocabulary), np.float32)
         sources = () if self.sources is None else self.sources.of(batch)
         numbers = (np.array(ids, np.int32), np.array(positions, np.int32), spans, tables, np.array(wanted, np.int32))
-        self.program.run(*numbers, out, sources, self.coordinates.rates(batch))
+        rates = self.coordinates.rates(batch)
+        if any(adapters):
+            self._mixed.run(*numbers, out, sources, rates, np.array(adapters, np.int32))
+        else:
+            self.program.run(*numbers, out, sources, rates)
         return torch.from_numpy(out)
+
+
+def _packed(carried: Carried) -> Ranks:
+    """The adapter's matrices in the kernels' layout: packed once, and kept with its model."""
+    tape = Tape(None, packed_weights(carried.twin))
+
+    def packed(matrix: Tensor | Packed) -> Packed:
+        return matrix if isinstance(matrix, Packed) else tape.packed(matrix)
+
+    return {path: Rank(packed(a), packed(b), scale) for path, (a, b, scale) in carried.ranks.items()}

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from paddock.engine.defaults import GREEDY
 from paddock.engine.language_model import LanguageModel
-from paddock.engine.parity_card import LONGEST, RERUN, RESTATED, Outputs, Parity
+from paddock.engine.parity_card import LONGEST, MERGED, RERUN, RESTATED, Outputs, Parity
 from paddock.engine.parity_prompts import CHAT, TEXTS
 from paddock.errors import PaddockError, TokenizerError, UsageError
 from paddock.kernels.packed import Packed
@@ -27,6 +27,7 @@ from paddock.kernels.threads import threads_for
 from paddock.model.linear import weights_of
 from paddock.model.spec import Architecture, Prefix
 from paddock.model.transformer import Transformer
+from paddock.model.twin import twin_of
 from paddock.tokenizer import Tokenizer
 
 LENGTH = 48  # tokens of a prompt at most
@@ -89,6 +90,29 @@ def compare(
         tokens_equal=prompts.tokens_equal,
         bound=bound,
     )
+
+
+def merged(before: LanguageModel, after: LanguageModel) -> Parity:
+    """Whether an adapter's model and the one whose float32 weights it was worked into compute the same, to MERGED.
+
+    Float32 adds the same products in another order. A model that makes much of little, as a strong adapter may, shows
+    that as more than MERGED; then both are run again in float64, which leaves what the weights themselves differ by.
+    """
+    found = compare(before, after, "merge", MERGED)
+    return found if found.holds else compare(_widened(before), _widened(after), "merge, run in float64", MERGED)
+
+
+def _widened(model: LanguageModel) -> LanguageModel:
+    """The same numbers, with which PyTorch computes in float64."""
+    twin: Transformer = twin_of(model.model)
+    made: dict[int, nn.Parameter] = {}
+    for module in twin.modules():
+        for name, held in module._parameters.items():
+            if held is not None:
+                if id(held) not in made:
+                    made[id(held)] = nn.Parameter(held.detach().double(), requires_grad=False)
+                module._parameters[name] = made[id(held)]
+    return LanguageModel(model.checkpoint, twin, model._tokenizer, model.template)
 
 
 def exact(before: LanguageModel, after: LanguageModel) -> float:

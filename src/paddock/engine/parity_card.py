@@ -20,7 +20,7 @@ FILE = "parity.json"
 KEY = "paddock.parity"
 ROOM = 2048  # bytes that a GGUF file keeps for the card, which is known only once the file can be run
 LONGEST = 200  # characters of a text in a card
-MERGED = 1e-4  # of float32 logits, by the largest: the same products, added in another order (seen: up to 2e-5)
+MERGED = 1e-5  # of a merge in float32, by the largest: see `parity.merged`
 RESTATED = 1e-4  # rotary frequencies that another format states as divisors in float32 (Llama 3 in GGUF)
 RERUN = 1e-5  # equal weights run by PyTorch, whose sums depend on where a matrix lies in memory
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from paddock.model.recording import own_rope
+from paddock.model.several import Ranks
 from paddock.model.spec import Architecture
+from paddock.model.transformer import Transformer
 
 
 class Rows(NamedTuple):
@@ -18,7 +20,7 @@ class Rows(NamedTuple):
     in order, enough for all up to here. prompt: how many of the sequence's first tokens are its prompt; what lies
     behind was written, and is always computed as when one token is decoded, however many come at once. logits: of how
     many of the last ids the logits are wanted. length: how long the whole text may become (dynamic rotary scaling).
-    source: the encoder's text (encoder-decoders only).
+    source: the encoder's text (encoder-decoders only). adapter: the number of the text's adapter, 0 for none.
     """
 
     key: int
@@ -29,6 +31,15 @@ class Rows(NamedTuple):
     logits: int
     length: int
     source: Sequence[int] = ()
+    adapter: int = 0
+
+
+class Carried(NamedTuple):
+    """An adapter: the runner's model with it alone, what it adds to which matrices, and their bytes."""
+
+    twin: Transformer
+    ranks: Ranks
+    nbytes: int
 
 
 class Runner(Protocol):
@@ -52,6 +63,11 @@ class Runner(Protocol):
 
     def forget(self, key: int) -> None:
         """The sequence is over, or begins again at slot 0: drop what was kept for it outside the blocks."""
+        ...
+
+    def carry(self, adapters: Mapping[int, Carried]) -> None:
+        """These adapters by their numbers, and no others, from the next step on. Another thread may be in a step now,
+        of rows whose adapters are there before and after."""
         ...
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from paddock.engine.blocks import BLOCK
+from paddock.engine.carrying import Adapter
 from paddock.engine.engine import Engine
 from paddock.engine.memory import cache_blocks, cache_place
 from paddock.engine.native_runner import NativeRunner
 from paddock.engine.reading import cache_dtype, runs_natively
 from paddock.engine.runner import Runner
 from paddock.engine.torch_runner import TorchRunner
+from paddock.engine.working import Working
+from paddock.model.several import ranks_of
 from paddock.model.transformer import Transformer
 
 SEQUENCES = 64  # requests that run at once
@@ -49,3 +52,27 @@ def engine_for(
     runner = runner_for(model, sequences, blocks, text, memory)
     options = {"share_written": isinstance(runner, NativeRunner), **options}
     return Engine(runner, model.architecture, sequences=sequences, **options)
+
+
+class Home:
+    """Where a model's requests are answered: in an engine of its own, made when it is first asked for, or in the one of
+    `base`, the home of the model that it shares its weights with, where it adds no more than low ranks to that."""
+
+    def __init__(self, model: Transformer, base: Home | None = None) -> None:
+        self._model, self._base = model, base
+        self._found: Working[tuple[Engine, Adapter | None]] = Working(model, self._make)
+
+    def find(self) -> tuple[Engine, Adapter | None]:
+        """The engine, and what a request is to run with in it."""
+        return self._found.get()
+
+    def _make(self) -> tuple[Engine, Adapter | None]:
+        return self._joined() or (engine_for(self._model), None)
+
+    def _joined(self) -> tuple[Engine, Adapter] | None:
+        # What reads the sources of an encoder-decoder knows nothing of rows: an adapter of one has a reader of its own.
+        if self._base is None or self._model.encoder is not None or ranks_of(self._base._model, self._model) is None:
+            return None
+        engine, other = self._base.find()
+        adapter = engine.adapters.put(self._base._model, self._model) if other is None else None
+        return None if adapter is None else (engine, adapter)

@@ -8,7 +8,7 @@ Recorded        either            noted in the recording's program
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -41,6 +41,12 @@ def linears(x: Tensor, weights: Sequence[Tensor | Packed], biases: Sequence[Tens
     if not isinstance(x, Recorded) and gradients_products.multiplies(x, weights, biases):
         return gradients_products.linears(x, weights, biases)  # type: ignore[arg-type]
     return [linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
+
+
+def add_ranks(y: Tensor, x: Tensor, ranks: Mapping[int, Any]) -> Tensor:
+    """In a recording: onto y, which a linear has just made of x, what the adapter of each row adds (`Tape.adapt`)."""
+    assert isinstance(y, Recorded) and isinstance(x, Recorded)
+    return y.tape.adapt(y, x, ranks)
 
 
 def adapts(x: Tensor, parts: Sequence[Part]) -> bool:

@@ -7,7 +7,7 @@ native operation raises NotRecordable, and such a model runs on the PyTorch refe
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,7 +156,8 @@ class Tape:
         assert module is not None, "recording needs the native kernels"
         return module.Program(cache, crossed)
 
-    def _packed(self, matrix: Tensor) -> Packed:
+    def packed(self, matrix: Tensor) -> Packed:
+        """A matrix in the kernels' layout, packed once for all tapes that share `weights`."""
         key = matrix.data_ptr()  # a tied head is the embedding's matrix again
         changes = 0 if matrix.is_inference() else matrix._version
         held = self._weights.get(key)
@@ -180,8 +181,15 @@ class Tape:
 
     def linear(self, x: Recorded, weight: Tensor | Packed, bias: Tensor | None) -> Recorded:
         if not isinstance(weight, Packed):
-            weight = self._packed(weight)
+            weight = self.packed(weight)
         return Recorded(self, self.program.linear(x.register, weight.native, None if bias is None else vector(bias)))
+
+    def adapt(self, y: Recorded, x: Recorded, ranks: Mapping[int, Any]) -> Recorded:
+        """Onto y, which a linear has made of x: what the adapter of each row adds. ranks: by the adapters' numbers,
+        of packed `a` and `b` and a `scale`."""
+        added = [(number, rank.a.native, rank.b.native, rank.scale) for number, rank in ranks.items()]
+        self.program.adapt(y.register, x.register, added)
+        return y
 
     def norm(self, x: Recorded, weight: Tensor, bias: Tensor | None, eps: float, rms: bool) -> Recorded:
         bias_vector = None if bias is None else vector(bias)
@@ -258,7 +266,7 @@ class Rehearsal(Tape):
     def _program(self, cache: Any, crossed: list[tuple[int, int]]) -> Any:
         return _Anything()
 
-    def _packed(self, matrix: Tensor) -> Packed:
+    def packed(self, matrix: Tensor) -> Packed:
         _plain(matrix)
         return Packed(None)
 

@@ -107,24 +107,26 @@ class Adapted(nn.Module):
     @torch.no_grad()
     def _measured(self) -> Tensor:
         weight: Any = self.base.weight
-        return torch.linalg.vector_norm(self._sum(weight.dequantise() if isinstance(weight, Packed) else weight), dim=1)
+        plain = weight.dequantise() if isinstance(weight, Packed) else weight
+        return torch.linalg.vector_norm(self._sum(plain, self.a.dtype), dim=1)
 
     def merged(self) -> Tensor:
-        """(out, in): the one matrix that does the same, in the adapter's type. Raises UsageError for a packed base."""
+        """(out, in): the one matrix that does the same, in float64. Raises UsageError for a packed base."""
         weight: Any = self.base.weight
         if isinstance(weight, Packed):
             raise UsageError(
                 "this base is quantised: with an adapter's numbers in it, it would have to be rounded again",
                 fix='load the base with dtype="float32" or "bfloat16", and merge into that',
             )
-        whole = self._sum(weight)
+        whole = self._sum(weight, torch.float64)
         if self.magnitude is None:
             return whole
-        return whole * (self.magnitude.detach() / torch.linalg.vector_norm(whole, dim=1))[:, None]
+        return whole * (self.magnitude.detach().double() / torch.linalg.vector_norm(whole, dim=1))[:, None]
 
-    def _sum(self, weight: Tensor) -> Tensor:
+    def _sum(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
         """W + scale B A, its rows not yet scaled to a magnitude."""
-        return torch.addmm(weight.detach().to(self.a.dtype), self.b.detach(), self.a.detach(), alpha=self.scale)
+        base, a, b = (part.detach().to(dtype) for part in (weight, self.a, self.b))
+        return torch.addmm(base, b, a, alpha=self.scale)
 
 
 class Seen:
@@ -196,7 +198,7 @@ def adapt(
 def merged(model: Transformer) -> Transformer:
     """A plain Transformer that computes what an adapted one does; what is not adapted is shared with it.
 
-    Sums are made in the adapter's type, and rounded to the base's once. Raises UsageError for a packed base.
+    Sums are made in float64, and rounded to the base's type once. Raises UsageError for a packed base.
     """
     twin: Transformer = twin_of(model)
     for path, module in list(adapted(model)):

@@ -130,9 +130,10 @@ class Answering:
     def __init__(self, worker: Worker, plan: Plan) -> None:
         self.plan, self.started = plan, time.monotonic()
         self.first: float | None = None
-        engine = plan.served.engine
+        engine, adapter = plan.served.engine, plan.served.adapter
         assert engine is not None, "only a model that writes is asked to answer"
-        tasks = [engine.task(*pair) for pair in zip(plan.requests, plan.decoders, strict=True)]
+        asked = zip(plan.requests, plan.decoders, strict=True)
+        tasks = [engine.task(request, decoder, adapter=adapter) for request, decoder in asked]
         self._choices: list[_Choice] = []
         try:
             for place, task in enumerate(tasks):

@@ -14,6 +14,7 @@ from paddock.engine.request import Event
 from paddock.errors import PaddockError
 from paddock.serve.access import current
 
+Lane = tuple[Engine, int]
 HELD = 64  # events of one feed that may wait for its reader
 
 
@@ -54,11 +55,13 @@ class Carrier(Protocol):
 class Feed:
     """The events of one request, for one coroutine. `task` is the engine's, `note` the observer's.
 
-    caller: whose it is. cancelled: nobody reads on. seated: the worker gave it to the engine.
+    caller: whose it is. cancelled: nobody reads on. seated: the worker gave it to the engine. lane: the engine, and the
+    number of the adapter in it (0: none), which it has after its task has left, too.
     """
 
     def __init__(self, worker: Carrier, engine: Engine, task: Task) -> None:
         self.engine, self.task, self.times = engine, task, Times()
+        self.lane: Lane = (engine, 0 if task.adapter is None else task.adapter.number)
         self.cancelled = self.seated = False
         self.caller = current().name
         self.note: Any = None

@@ -16,8 +16,8 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from paddock.engine.engine import Engine
-from paddock.serve.feed import Feed
-from paddock.serve.registry import Registry
+from paddock.serve.feed import Feed, Lane
+from paddock.serve.registry import Registry, Served
 from paddock.serve.worker import Worker
 
 MODEL = "model_name"
@@ -48,7 +48,7 @@ class Metrics:
 
     def __init__(self, prefix: str, models: Registry, worker: Callable[[], Worker]) -> None:
         self.collected = CollectorRegistry()
-        self._names: WeakKeyDictionary[Engine, str] = WeakKeyDictionary()
+        self._names: WeakKeyDictionary[Engine, dict[int, str]] = WeakKeyDictionary()
         self._series: dict[str, Series] = {}
 
         def counter(name: str, help: str, *labels: str) -> Counter:
@@ -70,12 +70,16 @@ class Metrics:
         self.decode = histogram("request_decode_time_seconds", "From its first token to its last.", WHOLE)
         self.collected.register(_Now(prefix, models, worker))
 
-    def name(self, engine: Engine, name: str) -> None:
-        """What the requests of an engine are counted under."""
-        self._names[engine] = name
+    def name(self, lane: Lane, name: str) -> None:
+        """What the requests of an engine, or of an adapter in it, are counted under."""
+        self._names.setdefault(lane[0], {})[lane[1]] = name
 
-    def model_of(self, engine: Engine) -> str:
-        return self._names.get(engine, "")
+    def forget(self, lane: Lane) -> None:
+        """An adapter has gone."""
+        self._names.get(lane[0], {}).pop(lane[1], None)
+
+    def model_of(self, lane: Lane) -> str:
+        return self._names.get(lane[0], {}).get(lane[1], "")
 
     def of(self, model: str) -> Series:
         """The numbers of one model, found once: they are changed with every token."""
@@ -109,16 +113,19 @@ class _Now(Collector):
         yield from self._families()
 
     def collect(self) -> Iterator[Metric]:
-        running, waiting, usage = families = self._families()
+        running, waiting, usage, taken = families = self._families()
         feeds = self.worker().feeds
         for served in self.models:
             engine = served.engine
             if engine is None:
                 continue
-            own = [feed for feed in feeds if feed.engine is engine]
+            own = [feed for feed in feeds if feed.lane == lane_of(served)]
             begun = sum(map(_begun, own))
             running.add_metric([served.name], begun)
             waiting.add_metric([served.name], len(own) - begun)
+            if served.adapter is not None:  # its requests have blocks of its parent's cache
+                taken.add_metric([served.name], served.adapter.nbytes)
+                continue
             blocks = engine.scheduler.blocks
             usage.add_metric([served.name], blocks.used / blocks.total)
         yield from families
@@ -130,9 +137,16 @@ class _Now(Collector):
                 ("num_requests_running", "Requests that are being computed."),
                 ("num_requests_waiting", "Requests that no step has computed anything for yet."),
                 ("kv_cache_usage_perc", "The part of the cache that running requests use; 1 is all of it."),
+                ("adapter_bytes", "What the numbers of an adapter take that shares its model's cache."),
             )
         ]
 
 
 def _begun(feed: Feed) -> bool:
     return feed.times.begun is not None
+
+
+def lane_of(served: Served) -> Lane:
+    """Where the requests of a name are. It has an engine."""
+    assert served.engine is not None, "only what writes has requests"
+    return served.engine, 0 if served.adapter is None else served.adapter.number

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from paddock.engine.carrying import Adapter
 from paddock.engine.engine import Engine
 from paddock.engine.language_model import LanguageModel
 from paddock.errors import NotFoundError, UsageError, did_you_mean
@@ -16,13 +17,15 @@ from paddock.errors import NotFoundError, UsageError, did_you_mean
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """One name that requests may choose. `parent`: the name of the model that an adapter was put on."""
+    """One name that requests may choose. `parent`: the name of the model that an adapter was put on. `adapter`: what it
+    is in that model's engine, None where `engine` is its own."""
 
     name: str
     model: LanguageModel
     engine: Engine | None  # None for an encoder, which is only read with
     root: Path
     parent: str | None = None
+    adapter: Adapter | None = None
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property
@@ -91,12 +94,12 @@ class Registry:
                 raise _taken(served.name)
             self._served = {**self._served, served.name: served}
 
-    def renew(self, served: Served, engine: Engine | None) -> None:
+    def renew(self, served: Served, engine: Engine | None, adapter: Adapter | None = None) -> None:
         """The same model with another engine, unless it was removed meanwhile."""
         with self._changing:
             now = self._served.get(served.name)
             if now is not None and now.model is served.model:
-                self._served = {**self._served, served.name: replace(served, engine=engine)}
+                self._served = {**self._served, served.name: replace(served, engine=engine, adapter=adapter)}
 
     def remove(self, name: str) -> Served:
         """Takes a model out of the list. Raises NotFoundError, and UsageError while adapters are on it."""

@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 
 from fastapi import Depends, Request
 
+from paddock.checkpoint.adapter_kinds import adds_ranks_only
+from paddock.engine.carrying import Adapter
 from paddock.engine.engine import Engine
 from paddock.engine.language_model import LanguageModel
 from paddock.engine.loading import load
@@ -20,7 +22,7 @@ from paddock.engine.memory import SHARE, cache_place, free_memory
 from paddock.engine.runners import engine_for
 from paddock.errors import OverloadError, PaddockError, UsageError
 from paddock.serve.access import Access, keys_of, sealed
-from paddock.serve.metrics import Metrics
+from paddock.serve.metrics import Metrics, lane_of
 from paddock.serve.registry import Registry, Served
 from paddock.serve.settings import Named, Settings, check_name
 from paddock.serve.watching import Watching
@@ -65,11 +67,14 @@ class Server:
     def open(self) -> None:
         """Loads the models that `settings` name and starts to compute. Raises what `load` does."""
         chosen = self.settings
-        for place, named in enumerate(chosen.models):
-            self.load(named, more=len(chosen.models) + len(chosen.adapters) - place - 1)
+        caches = len(chosen.models) + sum(map(_apart, chosen.adapters))  # that are still to come
+        for named in chosen.models:
+            caches -= 1
+            self.load(named, more=caches)
         self._check_length()
-        for place, named in enumerate(chosen.adapters):
-            self.adapt(named, self.registry.find(named.base), more=len(chosen.adapters) - place - 1)
+        for named in chosen.adapters:
+            caches -= _apart(named)
+            self.adapt(named, self.registry.find(named.base), more=max(caches, 0))
         self.worker.start()
         self._opened = True
 
@@ -91,7 +96,8 @@ class Server:
             return self.serve(named.name, model, more=more)
 
     def adapt(self, named: Named, parent: Served, more: int = 0) -> Served:
-        """A LoRA adapter on a model that is served, under a name of its own; the weights are shared.
+        """An adapter on a model that is served, under a name of its own; the weights are shared. One that only adds low
+        ranks shares the model's engine, too: its requests are computed in the same steps.
 
         Raises what `LanguageModel.with_adapter` does, UsageError for a name that is taken or none, NotFoundError where
         the model has gone.
@@ -100,17 +106,18 @@ class Server:
             raise UsageError(f"the adapter {named.name!r} has no path")
         with self.registry.coming(check_name(named.name), parent.name):
             model = parent.model.with_adapter(named.path)
-            return self.serve(named.name, model, parent.name, Path(named.path), more)
+            return self.serve(named.name, model, parent, Path(named.path), more)
 
     def serve(
-        self, name: str, model: LanguageModel, parent: str | None = None, root: Path | None = None, more: int = 0
+        self, name: str, model: LanguageModel, parent: Served | None = None, root: Path | None = None, more: int = 0
     ) -> Served:
         """A model that is loaded already. `root`: the folder or file it came from, where that is not the model's."""
         model.planner.limit = self.settings.ctx_size
-        engine = self._engine(model, more) if model.architecture.generates else None
-        served = Served(name, model, engine, root or Path(model.checkpoint.path), parent)
+        engine, adapter = self._place(model, parent, more) if model.architecture.generates else (None, None)
+        path = root or Path(model.checkpoint.path)
+        served = Served(name, model, engine, path, None if parent is None else parent.name, adapter)
         if engine is not None:
-            self.metrics.name(engine, name)
+            self.metrics.name(lane_of(served), name)
         self.registry.add(served)
         return served
 
@@ -119,18 +126,32 @@ class Server:
         Nothing holds it any more afterwards: its memory is free. Raises NotFoundError, and UsageError while adapters
         are on it."""
         served = self.registry.remove(name)
-        engine = served.engine
+        engine, adapter = served.engine, served.adapter
+        if engine is None:
+            return
+        lane = lane_of(served)
         del served
-        if engine is not None:
-            self.worker.close(engine)
-            await self._emptied(engine, self.settings.drain_seconds)
-            self.worker.close(engine, OverloadError(f"the model {name!r} was unloaded", down=True))
-            await self._emptied(engine, ENDED_SECONDS)
+        self.worker.close(engine, adapter=adapter)
+        await self._emptied(engine, adapter, self.settings.drain_seconds)
+        self.worker.close(engine, OverloadError(f"the model {name!r} was unloaded", down=True), adapter)
+        await self._emptied(engine, adapter, ENDED_SECONDS)
+        if adapter is not None:
+            del adapter
+            self.metrics.forget(lane)
+            engine.adapters.sweep()
 
-    async def _emptied(self, engine: Engine, seconds: float) -> None:
+    async def _emptied(self, engine: Engine, adapter: Adapter | None, seconds: float) -> None:
         end = time.monotonic() + seconds
-        while self.worker.busy(engine) and time.monotonic() < end:
+        while self.worker.busy(engine, adapter) and time.monotonic() < end:
             await asyncio.sleep(0.02)
+
+    def _place(self, model: LanguageModel, parent: Served | None, more: int) -> tuple[Engine, Adapter | None]:
+        """Where its requests are computed: in its parent's engine if they can be, else in one of its own."""
+        if parent is not None and parent.engine is not None and parent.adapter is None:
+            adapter = parent.engine.adapters.put(parent.model.model, model.model)
+            if adapter is not None:
+                return parent.engine, adapter
+        return self._engine(model, more), None
 
     def _engine(self, model: LanguageModel, more: int) -> Engine:
         """An engine whose cache takes its part of what memory is left; caches grow later than they are sized."""
@@ -141,7 +162,7 @@ class Server:
             return engine_for(model.model, sequences=self.settings.parallel, text=self.settings.ctx_size, memory=memory)
 
     def _engines(self) -> Iterable[Engine]:
-        return [served.engine for served in self.registry if served.engine is not None]
+        return {served.engine for served in self.registry if served.engine is not None}
 
     def _check_length(self) -> None:
         """A limit that limits nothing is a misunderstanding."""
@@ -173,16 +194,22 @@ class Server:
             worker.close(served.engine)
             self.registry.renew(served, None)  # what the old caches had may be given to the new
         try:
-            for place, served in enumerate(writing):
-                engine = self._engine(served.model, len(writing) - place - 1)
-                self.metrics.name(engine, served.name)
-                self.registry.renew(served, engine)
+            for place, served in enumerate(writing):  # a parent always stands before what is on it
+                parent = None if served.parent is None else self.registry.find(served.parent)
+                engine, adapter = self._place(served.model, parent, len(writing) - place - 1)
+                self.metrics.name((engine, 0 if adapter is None else adapter.number), served.name)
+                self.registry.renew(served, engine, adapter)
         except PaddockError as error:
             log.error("the engine stays down: %s", error)
             return
         worker.start()
         self.worker = worker
         log.error("the engine was started again; requests that ran are lost")
+
+
+def _apart(named: Named) -> bool:
+    """Whether an adapter takes an engine of its own."""
+    return named.path is None or not adds_ranks_only(Path(named.path).expanduser())
 
 
 def _untaken(engine: Engine) -> int:

@@ -19,6 +19,7 @@ prompts = logging.getLogger("paddock.prompts")
 class Noted(NamedTuple):
     """What is kept with a request: the numbers it changes, and the log's line that it belongs to."""
 
+    model: str
     series: Series
     line: Entry | None
 
@@ -30,7 +31,8 @@ class Watching:
         self.metrics, self.models, self.talk = metrics, models, talk
 
     def submitted(self, feed: Feed) -> None:
-        feed.note = Noted(self.metrics.of(self.metrics.model_of(feed.engine)), entry())
+        model = self.metrics.model_of(feed.lane)
+        feed.note = Noted(model, self.metrics.of(model), entry())
 
     def brought(self, feed: Feed, events: list[Event]) -> None:
         now, times, several = time.monotonic(), feed.times, len(events)
@@ -48,8 +50,7 @@ class Watching:
             series.between.observe((now - since) / several)
 
     def ended(self, feed: Feed, reason: str) -> None:
-        times, (series, line) = feed.times, feed.note
-        model = self.metrics.model_of(feed.engine)
+        times, (model, series, line) = feed.times, feed.note
         self.metrics.ended.labels(model, reason).inc()
         series.whole.observe(time.monotonic() - times.submitted)
         if times.begun is not None:

@@ -28,6 +28,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
+from paddock.engine.carrying import Adapter
 from paddock.engine.engine import Engine, Task
 from paddock.errors import OverloadError
 from paddock.serve.feed import Feed, Message, Observer, call_in, deliver
@@ -93,9 +94,9 @@ class Worker:
         """Requests that have not ended."""
         return len(self.feeds)
 
-    def busy(self, engine: Engine) -> bool:
-        """Whether requests of this engine have not ended."""
-        return any(feed.engine is engine for feed in self.feeds)
+    def busy(self, engine: Engine, adapter: Adapter | None = None) -> bool:
+        """Whether requests of this engine, or of an adapter in it, have not ended."""
+        return any(_goes(feed, engine, adapter) for feed in self.feeds)
 
     def start(self) -> None:
         self._thread.start()
@@ -126,7 +127,7 @@ class Worker:
         Raises OverloadError where too many wait already, or the worker or the engine is gone.
         """
         self._check_alive()
-        if engine in self._closed:
+        if engine in self._closed or (task.adapter is not None and task.adapter.closed):
             raise OverloadError("this model has just left the server", down=True, retry_after=1)
         if (waiting := self._queued(engine, room)) > self.limit:
             raise OverloadError(
@@ -155,13 +156,17 @@ class Worker:
         feed.engine.drop(feed.task)
         self.wake()
 
-    def close(self, engine: Engine, error: Exception | None = None) -> None:
-        """Takes no more requests of this engine; those that run fail with `error`, where one is given."""
-        self._closed.add(engine)
-        del self._failures[engine]
+    def close(self, engine: Engine, error: Exception | None = None, adapter: Adapter | None = None) -> None:
+        """Takes no more requests of this engine, or only of an adapter in it; those that run fail with `error`, where
+        one is given."""
+        if adapter is not None:
+            adapter.closed = True
+        else:
+            self._closed.add(engine)
+            del self._failures[engine]
         if error is not None:
             for feed in self.feeds:
-                if feed.engine is engine:
+                if _goes(feed, engine, adapter):
                     deliver([feed.send([], True, error)])
                     self.cancel(feed)
 
@@ -318,3 +323,8 @@ class Worker:
         deliver([feed.send([], True, self._gone) for feed in self.feeds])
         while job := self._next_job():
             job.fail(self._gone)
+
+
+def _goes(feed: Feed, engine: Engine, adapter: Adapter | None) -> bool:
+    """Whether a request belongs to an adapter of an engine, or to anything in the engine where none is given."""
+    return feed.engine is engine and (adapter is None or feed.lane[1] == adapter.number)

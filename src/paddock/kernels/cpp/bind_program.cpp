@@ -2,6 +2,7 @@
 #include "bind_program.h"
 
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 
 #include <algorithm>
 
@@ -234,11 +235,32 @@ int mixture(Program& program, int x, int scores, int active, std::vector<std::sh
         require(expert->widths[static_cast<size_t>(expert->input)] == width_of(program, x), "an expert of another width");
         require(expert->widths[static_cast<size_t>(expert->output)] == width_of(program, x), "an expert of another width");
     }
+    for (const auto& expert : experts) program.adapters = std::max(program.adapters, expert->adapters);
     Instruction op = unary(Op::Mixture, x);
     op.b = scores;
     op.active = active;
     op.experts = std::move(experts);
     return emit(program, std::move(op), width_of(program, x));
+}
+
+using Ranks = std::vector<std::tuple<int, std::shared_ptr<PackedWeight>, std::shared_ptr<PackedWeight>, float>>;
+
+// Onto y, which a linear of x has just given and nothing has read.
+void adapt(Program& program, int y, int x, const Ranks& ranks) {
+    require(kind_of(program, x) == kind_of(program, y), "an adapter of other rows");
+    require(!program.instructions.empty() && program.instructions.back().op == Op::Linear && program.instructions.back().out == y &&
+                program.instructions.back().a == x, "an adapter of what is no linear");
+    Instruction op = unary(Op::Adapt, x);
+    op.out = y;
+    for (const auto& [number, a, b, scale] : ranks) {
+        require(number > 0 && a && b && a->columns == width_of(program, x) && b->columns == a->rows && b->rows == width_of(program, y),
+                "an adapter of another shape than its linear");
+        require(input_of(a->format) != Input::Codes && input_of(b->format) != Input::Codes, "an adapter of codes");
+        for (const LowRank& other : op.ranks) require(other.number != number, "two adapters of one number");
+        op.ranks.push_back({number, a, b, scale});
+        program.adapters = std::max(program.adapters, number);
+    }
+    program.instructions.push_back(std::move(op));
 }
 
 }  // namespace
@@ -288,6 +310,7 @@ void bind_program(nb::module_& module) {
             return embed(self, whole, by_position);
         })
         .def("linear", &linear, nb::arg("x"), nb::arg("weight"), nb::arg("bias").none())
+        .def("adapt", &adapt, nb::arg("y"), nb::arg("x"), nb::arg("ranks"))
         .def("norm", &norm, nb::arg("x"), nb::arg("weight"), nb::arg("bias").none(), nb::arg("eps"), nb::arg("rms"))
         .def("activate", [](Program& self, const std::string& kind, int a) {
             Instruction op = unary(Op::Activate, a);
@@ -340,7 +363,8 @@ void bind_program(nb::module_& module) {
         .def_prop_ro("operations", [](const Program& self) { return self.instructions.size(); })
         .def("run", &run_program, nb::arg("ids"), nb::arg("positions"), nb::arg("spans"), nb::arg("tables"), nb::arg("wanted"), nb::arg("out"),
              nb::arg("sources") = Sources(),
-             nb::arg("rates").none() = nb::none());
+             nb::arg("rates").none() = nb::none(),
+             nb::arg("adapters").none() = nb::none());
 }
 
 }  // namespace paddock

@@ -34,7 +34,7 @@ inline void require(bool right, const char* what) {
 
 // One forward. Raises ValueError for anything that would index outside of what is there.
 void run_program(Program& program, const Ints& ids, const Ints& positions, const Spans& spans, const Tables& tables, const Ints& wanted,
-                 const Out& out, const Sources& sources, const std::optional<Matrix>& rates);
+                 const Out& out, const Sources& sources, const std::optional<Matrix>& rates, const std::optional<Ints>& adapters);
 void bind_program(nb::module_& module);
 
 }  // namespace paddock

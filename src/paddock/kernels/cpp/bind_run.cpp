@@ -67,16 +67,26 @@ void check_batch(const Program& program, const Ints& ids, const Ints& positions,
     require(static_cast<int64_t>(out.shape(1)) == program.widths[static_cast<size_t>(program.output)], "an output of another width");
 }
 
+void check_adapters(const Program& program, const Ints& ids, const std::optional<Ints>& adapters) {
+    if (!adapters) return;
+    require(adapters->size() == ids.size(), "as many adapters as ids are needed");
+    for (size_t row = 0; row < adapters->size(); ++row) {
+        require(adapters->data()[row] >= 0 && adapters->data()[row] <= program.adapters, "an adapter that the program does not have");
+    }
+}
+
 }  // namespace
 
 void run_program(Program& program, const Ints& ids, const Ints& positions, const Spans& spans, const Tables& tables, const Ints& wanted, const Out& out,
-                 const Sources& sources, const std::optional<Matrix>& rates) {
+                 const Sources& sources, const std::optional<Matrix>& rates, const std::optional<Ints>& adapters) {
     check_batch(program, ids, positions, spans, tables, wanted, out);
     check_sources(program, spans, sources);
+    check_adapters(program, ids, adapters);
     const bool given = rates && static_cast<int64_t>(rates->shape(1)) == program.rates && rates->shape(0) == spans.shape(0);
     require(program.rates ? given : !rates, "frequencies for each sequence, where the program asks for them");
     const BatchView batch{static_cast<int64_t>(ids.size()), ids.data(), positions.data(), static_cast<int64_t>(spans.shape(0)), spans.data(),
-                          tables.data(), static_cast<int64_t>(tables.shape(1)), static_cast<int64_t>(wanted.size()), wanted.data(), sources.data(), rates ? rates->data() : nullptr};
+                          tables.data(), static_cast<int64_t>(tables.shape(1)), static_cast<int64_t>(wanted.size()), wanted.data(), sources.data(), rates ? rates->data() : nullptr,
+                          adapters ? adapters->data() : nullptr};
     Unlocked unlocked;
     program.run(batch, out.data());
 }

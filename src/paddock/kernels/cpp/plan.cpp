@@ -23,6 +23,7 @@ int Program::make_register(int64_t register_width, RowKind kind) {
 void Program::finish(int result) {
     output = result;
     fuse();
+    gather();
     group();
     place();
 }
@@ -56,6 +57,16 @@ void Program::fuse() {
         fused.push_back(std::move(op));
     }
     instructions = std::move(fused);
+}
+
+// Linears of one input come together again, and after them what adapters add to each.
+void Program::gather() {
+    for (size_t i = 1; i < instructions.size(); ++i) {
+        if (instructions[i].op != Op::Linear || instructions[i].add) continue;
+        for (size_t at = i; at > 0 && instructions[at - 1].op == Op::Adapt && instructions[at - 1].a == instructions[at].a; --at) {
+            std::swap(instructions[at - 1], instructions[at]);
+        }
+    }
 }
 
 // Linears of one input that follow each other share one parallel region.

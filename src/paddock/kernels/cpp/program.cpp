@@ -14,8 +14,6 @@ namespace paddock {
 namespace {
 
 constexpr int64_t INLINE_FLOATS = 16384;    // row-wise work below this is done by the caller: waking a thread costs more
-constexpr int64_t INLINE_BYTES = 96 * 1024; // likewise weights read by a linear, times rows
-constexpr int64_t TASK_TILES = 8;           // tiles per task of a linear: enough independent sums to hide latency
 constexpr int64_t KEPT_FLOATS = 8 << 20;    // of a workspace, whatever is asked for
 constexpr int64_t PATIENCE = 100;           // runs that use little of a larger one: fresh pages cost time
 
@@ -116,9 +114,10 @@ void Program::run(const BatchView& batch, float* out) {
     for (int64_t sequence = 0; fills && sequence < batch.sequences; ++sequence) batch.sources[sequence]->filled = batch.spans[4 * sequence + 1];
 }
 
-void Program::run_expert(const float* x, int64_t rows, float* out, Workspace& space) {
+void Program::run_expert(const float* x, int64_t rows, const int32_t* numbers, float* out, Workspace& space) {
     BatchView batch{};
     batch.rows = rows;
+    batch.adapters = numbers;
     reserve(rows, space);
     memory_[static_cast<size_t>(slots_[static_cast<size_t>(input)])] = const_cast<float*>(x);
     memory_[static_cast<size_t>(slots_[static_cast<size_t>(output)])] = out;
@@ -138,7 +137,8 @@ void Program::execute(const BatchView& batch) {
             case Op::Waves: waves(op, batch); break;
             case Op::Store: store(op, batch); break;
             case Op::Attend: attend(op, batch); break;
-            case Op::Mixture: mixture(op, rows); break;
+            case Op::Mixture: mixture(op, batch); break;
+            case Op::Adapt: adapt(op, batch); break;
             case Op::Select:
                 for (int64_t row = 0; row < batch.wanted; ++row) {
                     std::memcpy(memory(op.out) + row * width(op.out), memory(op.a) + batch.wanted_rows[row] * width(op.a),
@@ -296,8 +296,10 @@ void Program::waves(const Instruction& op, const BatchView& batch) {
 
 // Each row goes to the experts its router scores highest; their softmax weights are made to sum to 1. Experts add up in
 // the order of their numbers, whatever rows stand beside.
-void Program::mixture(const Instruction& op, int64_t rows) {
-    const int64_t columns = width(op.a), count = width(op.b);
+void Program::mixture(const Instruction& op, const BatchView& batch) {
+    const int64_t rows = rows_of(op.a, batch), columns = width(op.a), count = width(op.b);
+    const std::vector<int32_t> numbers = numbers_of(op.a, batch);
+    std::vector<int32_t> sent_numbers;
     const float *x = memory(op.a), *scores = memory(op.b);
     float* y = memory(op.out);
     std::fill(y, y + rows * columns, 0.0F);
@@ -324,7 +326,12 @@ void Program::mixture(const Instruction& op, int64_t rows) {
         for (size_t i = 0; i < sent.size(); ++i) {
             std::memcpy(&gathered_[i * static_cast<size_t>(columns)], x + sent[i].first * columns, static_cast<size_t>(columns) * sizeof(float));
         }
-        op.experts[static_cast<size_t>(expert)]->run_expert(gathered_.data(), static_cast<int64_t>(sent.size()), answered_.data(), expert_space_);
+        sent_numbers.clear();
+        if (!numbers.empty()) {
+            for (const auto& [row, share] : sent) sent_numbers.push_back(numbers[static_cast<size_t>(row)]);
+        }
+        op.experts[static_cast<size_t>(expert)]->run_expert(gathered_.data(), static_cast<int64_t>(sent.size()),
+                                                            numbers.empty() ? nullptr : sent_numbers.data(), answered_.data(), expert_space_);
         for (size_t i = 0; i < sent.size(); ++i) {
             float* target = y + sent[i].first * columns;
             const float* answer = &answered_[i * static_cast<size_t>(columns)];

@@ -66,13 +66,24 @@ struct BatchView {
     int64_t wanted;
     const int32_t* wanted_rows;
     const std::shared_ptr<Source>* sources;  // of each sequence; null where the program crosses none
-    const float* rates;      // (sequences, rates of the program): the sequences' own frequencies; null where it asks for none
+    const float* rates;       // (sequences, rates of the program): the sequences' own frequencies; null where it asks for none
+    const int32_t* adapters;  // (rows,): by number, 0 for none; null where no row has one
 };
 
-enum class Op { Embed, Linear, Norm, Activate, Gate, Multiply, Add, AddVector, Scale, Clamp, Rotate, Waves, Store, Attend, Select, Mixture };
+enum class Op { Embed, Linear, Norm, Activate, Gate, Multiply, Add, AddVector, Scale, Clamp, Rotate, Waves, Store, Attend, Select, Mixture, Adapt };
 enum class RowKind { Tokens, Wanted, Expert };
 
+constexpr int64_t INLINE_BYTES = 96 * 1024;  // weights read by a linear, times rows: below it the caller does them, as waking a thread costs more
+constexpr int64_t TASK_TILES = 8;            // tiles per task of a linear: enough independent sums to hide latency
+
 struct Program;
+
+// What the adapter of this number adds to a linear: (scale * x a^T) b^T.
+struct LowRank {
+    int number;
+    std::shared_ptr<PackedWeight> a, b;
+    float scale;
+};
 
 struct Instruction {
     Op op;
@@ -89,6 +100,7 @@ struct Instruction {
     int table = -1;                                    // Embed: which table; Rotate, Waves: which angles
     int active = 0;                                    // Mixture: experts per row
     std::vector<std::shared_ptr<Program>> experts;     // Mixture
+    std::vector<LowRank> ranks;                        // Adapt: onto `out`, of `a`; a number at most once
 };
 
 // cos and sin of (position + start) * frequency: for every position so far asked for, or where each sequence has
@@ -138,6 +150,7 @@ struct Program {
     bool fills = false;               // its sources, which otherwise must be filled
     int64_t streams = 1, rates = 0;   // positions of a token; frequencies of a sequence
     int input = -1, output = -1;      // an expert's input; what the forward gives
+    int adapters = 0;                 // the highest number of one
     Turn running;
 
     int make_register(int64_t width, RowKind kind);
@@ -155,6 +168,7 @@ private:
     int64_t capacity_ = 0;                // rows that there is memory for now
     uint8_t* forms_ = nullptr;            // codes, scales, sums and bfloats of one register
     Workspace space_, expert_space_;      // the experts of a mixture run one after another in the same memory
+    Workspace low_space_;                 // of an adapter's low rows
     int64_t widest_ = 0;                  // input of a linear
     int form_of_ = -1;                    // the register they belong to
     bool has_codes_ = false, has_bfloats_ = false;
@@ -162,15 +176,18 @@ private:
     std::vector<float> gathered_, answered_;  // rows sent to one expert, and what it made of them
 
     void fuse();
+    void gather();
     void group();
     void place();
-    void run_expert(const float* x, int64_t rows, float* out, Workspace& space);
+    void run_expert(const float* x, int64_t rows, const int32_t* numbers, float* out, Workspace& space);
     void reserve(int64_t rows, Workspace& space);
     float* memory(int reg) const { return memory_[static_cast<size_t>(slots_[static_cast<size_t>(reg)])]; }
     int64_t width(int reg) const { return widths[static_cast<size_t>(reg)]; }
     int64_t rows_of(int reg, const BatchView& batch) const;
     void execute(const BatchView& batch);
     void linears(size_t first, size_t number, int64_t rows);
+    std::vector<int32_t> numbers_of(int reg, const BatchView& batch) const;
+    void adapt(const Instruction& op, const BatchView& batch);
     Rows forms(int reg, int64_t rows, bool codes, bool bfloats);
     void embed(const Instruction& op, const BatchView& batch);
     void by_rows(const Instruction& op, int64_t rows);
@@ -178,7 +195,7 @@ private:
     void waves(const Instruction& op, const BatchView& batch);
     void store(const Instruction& op, const BatchView& batch);
     void attend(const Instruction& op, const BatchView& batch);
-    void mixture(const Instruction& op, int64_t rows);
+    void mixture(const Instruction& op, const BatchView& batch);
 };
 
 }  // namespace paddock
