@@ -1,4 +1,4 @@
-"""Linears that stay, in pairs of bfloat16: as near to float64 as bfloat16 is, whatever the shapes; threads change no bit."""
+"""Linears that stay, in pairs of bfloat16: near to float64 whatever the shapes, and threads change no bit."""
 
 from __future__ import annotations
 
@@ -96,7 +96,9 @@ def test_gradients_of_results_that_lie_side_by_side() -> None:
         ys = kernels.adapted(x, parts)
     beside = random(50, 64, seed=2, dtype=torch.bfloat16).split(32, 1)
     apart = torch.autograd.grad(ys, [x, *learned(parts)], [each.clone() for each in beside], retain_graph=True)
-    assert all(torch.equal(a, b) for a, b in zip(torch.autograd.grad(ys, [x, *learned(parts)], beside), apart, strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(torch.autograd.grad(ys, [x, *learned(parts)], beside), apart, strict=True)
+    )
 
 
 def test_threads_change_no_bit() -> None:

@@ -52,7 +52,7 @@ class Pairs(Function):
         given = tuple(each.contiguous() for each in given)
         ys = [flat.new_empty(len(flat), part.weight.shape[0]) for part in plan.parts]
         low = flat.new_empty(len(flat), _module().train_low_width([len(a) for a in given[: plan.inputs]]))
-        lows, parts, kept = _described(plan, given, ys, [None] * len(given))
+        lows, parts, _kept = _described(plan, given, ys, [None] * len(given))
         sizes = (len(flat), flat.shape[1], flat.data_ptr())
         _module().train_adapted(*sizes, lows, parts, plan.scale, low.data_ptr())
         learns = any(ctx.needs_input_grad[2 : 2 + plan.inputs])
@@ -73,7 +73,7 @@ class Pairs(Function):
         ]
         found += [None] * (len(needs) - learned)
         x_grad = low.new_empty(len(low), ctx.shape[-1]) if ctx.needs_input_grad[0] else None
-        lows, parts, kept = _described(plan, given, rows, found)
+        lows, parts, _kept = _described(plan, given, rows, found)
         places = [0 if each is None else each.data_ptr() for each in (low, x_grad)]
         x = 0 if flat is None else flat.data_ptr()
         _module().train_adapted_back(len(low), ctx.shape[-1], x, lows, parts, plan.scale, *places)
@@ -91,10 +91,13 @@ def _described(
 ) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]], list[Tensor]]:
     """What the native call reads: A's, linears, and the tensors that must live until it is over."""
     places = [0 if grad is None else grad.data_ptr() for grad in grads]
-    lows = [(a.data_ptr(), len(a), place) for a, place in zip(given[: plan.inputs], places, strict=False)]
+    lows: list[tuple[int, ...]] = [
+        (a.data_ptr(), len(a), place) for a, place in zip(given[: plan.inputs], places, strict=False)
+    ]
     bs = iter(zip(given[plan.inputs :], places[plan.inputs :], strict=True))
     biases = iter(given[plan.inputs + plan.outputs :])
-    parts, kept = [], []
+    parts: list[tuple[int, ...]] = []
+    kept: list[Tensor] = []
     for number, (part, own, y) in enumerate(zip(plan.parts, plan.of, ys, strict=True)):
         weight = plan.weight(number)
         bias = None if part.bias is None else next(biases).to(plan.dtype)
@@ -114,4 +117,3 @@ def _module() -> Any:
     module = native.library()
     assert module is not None
     return module
-

@@ -14,7 +14,7 @@ from torch import Tensor
 from paddock.kernels import gradients_pairs, native
 from paddock.kernels.gradients import NUMBERS, Function, Grad, first_only, narrow_type, real_type, takes
 
-LOGITS_AT_ONCE = 2**24  # bytes of logits held at a time
+LOGITS_AT_ONCE = 2**25  # bytes of logits held at a time
 
 
 # --- matrices ---
@@ -111,7 +111,8 @@ class _Chunks:
         self.bias = None if bias is None else bias.to(dtype)
         self.targets, self.real = targets, real_type(x)
         self.rows = max(1, LOGITS_AT_ONCE // (len(weight) * self.x.element_size()))
-        self.pairs = self.x.dtype == torch.bfloat16 and bias is None and gradients_pairs.fits(*self.x.shape, [len(weight)])
+        sizes = (len(self.x), self.x.shape[1], [len(weight)])
+        self.pairs = self.x.dtype == torch.bfloat16 and bias is None and gradients_pairs.fits(*sizes)
         if self.pairs:
             self.x, self.weight = self.x.contiguous(), self.weight.contiguous()
 
@@ -139,6 +140,7 @@ class _Chunks:
                 weight_grad = own.to(self.real) if weight_grad is None else weight_grad.add_(own)
             if bias_grad is not None:
                 bias_grad += logits.sum(0, dtype=self.real)
+            del logits  # before the next ones are there
         return losses, log_sums, [x_grad, weight_grad, bias_grad]
 
     def _logits(self, rows: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ namespace PADDOCK_VARIANT {
 
 #if defined(__AVX512BF16__)
 
+constexpr int64_t AHEAD = 32;            // rows that are fetched before they are read
 constexpr int64_t STEPS_AT_ONCE = 2048;  // of a panel: 48 columns of so many pairs are 384 KiB
 
 // Lanes and vectors change places.
@@ -75,6 +76,10 @@ static void lay_panel(const Run& run, int64_t column, int vectors, int64_t from,
     }
     const uint16_t* x = run.matrix + 2 * from * run.row + column;
     for (int64_t p = 0; p < steps; p++, x += 2 * run.row, out += vectors * LANES) {
+        for (int64_t row = AHEAD; row < AHEAD + 2; row++) {  // a short stretch of each: the processor sees no pattern in it
+            const uint16_t* next = x + row * run.row;
+            __builtin_prefetch(next), __builtin_prefetch(next + vectors * LANES - 1);
+        }
         for (int t = 0; t < vectors; t++) _mm512_store_si512(out + t * LANES, two_rows(x + t * LANES, x + run.row + t * LANES));
     }
 }
@@ -185,6 +190,9 @@ static void reduce_of(const Reduced& task, int64_t column) {
         const uint16_t* x = task.x + column;
         for (int64_t p = 0; p < task.rows; p += 2, a += task.left_width, x += 2 * task.x_row) {
             const uint16_t* second = p + 1 < task.rows ? x + task.x_row : x;  // met by zeros
+            for (int64_t ahead = AHEAD; ahead < AHEAD + 2; ahead++) {
+                __builtin_prefetch(x + ahead * task.x_row), __builtin_prefetch(x + ahead * task.x_row + T * LANES - 1);
+            }
             __m512i row[T];
             PADDOCK_UNROLL
             for (int t = 0; t < T; t++) row[t] = two_rows(x + t * LANES, second + t * LANES);
