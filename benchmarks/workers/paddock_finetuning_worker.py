@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ class Tuning(Stepped):
             optimizer=Optimizer(name=optimizer, learning_rate=RATE, betas=BETAS, weight_decay=DECAY),  # type: ignore[arg-type]
             schedule=Schedule(shape="constant"),
         )
-        self.batch, self.losses = None, []
+        self.batch, self.stack = None, ExitStack()
         self.trainer = Trainer(tuned.model, self, token_loss, recipe, Alone(torch.device("cpu")), learns=tuned.learns)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,12 @@ import paddock
 from paddock import kernels
 from paddock.checkpoint.checkpoint import open_checkpoint
 from paddock.data.batch import Batch
-from paddock.training.loop import StepReport, Trainer
+from paddock.training.loop import Trainer, learning
 from paddock.training.losses import token_loss
 from paddock.training.parallel import Alone
 from paddock.training.recipe import Optimizer, Schedule, Training
 
 STEPS = 10**6
-
-
-class Stopped(Exception):
-    """Raised from the loop after the step that was asked for."""
 
 
 class Stepped:
@@ -38,7 +35,7 @@ class Stepped:
             schedule=Schedule(shape="constant"),
         )
         self.batch: Batch | None = None
-        self.losses: list[float] = []
+        self.stack = ExitStack()
         self.trainer = Trainer(model, self, token_loss, recipe, Alone(torch.device("cpu")))
 
     def at(self, step: int, rank: int = 0, ranks: int = 1) -> Batch:
@@ -46,16 +43,11 @@ class Stepped:
         return self.batch
 
     def step(self, ids: torch.Tensor, targets: torch.Tensor) -> float:
+        """One step of `run`, which begins (marks what learns) once, however many steps it takes."""
+        if self.batch is None:
+            self.stack.enter_context(learning(self.trainer.model, self.trainer.learns))
         self.batch = Batch(ids, targets)
-        try:
-            self.trainer.run(self._after)
-        except Stopped:
-            return self.losses.pop()
-        raise AssertionError("the loop ended by itself")
-
-    def _after(self, report: StepReport) -> None:
-        self.losses.append(report.loss)
-        raise Stopped
+        return self.trainer._advance().loss
 
 
 def make(path: str, precision: str, **rest: Any) -> tuple[Stepped, str]:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from paddock.kernels import gradients_pairs
 from paddock.kernels.gradients import Function, Grad, first_only, narrow_type, real_type, takes
 from paddock.kernels.packed import Packed
 
@@ -61,7 +62,8 @@ def adapted(x: Tensor, parts: Sequence[Part]) -> tuple[Tensor, ...]:
     outputs = [part.b for part in parts if part.b is not None]
     biases = [part.bias for part in parts if part.bias is not None]
     plan = _Plan(parts, of, len(inputs), len(outputs), narrow_type(x))
-    return _Adapted.apply(x, plan, *inputs, *outputs, *biases)
+    way = gradients_pairs.Pairs if plan.in_pairs(x, (*inputs, *outputs)) else _Adapted
+    return way.apply(x, plan, *inputs, *outputs, *biases)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +87,21 @@ class _Plan:
     @property
     def dropping(self) -> bool:
         return any(part.dropout for part in self.parts)
+
+    @property
+    def scale(self) -> float:
+        """Of all A's, where they have one."""
+        return next((part.scale for part in self.parts if part.a is not None), 1.0)
+
+    def in_pairs(self, x: Tensor, low: Sequence[Tensor]) -> bool:
+        """Whether `gradients_pairs.Pairs` does it; low: all A's and B's."""
+        if self.dtype != torch.bfloat16 or self.dropping or any(each.dtype != torch.float32 for each in low):
+            return False
+        if any(part.a is not None and part.scale != self.scale for part in self.parts):
+            return False
+        rows, outs = x.numel() // x.shape[-1], [part.weight.shape[0] for part in self.parts]
+        whole = all(isinstance(part.weight, Packed) or part.weight.is_contiguous() for part in self.parts)
+        return whole and gradients_pairs.fits(rows, x.shape[-1], outs)
 
     def users(self, number: int) -> list[int]:
         return [part for part, own in enumerate(self.of) if own == number]

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paddock.kernels import native
+from paddock.kernels import gradients_pairs, native
 from paddock.kernels.gradients import NUMBERS, Function, Grad, first_only, narrow_type, real_type, takes
 
-LOGITS_AT_ONCE = 2**24  # bytes of logits held at a time
+LOGITS_AT_ONCE = 2**25  # bytes of logits held at a time
 
 
 # --- matrices ---
@@ -111,6 +111,10 @@ class _Chunks:
         self.bias = None if bias is None else bias.to(dtype)
         self.targets, self.real = targets, real_type(x)
         self.rows = max(1, LOGITS_AT_ONCE // (len(weight) * self.x.element_size()))
+        sizes = (len(self.x), self.x.shape[1], [len(weight)])
+        self.pairs = self.x.dtype == torch.bfloat16 and bias is None and gradients_pairs.fits(*sizes)
+        if self.pairs:
+            self.x, self.weight = self.x.contiguous(), self.weight.contiguous()
 
     def run(self, scales: tuple[Tensor, Tensor] | None, needs: Sequence[bool]) -> tuple[Tensor, Tensor, list[Grad]]:
         """needs: which of the gradients of x, weight and bias are wanted."""
@@ -124,19 +128,31 @@ class _Chunks:
         for start in range(0, count, self.rows):
             part = slice(start, start + self.rows)
             rows = self.x[part]
-            logits = rows @ self.weight.t() if self.bias is None else torch.addmm(self.bias, rows, self.weight.t())
+            logits = self._logits(rows)
             places = (self.targets[part].data_ptr(), losses[part].data_ptr(), log_sums[part].data_ptr())
             factors = (0, 0) if scales is None else tuple(each[part].data_ptr() for each in scales)
             number = NUMBERS[logits.dtype]
             module.train_entropy(number, len(rows), vocabulary, logits.data_ptr(), *places, any(needs), *factors)
             if x_grad is not None:
-                torch.mm(logits, self.weight, out=x_grad[part])
+                self._back(logits, x_grad[part])
             if needs[1]:
                 own = logits.t() @ rows
                 weight_grad = own.to(self.real) if weight_grad is None else weight_grad.add_(own)
             if bias_grad is not None:
                 bias_grad += logits.sum(0, dtype=self.real)
+            del logits  # before the next ones are there
         return losses, log_sums, [x_grad, weight_grad, bias_grad]
+
+    def _logits(self, rows: Tensor) -> Tensor:
+        if self.pairs:
+            return gradients_pairs.product(rows, self.weight)
+        return rows @ self.weight.t() if self.bias is None else torch.addmm(self.bias, rows, self.weight.t())
+
+    def _back(self, logits_grad: Tensor, x_grad: Tensor) -> None:
+        if self.pairs:
+            gradients_pairs.product_back(logits_grad, self.weight, x_grad)
+        else:
+            torch.mm(logits_grad, self.weight, out=x_grad)
 
 
 class _CrossEntropy(Function):

@@ -263,21 +263,19 @@ class Walk:
         kept = [hidden, ledger.take(KEPT, asked * model.width * way.narrow)]
         rows = max(1, LOGITS_AT_ONCE // (model.vocabulary * way.narrow))
         chunks = -(-asked // rows)
-        logits = [ledger.take(LOGITS, min(asked, rows) * model.vocabulary * way.narrow)]
+        copies = 1 if way.narrow == FLOAT32 else 2  # their gradient is laid out anew for its product with the head
+        logits = [ledger.take(LOGITS, min(asked, rows) * model.vocabulary * way.narrow) for _ in range(copies)]
         if way.head:
             own = ledger.take(PASSING, size * way.narrow)
             whole = ledger.take(GRADIENT, size * FLOAT32) if way.narrow != FLOAT32 else own
             kept.append(whole)
             if chunks > 1:
-                logits.append(ledger.take(LOGITS, logits[0].bytes))
                 more = ledger.take(PASSING, size * way.narrow)
                 if way.narrow != FLOAT32:
                     ledger.drop(own)
                 ledger.drop(more)
             elif way.narrow != FLOAT32:
                 ledger.drop(own)
-        elif chunks > 1:
-            logits.append(ledger.take(LOGITS, logits[0].bytes))
         ledger.drop(*logits, *passing)
         return kept
 

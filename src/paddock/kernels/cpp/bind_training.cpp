@@ -7,14 +7,13 @@
 
 #include <algorithm>
 #include <array>
-#include <memory>
-#include <new>
 #include <vector>
 
 #include "arrays.h"
 #include "bind.h"
 #include "choose.h"
 #include "pool.h"
+#include "scratch.h"
 #include "training.h"
 #include "unlocked.h"
 
@@ -25,7 +24,7 @@ using Place = std::array<int64_t, 4>;  // address, and strides in numbers: batch
 
 constexpr int64_t PARTS = 16;           // of a norm's rows, each with its own sums for the weight
 constexpr int64_t NUMBERS = 1 << 14;    // that one task of an element-wise operation does
-constexpr int64_t KEPT = 1 << 26;       // bytes of scratch that a thread keeps
+struct OfAttention;
 
 template <class T>
 T* at(int64_t address) { return reinterpret_cast<T*>(static_cast<intptr_t>(address)); }
@@ -42,21 +41,6 @@ int64_t real_size(int64_t number) { return number == 2 ? 8 : 4; }
 Activation kind_of(int64_t kind) {
     if (kind < 0 || kind > static_cast<int64_t>(Activation::GELUTanh)) refuse("no such activation");
     return static_cast<Activation>(kind);
-}
-
-// Memory of the calling thread that lasts from call to call: fresh pages at every call would cost as much as the work.
-void* scratch(int64_t bytes) {
-    struct Free {
-        void operator()(uint8_t* memory) const { ::operator delete[](memory, std::align_val_t{64}); }
-    };
-    thread_local std::unique_ptr<uint8_t[], Free> room;
-    thread_local int64_t held = 0;
-    if (bytes > held || (held > KEPT && bytes <= KEPT)) {
-        room.reset(), held = 0;
-        room.reset(static_cast<uint8_t*>(::operator new[](static_cast<size_t>(bytes), std::align_val_t{64})));
-        held = bytes;
-    }
-    return room.get();
 }
 
 // f(first, last) for parts of 0 .. count - 1 of `size` each.
@@ -89,7 +73,7 @@ void run_attention(int64_t number, const Shape& shape, const Attention& task, bo
     const int64_t bytes = native.attention_scratch(task, backward);
     const auto run = backward ? native.attend_back : native.attend;
     parallel(shape.batch * shape.kv_heads, [&](int64_t part, int) {
-        run(task, part / shape.kv_heads, part % shape.kv_heads, scratch(bytes));
+        run(task, part / shape.kv_heads, part % shape.kv_heads, scratch<OfAttention>(bytes));
     });
 }
 

@@ -56,6 +56,7 @@ NB_MODULE(_native, module) {
     bind_cache(module);
     bind_measure(module);
     bind_training(module);
+    bind_products(module);
 #if __has_include("bind_program.h")
     bind_program(module);
 #endif

@@ -58,6 +58,48 @@ struct Turned {
     bool interleaved, back;          // back: by the opposite angles
 };
 
+// A stretch of a product's depth: steps of two numbers from a matrix of bfloat16 whose rows are `row` numbers apart.
+struct Run {
+    const uint16_t* matrix;
+    int64_t row, from, steps;        // from: the step of the left side that its first one meets
+    bool across;                     // its rows are the result's columns; else they are the depth
+};
+constexpr int MOST_RUNS = 16;
+constexpr int64_t PANEL_VECTORS = 3, VECTOR = 16, LEFT_ROWS = 8;
+
+// y (rows, columns) bfloat16 = scale times the left side, laid out by `lay_left`, times the runs one after another.
+struct Product {
+    const uint32_t* left;
+    int64_t left_steps, rows;
+    const Run* runs;
+    int count;
+    int64_t columns;                 // of matrices that are read in whole vectors of 16
+    uint16_t* y;
+    int64_t y_row;
+    float scale;
+};
+
+// y[r, c] float32 = or += sum over rows of left[row, r] x[row, c]: what many rows say of a narrow matrix.
+struct Reduced {
+    const uint32_t* left;            // by `lay_pairs`, from its first column that is asked for; LEFT_ROWS may be read
+    int64_t left_width, count;       // count: columns of it that are asked for
+    const uint16_t* x;
+    int64_t x_row, rows, columns;
+    float* y;
+    int64_t y_row, y_column;
+    bool onto;
+};
+
+// Null where the processor multiplies no pairs of bfloat16.
+struct Products {
+    // Rows of x as groups of LEFT_ROWS, each `left_steps` long, at the step that `left` points to.
+    void (*lay_left)(const uint16_t* x, int64_t row, int64_t rows, int64_t steps, uint32_t* left, int64_t left_steps);
+    int64_t (*scratch)(const Product& task);  // bytes, aligned to 64
+    void (*product)(const Product& task, int64_t column, void* scratch);  // PANEL_VECTORS vectors of columns
+    void (*lay_pairs)(const uint16_t* x, int64_t rows, int64_t width, uint32_t* out);
+    void (*reduce)(const Reduced& task, int64_t column);                  // as many columns
+};
+
 struct TrainingOf {
     // Whole heads of one text that share a key-value head. `scratch`: attention_scratch(...) bytes, aligned to 64.
     int64_t (*attention_scratch)(const Attention& task, bool backward);
@@ -83,6 +125,7 @@ struct Training {
     // Weights [first, last) of the flattened matrix, first a whole number of blocks: as float32, and as bfloat16.
     void (*level)(const Levelled& task, int64_t first, int64_t last, float* y);
     void (*level_narrow)(const Levelled& task, int64_t first, int64_t last, uint16_t* y);
+    Products products;
 };
 
 }  // namespace paddock

@@ -3,6 +3,7 @@
 #include "training_attention.h"
 #include "training_levels.h"
 #include "training_pairs.h"
+#include "training_products.h"
 #include "training_rows.h"
 
 namespace paddock {
@@ -23,7 +24,7 @@ static constexpr TrainingOf training_of_bfloats() {
 
 extern const Training training;
 const Training training = {training_of<InFloats>(), training_of_bfloats(), training_of<InDoubles>(),
-                           norm<InFloats, InBfloats>, norm_back<InFloats, InBfloats>, level<InFloats>, level<InBfloats>};
+                           norm<InFloats, InBfloats>, norm_back<InFloats, InBfloats>, level<InFloats>, level<InBfloats>, PRODUCTS};
 
 }  // namespace PADDOCK_VARIANT
 }  // namespace paddock
