@@ -145,8 +145,8 @@ class Planner:
 
     def _start(self) -> tuple[int, ...]:
         """What a decoder begins with."""
-        for values in (self.published, self.config):
-            for name in ("decoder_start_token_id", "bos_token_id"):
+        for name in ("decoder_start_token_id", "bos_token_id"):
+            for values in (self.published, self.config):
                 if (found := ids_of(values.get(name), name)) and found[0] < self.architecture.vocabulary:
                     return found[:1]
         raise CheckpointError(f"neither {FILE} nor config.json has decoder_start_token_id", fix="add it to one of them")

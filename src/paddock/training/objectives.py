@@ -264,7 +264,8 @@ def _prefix(recipe: Objective, tokenizer: Tokenizer, a: Architecture, rows: Rows
 def _pairs(recipe: Objective, tokenizer: Tokenizer, a: Architecture, rows: Rows) -> Prepare:
     _check_encoder_decoder(recipe.name, a)
     start, end = _start(rows, tokenizer, a), _end(tokenizer, recipe.name)
-    return Paired(rows.length, start, end, padding(tokenizer), marks=_marks(tokenizer))
+    closed = tokenizer.after[-1:] == (end,)  # a source is read as a prompt will be
+    return Paired(rows.length, start, end, padding(tokenizer), closed, _marks(tokenizer), tokenizer.before)
 
 
 Maker = Callable[[Objective, Tokenizer, Architecture, Rows], Prepare]

@@ -17,7 +17,8 @@ from paddock.errors import DataError
 class Paired:
     """A sample's two texts (source, target), each with `end` behind it; a decoder's input begins with `start`.
 
-    `length` is the most tokens of either, its end included. `closed`: whether the source has an end too.
+    `length` is the most tokens of either, its end included. `closed`: whether the source has an end too. opening: what
+    stands before it. A model is asked by sources that a tokenizer frames: it learns them as they will come.
     """
 
     length: int
@@ -26,11 +27,12 @@ class Paired:
     pad: int
     closed: bool = True
     marks: tuple[int, ...] = ()
+    opening: tuple[int, ...] = ()
 
     @property
     def takes(self) -> int:
         """The most tokens each of a sample's two texts may have."""
-        return self.length - 1
+        return self.length - 1 - len(self.opening)
 
     def fits(self, source: Sequence[int] | np.ndarray, target: Sequence[int] | np.ndarray) -> bool:
         """Whether a pair is one that rows can hold: both have tokens, and not more than `takes`."""
@@ -54,7 +56,8 @@ class Paired:
                 expected=f"from 1 to {self.takes} each",
                 fix="raise data.length, or leave such pairs out",
             )
-        return np.append(source, self.end) if self.closed else source, np.append(target, self.end)
+        closing = [self.end] if self.closed else []
+        return np.concatenate([self.opening, source, closing]).astype(np.int64), np.append(target, self.end)
 
 
 def shifted(
