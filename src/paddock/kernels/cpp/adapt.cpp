@@ -13,7 +13,7 @@ namespace paddock {
 
 namespace {
 
-struct Run {
+struct Stretch {
     int64_t first, rows;
     const LowRank* rank;
     float* low;          // (rows, rank)
@@ -23,20 +23,20 @@ struct Run {
 int64_t padded(int64_t columns) { return (columns + GROUP - 1) / GROUP * GROUP; }
 
 // Floats that a run's low rows take, so that bfloats begin where a line of memory does.
-int64_t low_floats(const Run& run) { return (run.rows * run.rank->a->rows + 15) / 16 * 16; }
+int64_t low_floats(const Stretch& run) { return (run.rows * run.rank->a->rows + 15) / 16 * 16; }
 
 // Calls part(run, from, to) over the tiles of each run's matrix, on several threads where the work is worth it.
 template <class Matrix, class Part>
-void over_tiles(const std::vector<Run>& runs, Matrix matrix, Part part) {
+void over_tiles(const std::vector<Stretch>& runs, Matrix matrix, Part part) {
     int64_t bytes = 0;
-    for (const Run& run : runs) bytes += matrix(run).bytes() * run.rows;
+    for (const Stretch& run : runs) bytes += matrix(run).bytes() * run.rows;
     if (threads() == 1 || bytes <= INLINE_BYTES) {
-        for (const Run& run : runs) part(run, 0, matrix(run).tiles());
+        for (const Stretch& run : runs) part(run, 0, matrix(run).tiles());
         return;
     }
-    struct Task { const Run* run; int64_t from, to; };
+    struct Task { const Stretch* run; int64_t from, to; };
     std::vector<Task> tasks;
-    for (const Run& run : runs) {
+    for (const Stretch& run : runs) {
         const int64_t tiles = matrix(run).tiles(), step = std::clamp<int64_t>(tiles / (2 * threads()), 1, TASK_TILES);
         for (int64_t from = 0; from < tiles; from += step) tasks.push_back({&run, from, std::min(tiles, from + step)});
     }
@@ -46,8 +46,8 @@ void over_tiles(const std::vector<Run>& runs, Matrix matrix, Part part) {
     });
 }
 
-std::vector<Run> runs_of(const std::vector<LowRank>& ranks, const std::vector<int32_t>& numbers) {
-    std::vector<Run> runs;
+std::vector<Stretch> runs_of(const std::vector<LowRank>& ranks, const std::vector<int32_t>& numbers) {
+    std::vector<Stretch> runs;
     const int64_t rows = static_cast<int64_t>(numbers.size());
     for (int64_t row = 0, next; row < rows; row = next) {
         const int32_t number = numbers[static_cast<size_t>(row)];
@@ -70,36 +70,36 @@ std::vector<int32_t> Program::numbers_of(int reg, const BatchView& batch) const 
 }
 
 void Program::adapt(const Instruction& op, const BatchView& batch) {
-    std::vector<Run> runs = runs_of(op.ranks, numbers_of(op.a, batch));
+    std::vector<Stretch> runs = runs_of(op.ranks, numbers_of(op.a, batch));
     if (runs.empty()) return;
     int64_t floats = 0;
     bool bfloats = false;
-    for (const Run& run : runs) {
+    for (const Stretch& run : runs) {
         floats += low_floats(run) + run.rows * padded(run.rank->a->rows) / 2;
         bfloats |= input_of(run.rank->a->format) == Input::BFloats;
     }
     float* at = low_space_.fit(floats);
-    for (Run& run : runs) {
+    for (Stretch& run : runs) {
         run.low = at;
         run.bfloats = reinterpret_cast<uint16_t*>(at + low_floats(run));
         at += low_floats(run) + run.rows * padded(run.rank->a->rows) / 2;
     }
     const Kernels& native = kernels();
     const Rows x = forms(op.a, rows_of(op.a, batch), false, bfloats);
-    over_tiles(runs, [](const Run& run) -> const PackedWeight& { return *run.rank->a; }, [&](const Run& run, int64_t from, int64_t to) {
+    over_tiles(runs, [](const Stretch& run) -> const PackedWeight& { return *run.rank->a; }, [&](const Stretch& run, int64_t from, int64_t to) {
         Rows part = x;
         part.floats += run.first * x.stride;
-        part.bfloats += run.first * x.padded;
+        if (part.bfloats) part.bfloats += run.first * x.padded;
         native.linear(*run.rank->a, part, run.rows, from, to, nullptr, false, run.low, run.rank->a->rows);
     });
-    for (const Run& run : runs) {
+    for (const Stretch& run : runs) {
         const int64_t rank = run.rank->a->rows;
         for (int64_t i = 0; i < run.rows * rank; ++i) run.low[i] *= run.rank->scale;
         if (input_of(run.rank->b->format) == Input::BFloats) native.to_bfloat16(run.low, rank, run.rows, rank, padded(rank), run.bfloats);
     }
     float* y = memory(op.out);
     const int64_t columns = width(op.out);
-    over_tiles(runs, [](const Run& run) -> const PackedWeight& { return *run.rank->b; }, [&](const Run& run, int64_t from, int64_t to) {
+    over_tiles(runs, [](const Stretch& run) -> const PackedWeight& { return *run.rank->b; }, [&](const Stretch& run, int64_t from, int64_t to) {
         const int64_t rank = run.rank->a->rows;
         const Rows low{run.low, rank, run.bfloats, nullptr, nullptr, nullptr, padded(rank)};
         native.linear(*run.rank->b, low, run.rows, from, to, nullptr, true, y + run.first * columns, columns);
