@@ -137,9 +137,8 @@ def test_tables_are_never_stale() -> None:
     assert torch.equal(long, fresh)
 
 
-def test_dynamic_scaling_runs_on_the_reference_for_each_text_anew() -> None:
+def test_dynamic_scaling_follows_each_text_anew() -> None:
     scaled, plain = model(DynamicScaling(4.0, 128)), model(None)
-    assert not Reader(scaled).native
     short, long = list(range(60)), torch.arange(300).remainder(61).tolist()
     one, two = Reader(scaled), Reader(plain)
     before = one.logits(short)

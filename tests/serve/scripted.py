@@ -63,6 +63,6 @@ def scripted(server: Server) -> tuple[Script, Engine]:
     served = server.registry.find(None)
     runner = Script(served.model.architecture.vocabulary)
     engine = Engine(runner, served.model.architecture)
-    server.metrics.name(engine, NAME)
+    server.metrics.name((engine, None), NAME)
     server.registry.add(Served(NAME, served.model, engine, served.root))
     return runner, engine

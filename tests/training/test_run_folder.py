@@ -237,7 +237,7 @@ class Retention(RuleBasedStateMachine):
 
     @rule()
     def retire_without_a_save(self) -> None:
-        if self.step:
+        if self.step and self.step not in self.damaged:  # what is retired for has just been saved, so it holds
             self.run.retire(self.keep, lambda step: False, self.step)
 
     @rule()

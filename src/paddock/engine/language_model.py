@@ -107,8 +107,7 @@ class LanguageModel:
 
     @property
     def engine(self) -> Engine:
-        """What answers all requests to this model, those of other threads too, and to its low-rank adapters;
-        `engine.stats` tells what it did."""
+        """What answers all requests to this model and to its low-rank adapters; `engine.stats` tells what it did."""
         return self._home.find()[0]
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from paddock.engine.blocks import BLOCK
@@ -59,20 +60,23 @@ class Home:
     `base`, the home of the model that it shares its weights with, where it adds no more than low ranks to that."""
 
     def __init__(self, model: Transformer, base: Home | None = None) -> None:
-        self._model, self._base = model, base
-        self._found: Working[tuple[Engine, Adapter | None]] = Working(model, self._make)
+        self._model = model
+        # Nothing here refers to itself: an unloaded model's memory is free at once, not when cycles are looked for.
+        self._found: Working[tuple[Engine, Adapter | None]] = Working(model, partial(_place, model, base))
 
     def find(self) -> tuple[Engine, Adapter | None]:
         """The engine, and what a request is to run with in it."""
         return self._found.get()
 
-    def _make(self) -> tuple[Engine, Adapter | None]:
-        return self._joined() or (engine_for(self._model), None)
-
-    def _joined(self) -> tuple[Engine, Adapter] | None:
+    def joined(self, twin: Transformer) -> tuple[Engine, Adapter] | None:
+        """The engine, with a place in it for `twin`; None where that needs an engine of its own."""
         # What reads the sources of an encoder-decoder knows nothing of rows: an adapter of one has a reader of its own.
-        if self._base is None or self._model.encoder is not None or ranks_of(self._base._model, self._model) is None:
+        if twin.encoder is not None or ranks_of(self._model, twin) is None:
             return None
-        engine, other = self._base.find()
-        adapter = engine.adapters.put(self._base._model, self._model) if other is None else None
+        engine, other = self.find()
+        adapter = engine.adapters.put(self._model, twin) if other is None else None
         return None if adapter is None else (engine, adapter)
+
+
+def _place(model: Transformer, base: Home | None) -> tuple[Engine, Adapter | None]:
+    return (None if base is None else base.joined(model)) or (engine_for(model), None)

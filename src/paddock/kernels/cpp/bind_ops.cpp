@@ -191,6 +191,7 @@ auto top_k(const Array& x, int64_t k) {
 
 double mass(const Array& x, float top, double temperature) {
     const float* floats = data_of<float>(x, "x", {ANY});
+    if (x.shape(0) == 0) refuse("there are no values");
     if (!std::isfinite(top) || !(temperature > 0)) refuse("cannot divide by a temperature of " + std::to_string(temperature) + " below " + std::to_string(top));
     Unlocked unlocked;
     return kernels().mass(floats, static_cast<int64_t>(x.shape(0)), top, temperature);
