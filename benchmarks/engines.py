@@ -85,6 +85,9 @@ class Process:
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PADDOCK_THREADS")
         environment = {**os.environ, **dict.fromkeys(names, str(threads)), **entry.settings}
         environment["TOKENIZERS_PARALLELISM"] = "false"
+        if entry.environment is None:
+            # As in a run of `paddock`, which says so before PyTorch is loaded; the workers import torch first.
+            environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         self.entry = entry
         self._log = log.open("w")
         self._process = subprocess.Popen(
