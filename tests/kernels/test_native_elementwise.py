@@ -84,7 +84,7 @@ def test_mass(kernels: ModuleType, random: np.random.Generator, count: int, temp
     top = float(x.max())
     wanted = math.fsum(np.exp((x.astype(np.float64) - top) / temperature))
     assert kernels.mass(x, top, temperature) == pytest.approx(wanted, rel=1e-14)
-    near = float(x[1:].max()) if count > 1 else 0.0
+    near = float(x[1:].max(initial=-np.inf))
     if np.isfinite(near):
         wanted = math.fsum(np.exp((x[1:].astype(np.float64) - near) / temperature))
         assert kernels.mass(x[1:].copy(), near, temperature) == pytest.approx(wanted, rel=1e-14)
