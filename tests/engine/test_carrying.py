@@ -214,6 +214,14 @@ def test_what_is_more_than_low_ranks_has_an_engine_of_its_own(adapter_folder: Ca
     assert Home(plain.model, other._home).find()[0] is not other.engine
 
 
+def test_an_adapter_of_an_encoder_decoder_has_an_engine_of_its_own() -> None:
+    """Its encoder has the adapter too, and reads sources before there are rows: whoever asks, a server among them."""
+    model = random_model("transformer")
+    twin = adapted(model, 1)
+    assert ranks_of(model, twin) is not None
+    assert engine_for(model).adapters.put(model, twin) is None
+
+
 def test_the_cache_of_one_adapter_is_nobody_else_s() -> None:
     """A runner that tells from its slots what was read; blocks of equal tokens are another adapter's."""
     runner, model = FakeRunner(64), random_model("llama")

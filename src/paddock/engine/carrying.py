@@ -29,6 +29,12 @@ class Adapter:
         self.number, self.nbytes, self.closed = number, nbytes, False
 
 
+def shared_ranks(model: Transformer, twin: Transformer) -> Ranks | None:
+    """What `twin` adds to its own rows in an engine of `model`; None where it does more than add low ranks, and for an
+    encoder-decoder, whose sources are read before there are rows."""
+    return None if twin.encoder is not None else ranks_of(model, twin)
+
+
 class Adapters:
     """The adapters of one engine, whose `runner` computes them."""
 
@@ -50,11 +56,11 @@ class Adapters:
         return adapter.number in self._carried
 
     def put(self, model: Transformer, twin: Transformer) -> Adapter | None:
-        """`twin`, an adapted `model`, as rows of the engine's; None where it does more than add low ranks.
+        """`twin`, an adapted `model`, as rows of the engine's; None where it needs an engine of its own.
 
         Raises ResourceError where there are MOST of them, or its numbers take more than half of the memory left.
         """
-        ranks = ranks_of(model, twin)
+        ranks = shared_ranks(model, twin)
         if ranks is None:
             return None
         self.sweep()

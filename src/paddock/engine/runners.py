@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from paddock.engine.blocks import BLOCK
-from paddock.engine.carrying import Adapter
+from paddock.engine.carrying import Adapter, shared_ranks
 from paddock.engine.engine import Engine
 from paddock.engine.memory import cache_blocks, cache_place
 from paddock.engine.native_runner import NativeRunner
@@ -14,7 +14,6 @@ from paddock.engine.reading import cache_dtype, runs_natively
 from paddock.engine.runner import Runner
 from paddock.engine.torch_runner import TorchRunner
 from paddock.engine.working import Working
-from paddock.model.several import ranks_of
 from paddock.model.transformer import Transformer
 
 SEQUENCES = 64  # requests that run at once
@@ -70,8 +69,7 @@ class Home:
 
     def joined(self, twin: Transformer) -> tuple[Engine, Adapter] | None:
         """The engine, with a place in it for `twin`; None where that needs an engine of its own."""
-        # What reads the sources of an encoder-decoder knows nothing of rows: an adapter of one has a reader of its own.
-        if twin.encoder is not None or ranks_of(self._model, twin) is None:
+        if shared_ranks(self._model, twin) is None:  # then the model's engine need not be made for it
             return None
         engine, other = self.find()
         adapter = engine.adapters.put(self._model, twin) if other is None else None
