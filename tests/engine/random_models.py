@@ -11,6 +11,7 @@ from paddock.engine.answer import Answer
 from paddock.engine.engine import Engine
 from paddock.engine.generate import Generation, advance, prefill
 from paddock.engine.request import Event, Request
+from paddock.engine.runners import engine_for
 from paddock.engine.sampling import Sampling
 from paddock.engine.speculative import Speculator
 from paddock.model.families import describe
@@ -54,6 +55,23 @@ def random_model(name: str, seed: int = 3) -> Transformer:
         elif path.endswith("bias"):
             torch.nn.init.normal_(weight, std=0.1)
     return model.requires_grad_(False)
+
+
+Alone = tuple[Transformer, list[Request], list[list[Event]]]
+
+
+def answers_alone() -> Callable[[str], Alone]:
+    """A model by its name, requests to it, and what each gets when it is the only one ever."""
+    made: dict[str, Alone] = {}
+
+    def get(name: str) -> Alone:
+        if name not in made:
+            model, asked = random_model(name), requests(name, 17)
+            engine = engine_for(model, prefix_cache=False)
+            made[name] = (model, asked, [together(engine, [request])[0] for request in asked])
+        return made[name]
+
+    return get
 
 
 def requests(name: str, count: int, new: int = 24, longest: int = 60) -> list[Request]:

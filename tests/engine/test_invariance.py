@@ -9,31 +9,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from random_models import WRITES_ON, random_model, requests, together
+from random_models import WRITES_ON, Alone, answers_alone, together
 
 from paddock.engine.generate import Generation
-from paddock.engine.request import Event, Request
+from paddock.engine.request import Request
 from paddock.engine.runners import engine_for, runner_for
 from paddock.engine.sampling import Sampling
 from paddock.engine.speculative import Draft, Lookup
-from paddock.model.transformer import Transformer
-
-Alone = tuple[Transformer, list[Request], list[list[Event]]]
 
 
 @pytest.fixture(scope="module")
 def alone() -> Callable[[str], Alone]:
-    """A model, requests to it, and what each gets when it is the only one ever."""
-    made: dict[str, Alone] = {}
-
-    def get(name: str) -> Alone:
-        if name not in made:
-            model, asked = random_model(name), requests(name, 17, new=24)
-            engine = engine_for(model, prefix_cache=False)
-            made[name] = (model, asked, [together(engine, [request])[0] for request in asked])
-        return made[name]
-
-    return get
+    return answers_alone()
 
 
 @pytest.mark.parametrize("name", WRITES_ON)

@@ -8,36 +8,24 @@ from typing import Any
 
 import pytest
 import torch
-from random_models import plain, random_model, requests, together
+from random_models import Alone, answers_alone, plain, random_model, together
 
 from paddock.engine.engine import Engine
 from paddock.engine.native_runner import NativeRunner
 from paddock.engine.reading import Reader
-from paddock.engine.request import Event, Request
+from paddock.engine.request import Request
 from paddock.engine.runner import Rows
 from paddock.engine.runners import engine_for
 from paddock.kernels.native import library
 from paddock.model.step import Step
-from paddock.model.transformer import Transformer
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no native kernels in this build")
 KINDS = ["t5", "marian", "transformer", "chatglm", "dynamic", "falcon-rw"]
-Alone = tuple[Transformer, list[Request], list[list[Event]]]
 
 
 @pytest.fixture(scope="module")
 def alone() -> Callable[[str], Alone]:
-    """A model, requests to it, and what each gets when it is the only one ever."""
-    made: dict[str, Alone] = {}
-
-    def get(name: str) -> Alone:
-        if name not in made:
-            model, asked = random_model(name), requests(name, 17)
-            engine = engine_for(model)
-            made[name] = (model, asked, [together(engine, [request])[0] for request in asked])
-        return made[name]
-
-    return get
+    return answers_alone()
 
 
 @pytest.mark.parametrize("name", KINDS)

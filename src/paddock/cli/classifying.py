@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +11,7 @@ import numpy as np
 from paddock.cli import output
 from paddock.cli.loading import load
 from paddock.cli.options import Loading
-from paddock.cli.reading import texts_of
-from paddock.data.instruct import reading
+from paddock.cli.reading import examples_of, is_file, texts_of
 from paddock.data.instruct.records import Example, Labelled, Text, kind_of
 from paddock.engine.encoders import APPLIES, Label, class_names, several_apply
 from paddock.engine.language_model import LanguageModel
@@ -58,13 +56,11 @@ def classify(
 
 
 def _questions(given: Sequence[str], second: str | None, format: str) -> list[Asked]:
-    if len(given) == 1 and given[0] != "-" and Path(given[0]).is_file():
-        if second is not None:
-            raise UsageError("--pair goes with one text, not with a file", fix="give both texts in each record")
-        return [_question(example) for example in reading.examples(given[0], format)]
-    texts = texts_of(given)
     if second is None:
-        return [Asked((text,)) for text in texts]
+        return [_question(example) for example in examples_of(given, format)]
+    if is_file(given):
+        raise UsageError("--pair goes with one text, not with a file", fix="give both texts in each record")
+    texts = texts_of(given)
     if len(texts) != 1:
         raise UsageError(f"--pair and {len(texts)} texts", expected="one text to go with it")
     return [Asked((texts[0], second))]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from paddock.cli import output
 from paddock.cli.loading import load, piped_text
 from paddock.cli.options import Loading
+from paddock.data.instruct.reading import examples
+from paddock.data.instruct.records import Example, Text
 from paddock.engine.language_model import LanguageModel
 from paddock.errors import UsageError
 
@@ -66,6 +69,17 @@ def texts_of(given: Sequence[str]) -> list[str]:
     if not texts:
         raise UsageError("there are no texts: standard input is empty")
     return texts
+
+
+def examples_of(given: Sequence[str], format: str) -> Iterable[Example]:
+    """What a file holds that was given alone, as `format` says; else the texts that were given, or piped in."""
+    if is_file(given):
+        return examples(given[0], format)
+    return [Text(text) for text in texts_of(given)]
+
+
+def is_file(given: Sequence[str]) -> bool:
+    return len(given) == 1 and given[0] != "-" and Path(given[0]).is_file()
 
 
 def _pooling(model: LanguageModel) -> str:

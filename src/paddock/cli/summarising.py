@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import NamedTuple
 
 from paddock.cli import output
 from paddock.cli.loading import load
 from paddock.cli.options import Loading
-from paddock.cli.reading import texts_of
-from paddock.data.instruct import reading
+from paddock.cli.reading import examples_of
 from paddock.data.instruct.records import Example, Pair, Text, kind_of
 from paddock.engine.extracting import Picked, extract
 from paddock.errors import DataError
@@ -27,10 +25,7 @@ class Asked(NamedTuple):
 
 def summarise(given: Sequence[str], asked: Loading, sentences: int, format: str, json: bool) -> None:
     """The picked sentences of each text, a line each, and the scores of all where a file says their summaries."""
-    if len(given) == 1 and given[0] != "-" and Path(given[0]).is_file():
-        questions = [_question(example) for example in reading.examples(given[0], format)]
-    else:
-        questions = [Asked(text) for text in texts_of(given)]
+    questions = [_question(example) for example in examples_of(given, format)]
     model, _ = load(asked)
     told: list[str] = []
     for question in questions:
