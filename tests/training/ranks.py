@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 import torch._dynamo
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from paddock.checkpoint import folder as hf
@@ -41,6 +42,7 @@ from paddock.model.transformer import Transformer
 from paddock.training.conduct import Origin, conduct
 from paddock.training.loop import StepReport, Trainer
 from paddock.training.losses import Loss, Sums, token_loss
+from paddock.training.methods import Base, Method, Tuned
 from paddock.training.parallel import Alone, Parallel, from_environment
 from paddock.training.parallel import meeting as _  # noqa: F401 - like Dynamo, imported here once rather than in each
 from paddock.training.parallel.state import local
@@ -71,7 +73,8 @@ SGD = {"name": "sgd", "learning_rate": 3e-2, "momentum": 0.9}
 
 @dataclass(frozen=True)
 class Group:
-    """Processes that do one thing together. sharing, recipe: keys of Parallel and Training."""
+    """Processes that do one thing together. sharing, recipe, method: keys of Parallel, Training and a method, where not
+    the whole model learns. dtype: of the model that such a method is put on."""
 
     name: str
     scene: str = "train"
@@ -79,6 +82,8 @@ class Group:
     model: str = "llama"
     sharing: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    method: Mapping[str, Any] = field(default_factory=dict)
+    dtype: str = "float32"
     start: str = ""  # the group whose end is gone on from
     until: int = 0  # the step to stop after
     fail: str = ""  # what goes wrong at the third step, in the last process: read, forward, save, kill, stop
@@ -121,11 +126,32 @@ def model_of(name: str) -> Transformer:
     return initialise(blank(sketch(describe(MODELS[name]))), 0)
 
 
+def tuned_of(group: Group, parallel: Alone) -> Tuned:
+    """The group's model with its method on it; of the model, processes but the main one have names and shapes."""
+    config = MODELS[group.model]
+    model = model_of(group.model) if parallel.main else sketch(describe(config))
+    if not group.method:
+        return Tuned(model, None, lambda to, done: hf.write(to, done, config), adapter=False)
+    with torch.no_grad():
+        for parameter in model.parameters():  # small as they begin, their gradients are nearly nothing
+            parameter.mul_(4 if parameter.dim() > 1 else 1)
+    model = model.to(getattr(torch, group.dtype))
+    method: Any = TypeAdapter(Method).validate_python(dict(group.method))
+    return method.attach(Base(model, config, {}, "tiny"), 3)
+
+
+def trainer_of(group: Group, parallel: Alone, tuned: Tuned) -> Trainer:
+    return Trainer(
+        tuned.model, Rows(group), failing(group), group.training, parallel, learns=tuned.learns, rates=tuned.rates,
+        written=tuned.learns if tuned.adapter else None,
+    )  # fmt: skip
+
+
 def train(group: Group, parallel: Alone, folder: Path) -> Seen:
     """Losses, norms, final weights and moments."""
     heard: list[StepReport] = []
-    model = model_of(group.model) if parallel.main else sketch(describe(MODELS[group.model]))
-    trainer = Trainer(model, Rows(group), failing(group), group.training, parallel)
+    tuned = tuned_of(group, parallel)
+    trainer = trainer_of(group, parallel, tuned)
     if group.start:
         trainer.step = _restore(trainer, parallel, folder / f"{group.start}.safetensors")
 
@@ -148,7 +174,9 @@ def train(group: Group, parallel: Alone, folder: Path) -> Seen:
     if whole is None:
         assert not moments
         return Seen()
-    tensors = {name: p.detach() for name, p in whole.named_parameters()}
+    if group.method:
+        tuned.write(folder / f"{group.name} written", whole)
+    tensors = {name: p.detach() for name, p in whole.named_parameters() if name in trainer.learns}
     tensors |= {f"{name}/{key}": value for name, items in moments.items() for key, value in items.items()}
     return Seen(said, tensors | {"step": torch.tensor([float(trainer.step)])})
 
@@ -182,14 +210,16 @@ def _restore(trainer: Trainer, parallel: Alone, path: Path) -> int:
     for name in stored.keys() - weights.keys():
         moments.setdefault(name.rpartition("/")[0], {})[name.rpartition("/")[2]] = stored[name]
     # Only what the main process has counts.
-    parallel.restore(trainer.model, trainer.optimizer, *((weights, moments) if parallel.main else ({}, {})))
+    given = (weights, moments) if parallel.main else ({}, {})
+    parallel.restore(trainer.model, trainer.optimizer, *given, trainer.learns)
     return step
 
 
 def conducted(group: Group, parallel: Alone, folder: Path) -> Seen:
     """Losses of a run that is saved and gone on with; only the main process's machine has its folder."""
     losses: list[float] = []
-    trainer = Trainer(model_of(group.model), Rows(group), token_loss, group.training, parallel)
+    tuned = tuned_of(group, parallel)
+    trainer = trainer_of(group, parallel, tuned)
     run = RunFolder(folder / f"{group.start or group.name} {'here' if parallel.main else 'elsewhere'}")
 
     def hear(report: StepReport) -> None:
@@ -198,9 +228,7 @@ def conducted(group: Group, parallel: Alone, folder: Path) -> Seen:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with contextlib.suppress(Interrupted):
-        conduct(
-            trainer, run, lambda to, model: hf.write(to, model, MODELS[group.model]), Origin("x", "y"), hooks=[hear]
-        )
+        conduct(trainer, run, tuned.write, Origin("x", "y"), read=tuned.read, hooks=[hear])
     return Seen({"losses": losses})
 
 

@@ -9,6 +9,7 @@ import torch
 
 from paddock.checkpoint.checkpoint import open_checkpoint
 from paddock.checkpoint.held_nf4 import HeldNf4
+from paddock.checkpoint.weights import sketch
 from paddock.engine.defaults import also_ending
 from paddock.engine.locate import BUNDLED, locate
 from paddock.engine.opening import Beside
@@ -42,11 +43,12 @@ class Opened:
         return replace(self, base=replace(self.base, generation=generation), template=template)
 
 
-def open_base(name: str, template: str | None, asked: str, method: Method) -> Opened:
+def open_base(name: str, template: str | None, asked: str, method: Method, numbers: bool = True) -> Opened:
     """Opens a model as it is to be trained: weights that stay are in the type that is computed in, others in float32.
     For QLoRA matrices are rounded to NF4 one by one, as they are read.
 
-    asked: `training.precision`. Raises UsageError, CheckpointError, TokenizerError and TemplateError.
+    asked: `training.precision`. numbers: whether they are read; one of several processes is sent its share of them by
+    the main one, and begins with names and shapes on the meta device. Raises UsageError, CheckpointError, TokenizerError and TemplateError.
     """
     checkpoint = open_checkpoint(locate(name or None))
     beside = Beside.of(checkpoint)
@@ -56,6 +58,9 @@ def open_base(name: str, template: str | None, asked: str, method: Method) -> Op
     computed = precision.choose(asked, torch.device("cpu"), checkpoint.architecture).type
     dtype = torch.float32 if isinstance(method, Full) else computed
     held = HeldNf4(type=computed, double=method.double) if isinstance(method, QLoRA) else None
-    model = checkpoint.model(dtype, packing=held)
+    if numbers or held is not None:  # what is rounded as it is read has no shape before
+        model = checkpoint.model(dtype, packing=held)
+    else:
+        model = sketch(checkpoint.architecture).to(dtype).eval()
     base = Base(model, checkpoint.config, checkpoint.generation, name or BUNDLED, tokenizer=tokenizer)
     return Opened(base, tokenizer, beside.template(template), checkpoint.path)

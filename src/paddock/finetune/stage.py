@@ -24,10 +24,11 @@ from paddock.finetune.recipe import FineTuning
 from paddock.finetune.tasks import Asked, Material
 from paddock.finetune.tasks.asked import Counted, silent
 from paddock.model.transformer import Transformer
+from paddock.model.twin import empty
 from paddock.training import reopening, validation
 from paddock.training.conduct import Hook, Wishes, conduct
 from paddock.training.loop import Trainer
-from paddock.training.methods import Full, Tuned
+from paddock.training.methods import Tuned
 from paddock.training.metrics import Measure
 from paddock.training.parallel import Alone
 from paddock.training.places import Places
@@ -69,8 +70,9 @@ class Prepared:
     def trainer(self, parallel: Alone) -> Trainer:
         tuned = self.tuned
         return Trainer(
-            tuned.model, self.train, self.asked.loss, self.training, parallel, learns=tuned.learns, rates=tuned.rates
-        )
+            tuned.model, self.train, self.asked.loss, self.training, parallel, learns=tuned.learns, rates=tuned.rates,
+            written=tuned.learns if tuned.adapter else None,
+        )  # fmt: skip
 
     @property
     def measure(self) -> Measure | None:
@@ -80,11 +82,18 @@ class Prepared:
         return validation.on(self.validation, validation.byte_lengths(self.opened.tokenizer))
 
 
-def prepare(recipe: FineTuning, beside: Path, tell: Tell = lambda text: None, counted: Counted = silent) -> Prepared:
+def prepare(
+    recipe: FineTuning,
+    beside: Path,
+    tell: Tell = lambda text: None,
+    counted: Counted = silent,
+    *,
+    numbers: bool = True,
+) -> Prepared:
     """Reads the recipe's examples and its model, and puts the method on it.
 
-    `beside`: the folder of the recipe's file. counted: hears how far the encoding of the examples is. Raises
-    UsageError, DataError, TemplateError, TokenizerError and CheckpointError.
+    `beside`: the folder of the recipe's file. counted: hears how far the encoding of the examples is. numbers: as of
+    `open_base`. Raises UsageError, DataError, TemplateError, TokenizerError and CheckpointError.
     """
     places, report = Places.of(recipe.data.root, beside), Report()
     train, kept = _examples(recipe, places, report)
@@ -96,7 +105,7 @@ def prepare(recipe: FineTuning, beside: Path, tell: Tell = lambda text: None, co
         tell(
             f"{shared:,} of them share a run of {RUN} words with the validation files: paddock data overlap names them"
         )
-    opened = open_base(recipe.model, recipe.template, recipe.training.precision, recipe.method)
+    opened = open_base(recipe.model, recipe.template, recipe.training.precision, recipe.method, numbers)
     base = recipe.task.shape(opened.base, [*train, *kept], recipe.training.seed)
     opened = replace(opened, base=base)
     data = recipe.data
@@ -211,20 +220,16 @@ def finetune(
     `conduct` raise.
     """
     run = RunFolder(out)
-    whole = recipe.parallel.mode == "ddp" and recipe.parallel.tensor == 1
-    if parallel.data_ranks > 1 and not whole and not isinstance(recipe.method, Full):
-        raise UsageError(
-            f"{recipe.method.name} beside a model in shards (parallel.mode={recipe.parallel.mode})",
-            expected="a whole model in each process",
-            fix="set parallel.mode: ddp and parallel.tensor: 1, or method.name: full",
-        )
     if parallel.data_ranks > 1 and recipe.data.joint:
         raise UsageError("data.joint in several processes", expected="one, where every step's groups are known")
-    prepared = prepare(recipe, beside, *((tell, counted) if parallel.main else ()))
+    numbers = parallel.main or not parallel.in_shards
+    prepared = prepare(recipe, beside, *((tell, counted) if parallel.main else ()), numbers=numbers)
     if parallel.main:
         with run.hold():
             reopening.note(out, beside=beside)
     trainer = prepared.trainer(parallel)
+    if parallel.in_shards and prepared.tuned.adapter:
+        empty(prepared.opened.base.model)  # its numbers are in the shards
     origin, read, hooks = reopening.origin_of(recipe, prepared.data), prepared.tuned.read, watching(prepared, trainer)
     conduct(trainer, run, prepared.publish, origin, wishes, read=read, hooks=hooks, draw=draw, tell=tell)
     return run.final

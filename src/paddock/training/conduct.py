@@ -272,8 +272,9 @@ class _Conductor:
 
     def _keep_what_is_good(self) -> None:
         """Saves a run that cannot go on, unless a weight of it is no finite number."""
-        model = self.parallel.whole(self.trainer.model)
-        good = model is not None and all(bool(weight.isfinite().all()) for weight in model.parameters())
+        model = self.parallel.whole(self.trainer.model, self.trainer.written)
+        held = [] if model is None else [weight for weight in model.parameters() if not weight.is_meta]
+        good = model is not None and all(bool(weight.isfinite().all()) for weight in held)
         if self.parallel.agreed(good):
             with contextlib.suppress(PaddockError):  # why it cannot go on is what the user must hear
                 self._save()
@@ -308,7 +309,7 @@ class _Conductor:
     def _filling(self) -> Callable[[Path], None]:
         """What a step is written from, gathered; every process takes part."""
         trainer = self.trainer
-        model = self.parallel.whole(trainer.model)
+        model = self.parallel.whole(trainer.model, trainer.written)
         moments = self.parallel.moments(trainer.model, trainer.optimizer)
         state = State(
             step=trainer.step,
@@ -351,7 +352,7 @@ class _Conductor:
     # The end
 
     def _finish(self, trained: bool) -> None:
-        model = self.parallel.whole(self.trainer.model)
+        model = self.parallel.whole(self.trainer.model, self.trainer.written)
 
         def put() -> None:
             assert model is not None, "only the main process writes"

@@ -72,7 +72,7 @@ class Trainer:
 
     learns: the names of the parameters that are trained, all of them if None; the others stay as they are, in the type
     they have, and cost no gradient. rates: by what some of those names multiply the learning rate. first: what a model
-    on the meta device begins with, drawn where it is held.
+    on the meta device begins with, drawn where it is held. written: the names of what a saved step holds, all if None.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class Trainer:
         learns: Collection[str] | None = None,
         rates: Mapping[str, float] | None = None,
         first: First | None = None,
+        written: Collection[str] | None = None,
     ) -> None:
         parallel.check(recipe.batch)
         if parallel.device.type == "cpu":
@@ -101,7 +102,7 @@ class Trainer:
                 parameter.data = parameter.data.float()  # small updates would be lost in the rounding
         if recipe.compile:
             compiling.compile_blocks(model, parallel.device)
-        self.model = parallel.spread(model, first)
+        self.model, self.written = parallel.spread(model, first), written
         self.optimizer = optimizers.make(self.model, recipe.optimizer, rates or {})
         self.batches, self.loss, self.recipe, self.parallel, self.step = batches, loss, recipe, parallel, step
         self.watch, self.trimmed = Watch(recipe), time.perf_counter()

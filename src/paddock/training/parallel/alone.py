@@ -21,13 +21,15 @@ class Alone:
     """One process. `Together` has the same attributes and methods; those marked * every process must call.
 
     device: where the model and its batches go. data_rank, data_ranks: which rows of a batch are this process's, of how
-    many shares. main: whether this process writes files and tells the user.
+    many shares. main: whether this process writes files and tells the user. in_shards: whether it holds parts of the
+    model only.
     """
 
     device: torch.device
     data_rank: int = 0
     data_ranks: int = 1
     main: bool = True
+    in_shards: bool = False
 
     def __enter__(self) -> Alone:
         return self
@@ -48,7 +50,7 @@ class Alone:
         """
         if first is None:
             return model.to(self.device)
-        model = model.to_empty(device=self.device)
+        model = state.with_room(model, self.device)
         for name, parameter in model.named_parameters():
             state.fill(parameter, first(name))
         return model
@@ -82,8 +84,12 @@ class Alone:
     def barrier(self) -> None:
         """* Returns when all processes have come here, however long a save takes; refuses where one does not answer."""
 
-    def whole(self, model: Transformer) -> Transformer | None:
-        """* The model with all its weights, to be written by the main process; None on the others."""
+    def whole(self, model: Transformer, names: Collection[str] | None = None) -> Transformer | None:
+        """* The model with all its weights, to be written by the main process; None on the others.
+
+        names: of what is to be written, if not all: where a model lies in shards, nothing else of it is gathered, and
+        the rest is left on the meta device.
+        """
         return model
 
     def moments(self, model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any]]:

@@ -57,6 +57,20 @@ def fill(parameter: Tensor, whole: Tensor) -> None:
     local(parameter).copy_(local(like(whole, parameter)))
 
 
+def with_room(model: Any, device: torch.device) -> Any:
+    """A model on the meta device, in place, with room for its numbers on `device`; shared parameters stay shared."""
+    places: dict[int, list[tuple[nn.Module, str]]] = {}
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                places.setdefault(id(parameter), []).append((module, name))
+    model.to_empty(device=device)
+    for (first, name), *others in places.values():
+        for module, other in others:
+            module._parameters[other] = first._parameters[name]
+    return model
+
+
 def groups_of(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
     """The group of each parameter, by the parameter's id."""
     return {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}

@@ -17,11 +17,11 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from paddock.checkpoint.weights import sketch
 from paddock.errors import Interrupted, PaddockError, UsageError
 from paddock.model.initialise import First
 from paddock.model.transformer import Transformer
-from paddock.training.parallel import cutting, state
+from paddock.model.twin import empty, twin_of
+from paddock.training.parallel import adapters, cutting, state
 from paddock.training.parallel.alone import Alone
 from paddock.training.parallel.reduction import summed
 from paddock.training.parallel.section import Parallel
@@ -60,6 +60,7 @@ class Together(Alone):
         super().__init__(device, places.rank // places.tensor, places.world // places.tensor, main=places.rank == 0)
         self.section, self.places, self.watch, self.holds = section, places, watch, holds
         self.data, self.tensor = places.group(DATA), places.group(TENSOR)
+        self.in_shards = section.mode != "ddp" or places.tensor > 1
 
     def __enter__(self) -> Together:
         return self
@@ -96,8 +97,12 @@ class Together(Alone):
 
     def spread(self, model: Transformer, first: First | None = None) -> Transformer:
         """Without `first` the main process's weights count; those of the others may be none (the meta device)."""
+        if self.in_shards:
+            adapters.check(model, self.section.mode == "fsdp", self.tensor is not None)
         weights = {name: p.detach() for name, p in model.named_parameters()} if self.main and first is None else {}
         absent = any(p.is_meta for p in model.parameters())
+        self.bare = twin_of(model)  # as one process has it, to be filled by `whole`
+        empty(self.bare)
         tensor, data = self.places.axis(TENSOR), self.places.axis(DATA)
         if tensor is not None:
             cutting.by_role(model, tensor)
@@ -105,7 +110,7 @@ class Together(Alone):
             cutting.by_block(model, data, torch.bfloat16 if self.section.gather == "bfloat16" else None)
         if first is not None:
             return super().spread(model, first)
-        model = model.to_empty(device=self.device) if absent else model.to(self.device)
+        model = state.with_room(model, self.device) if absent else model.to(self.device)
         self._share(model, weights)
         return model
 
@@ -182,7 +187,7 @@ class Together(Alone):
 
     # At rest
 
-    def whole(self, model: Transformer) -> Transformer | None:
+    def whole(self, model: Transformer, names: Collection[str] | None = None) -> Transformer | None:
         for module in model.modules():
             if isinstance(module, FSDPModule):
                 module.reshard()  # after an evaluation the outermost weights may still be whole
@@ -190,10 +195,11 @@ class Together(Alone):
             return model if self.main else None
         weights = {}
         for name, parameter in model.named_parameters():
-            weight = state.gathered(parameter.detach())
-            if self.main:
-                weights[name] = weight.cpu()
-        return _plain(model, weights) if self.main else None
+            if names is None or name in names:
+                weight = state.gathered(parameter.detach())
+                if self.main:
+                    weights[name] = weight.cpu()
+        return _filled(self.bare, weights) if self.main else None
 
     def moments(self, model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
@@ -249,13 +255,16 @@ def _described(moments: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, 
     }
 
 
-def _plain(model: Transformer, weights: Mapping[str, Tensor]) -> Transformer:
-    """A model like `model` with these weights, as one process has it."""
-    plain = sketch(model.architecture)
-    for name, weight in weights.items():
-        path, _, leaf = name.rpartition(".")
-        setattr(plain.get_submodule(path), leaf, nn.Parameter(weight, requires_grad=False))
-    return plain.eval()
+def _filled(bare: Transformer, weights: Mapping[str, Tensor]) -> Transformer:
+    """A model like `bare`, with these weights where it has none; parameters without one stay on the meta device."""
+    model: Transformer = twin_of(bare)
+    own = dict(model.named_parameters())
+    new = {id(own[name]): nn.Parameter(weight, requires_grad=False) for name, weight in weights.items()}
+    for module in model.modules():
+        for leaf, parameter in module._parameters.items():
+            if parameter is not None:  # one that several modules share goes into all of them
+                module._parameters[leaf] = new.get(id(parameter), parameter)
+    return model.eval()
 
 
 def _cut_over(tensor: Tensor) -> tuple[str, ...]:
