@@ -24,9 +24,11 @@ Files = Annotated[
     typer.Argument(metavar="FILE", help="Files, folders or quoted patterns; .gz and .zst too.", show_default=False),
 ]
 Format = Annotated[
-    str, _option("--format", metavar="KIND", help="text, jsonl, json, parquet. [default: told by content]")
+    str, _option("--format", metavar="KIND", help="text, jsonl, json, csv, tsv, parquet. [default: told by content]")
 ]
-TextField = Annotated[str, _option("--text-field", metavar="NAME", help="The field that is the text. [default: text]")]
+TextField = Annotated[
+    str, _option("--text-field", metavar="NAME", help="The field or column that is the text. [default: text]")
+]
 Split = Annotated[
     str,
     _option(

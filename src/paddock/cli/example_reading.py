@@ -16,11 +16,12 @@ from paddock.data.instruct.reading import read_examples
 from paddock.data.instruct.records import Conversation, Example, kind_of
 from paddock.data.instruct.summary import Lengths, Summary, texts_of
 from paddock.data.instruct.writing import write_examples
+from paddock.data.reading.options import FORMAT_NAMES
 from paddock.errors import UsageError
 
 SHOWN, SHOWN_META = 200, 200  # characters of a text, of meta
 FEW = 12  # languages, classes that are named
-CONTAINERS = {"text": "text", "jsonl": "JSON lines", "json": "JSON", "parquet": "Parquet", "empty": "empty"}
+CONTAINERS = {**FORMAT_NAMES, "text": "text", "empty": "empty"}
 
 
 def inspect(

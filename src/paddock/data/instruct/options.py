@@ -12,7 +12,7 @@ from paddock.data.reading.options import Options as Container
 from paddock.errors import UsageError, did_you_mean
 
 NAMED = 20  # reasons in a sentence
-FILES = ("jsonl", "json", "parquet")  # formats of files, where the records are told by their content
+FILES = ("jsonl", "json", "csv", "parquet")  # formats of files, where the records are told by their content
 CHOICES = {
     "on_error": ("stop", "skip"),
     "duplicates": ("keep", "drop"),
@@ -79,8 +79,8 @@ class Options:
 
 @dataclass
 class FileReport:
-    """What one file was found to hold. container: jsonl, json, parquet or text. format: of its records, None where it
-    has none. records: read, kept or not."""
+    """What one file was found to hold. container: jsonl, json, csv, parquet or text. format: of its records, None where
+    it has none. records: read, kept or not."""
 
     path: Path
     container: str = ""

@@ -17,6 +17,7 @@ from paddock.data.instruct.records import Example
 from paddock.data.instruct.taking import Dropped, Format, Record, Taking, sound
 from paddock.data.reading.opening import find_files
 from paddock.data.reading.options import Broken
+from paddock.data.reading.options import Options as Container
 from paddock.data.reading.reader import DataFile, probe
 from paddock.data.reading.records import kind
 from paddock.errors import DataError, UsageError, did_you_mean
@@ -74,7 +75,7 @@ def format_of(path: Path, options: Options) -> str | None:
     Only its beginning is read. Raises DataError for what is neither text nor JSON nor Parquet.
     """
     easy = replace(options, on_error="skip", format="auto" if options.format == "mixed" else options.format)
-    container, head = probe(path, easy.container)
+    container, head = probe(path, _container(path, easy))
     table = _table(container, head, easy)
     if container == "text" and table is None:
         return "text"
@@ -110,7 +111,7 @@ class _File:
 
     def examples(self) -> Iterator[tuple[str, Example]]:
         """(format, example)."""
-        container, head = probe(self.path, self.options.container)
+        container, head = probe(self.path, _container(self.path, self.options))
         self.report.container = container
         table = _table(container, head, self.options)
         if container == "text" and table is None:
@@ -121,7 +122,7 @@ class _File:
 
     def _documents(self) -> Iterator[tuple[str, Record]]:
         """Plain text: what stands between marks of its end, else the whole file."""
-        file = DataFile(self.path, replace(self.options.container, split="auto"), None)
+        file = DataFile(self.path, replace(self.options.container, format="text", split="auto"), None)
         for document in file.documents():
             self._seen(file)
             yield document.place, {"text": document.text}
@@ -129,7 +130,7 @@ class _File:
 
     def records(self, table: tables.Table | None) -> Generator[tuple[str, Record], None, None]:
         """(place, record) of what is no running text."""
-        file = DataFile(self.path, self.options.container, None)
+        file = DataFile(self.path, _container(self.path, self.options), None)
         with contextlib.closing(file.records()) as records:
             for place, value in records:
                 self._seen(file)
@@ -238,6 +239,12 @@ class _File:
     def _taking(self, place: str) -> Taking:
         name = self.path.name.split(".")[0] or self.path.name
         return Taking(self.options, place, name, self.report.mended, self.report.dropped)
+
+
+def _container(path: Path, options: Options) -> Container:
+    """How this file is read: CSV has its names in the first row, while a table with tabs may go without."""
+    container = options.container
+    return replace(container, format="csv") if ".csv" in path.suffixes and container.format == "auto" else container
 
 
 def _table(container: str, head: bytes, options: Options) -> tables.Table | None:

@@ -8,7 +8,15 @@ from pathlib import Path
 
 from paddock.errors import UsageError, did_you_mean
 
-FORMATS = ("auto", "text", "jsonl", "json", "parquet")
+FORMATS = ("auto", "text", "jsonl", "json", "csv", "tsv", "parquet")
+FORMAT_NAMES = {
+    "text": "plain text",
+    "jsonl": "JSON lines",
+    "json": "JSON",
+    "csv": "CSV",
+    "tsv": "TSV",
+    "parquet": "Parquet",
+}
 SPLITS = ("auto", "file", "lines", "paragraphs")
 ENDOFTEXT = "<|endoftext|>"
 LIMIT = 32 * 2**20
@@ -19,7 +27,8 @@ MAX_SEPARATOR = 1024
 class Options:
     """How to read.
 
-    format: one of FORMATS; "auto" looks at the content. text_field: which field of a record is the text.
+    format: one of FORMATS; "auto" looks at the content. text_field: which field of a record is the text;
+    of a table without names, the column's number, from 0.
     split: what one document of plain text is: the file, a line, a paragraph (blank lines between), or, with "auto",
     what stands between `<|endoftext|>` where the beginning of the file has that, else the file.
     separator: what stands between documents of plain text instead.
@@ -64,8 +73,8 @@ class Options:
 class FileReport:
     """What one file was found to be and to hold.
 
-    format: text, jsonl, json, parquet or empty. compression: "", gzip or zstd. shape: what the records look like. kept:
-    documents given out; dropped: how many were not, by reason. characters: of the documents kept.
+    format: text, jsonl, json, csv, tsv, parquet or empty. compression: "", gzip or zstd. shape: what the records
+    look like. kept: documents given out; dropped: how many were not, by reason. characters: of the documents kept.
     """
 
     path: Path
@@ -81,8 +90,7 @@ class FileReport:
     @property
     def detected(self) -> str:
         """In words: "JSON lines, zstd, RedPajama v1"."""
-        names = {"text": "plain text", "jsonl": "JSON lines", "json": "JSON", "parquet": "Parquet"}
-        return ", ".join(filter(None, (names.get(self.format, self.format), self.compression, self.shape)))
+        return ", ".join(filter(None, (FORMAT_NAMES.get(self.format, self.format), self.compression, self.shape)))
 
 
 @dataclass

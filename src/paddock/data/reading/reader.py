@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from paddock.data.document import Document
+from paddock.data.reading import columns
 from paddock.data.reading.detecting import HEAD, detect, shape_of
 from paddock.data.reading.opening import Source, find_files
 from paddock.data.reading.options import ENDOFTEXT, Broken, FileReport, Options, Report
@@ -38,7 +39,8 @@ def documents(
 ) -> Iterator[Document]:
     """The documents of files, folders and patterns, in order, as a stream; `Options` explains the rest.
 
-    Text, JSON lines, JSON, Parquet, plain or packed with gzip or zstd, told by their content. `report` is filled as the
+    Text, JSON lines, JSON, Parquet, plain or packed with gzip or zstd, told by their content; CSV and TSV by their
+    names. `report` is filled as the
     documents are taken: what each file was found to be, what was kept and what was dropped and why. A text of nothing
     but white space is dropped as "empty", which is no error.
 
@@ -59,7 +61,7 @@ def read_documents(
 
 
 def probe(path: Path, options: Options) -> tuple[str, bytes]:
-    """What a file is (text, jsonl, json, parquet or empty), and its first bytes in UTF-8; none of Parquet."""
+    """What a file is (text, jsonl, json, csv, tsv, parquet or empty), and its first bytes in UTF-8; none of Parquet."""
     source = Source(path)
     with contextlib.closing(source):
         return ("parquet", b"") if source.parquet else _begun(source, options)[:2]
@@ -101,6 +103,8 @@ class DataFile:
 
     def _record(self, item: Any) -> Any:
         """What a piece of a file holds: a JSON value, or the text itself."""
+        if isinstance(item, Broken):
+            raise item
         if not isinstance(item, Piece):
             return item
         text = as_text(item, self.options)
@@ -154,6 +158,9 @@ class DataFile:
             values = Values(chunks, self.path, self.options)
             for number, value in enumerate(values, 1):
                 yield f"{self.path}:{values.line} (record {number})", value
+        elif found in columns.DELIMITERS:
+            for line, row in columns.rows(chunks, self.path, found, self.options):
+                yield f"{self.path}:{line}", row
         else:
             yield from self._texts(chunks, head)
 
@@ -201,7 +208,15 @@ def _begun(source: Source, options: Options) -> tuple[str, bytes, Iterator[bytes
     head = b""
     while len(head) < HEAD and (more := next(chunks, b"")):
         head += more
-    return (detect(head, source.path) if options.format == "auto" else options.format), head, chunks
+    return (_detected(head, source.path, options) if options.format == "auto" else options.format), head, chunks
+
+
+def _detected(head: bytes, path: Path, options: Options) -> str:
+    """Text by the name of a table is one, unless it was said how its documents are separated."""
+    found = detect(head, path)
+    if found != "text" or options.separator is not None or options.split != "auto":
+        return found
+    return next((columns.SUFFIXES[suffix] for suffix in reversed(path.suffixes) if suffix in columns.SUFFIXES), "text")
 
 
 def _whole(chunks: Iterator[bytes], limit: int) -> Iterator[Piece]:
