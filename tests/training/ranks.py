@@ -25,6 +25,7 @@ import torch
 import torch._dynamo
 from pydantic import TypeAdapter
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from paddock.checkpoint import folder as hf
 from paddock.checkpoint import safetensors
@@ -43,7 +44,7 @@ from paddock.training.conduct import Origin, conduct
 from paddock.training.loop import StepReport, Trainer
 from paddock.training.losses import Loss, Sums, token_loss
 from paddock.training.methods import Base, Method, Tuned
-from paddock.training.parallel import Alone, Parallel, from_environment
+from paddock.training.parallel import Alone, Parallel, from_environment, state, vocabulary
 from paddock.training.parallel import meeting as _  # noqa: F401 - like Dynamo, imported here once rather than in each
 from paddock.training.parallel.state import local
 from paddock.training.parallel.watch import leave
@@ -67,7 +68,11 @@ MODELS: dict[str, dict[str, Any]] = {
     "gpt2": GPT2,
     "bloom": {"model_type": "bloom", "vocab_size": 61, "hidden_size": 32, "n_layer": 2, "n_head": 4},
     "t5": T5,
-}
+    "bert": {
+        "model_type": "bert", "vocab_size": 61, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4,
+        "intermediate_size": 48, "max_position_embeddings": 64, "architectures": ["BertForMaskedLM"],
+    },
+}  # fmt: skip
 SGD = {"name": "sgd", "learning_rate": 3e-2, "momentum": 0.9}
 
 
@@ -241,7 +246,47 @@ def begun(group: Group, parallel: Alone, folder: Path) -> Seen:
     return Seen({"held": held}, {name: p.detach() for name, p in whole.named_parameters()} if whole is not None else {})
 
 
-SCENES: dict[str, Callable[[Group, Alone, Path], Seen]] = {"train": train, "conduct": conducted, "begin": begun}
+def vocabulary_losses(group: Group, parallel: Alone, folder: Path) -> Seen:
+    """What a head says of 40 vectors, and the gradients of all it says, in float64; and the shapes of the matrices that
+    the loss made. Chunks are of seven vectors."""
+    architecture = describe(MODELS[group.model])
+    model = initialise(blank(sketch(architecture)), 0, deviation=0.3).double()
+    model = parallel.spread(model.requires_grad_())
+    random = torch.Generator().manual_seed(1)
+    x = torch.randn(40, architecture.width, dtype=torch.float64, generator=random, requires_grad=True)
+    targets = torch.randint(architecture.vocabulary, (40,), generator=random)
+    factors = torch.rand(3, 40, dtype=torch.float64, generator=random)
+    vocabulary.LOGITS_AT_ONCE = 7 * 31 + 30
+    assert model.head is not None
+    with Shapes() as shapes:
+        losses, log_sums = model.losses(x, targets)
+        (losses * factors[0] + log_sums.square() * factors[1]).sum().backward()
+    mean = model.mean_logits(x)
+    (mean * factors[2]).sum().backward()
+    with torch.no_grad():
+        logits = model.logits(x)
+    made = {"losses": losses, "log_sums": log_sums, "mean": mean, "logits": logits, "x": x.grad}
+    made |= {f"grad/{name}": state.gathered(p.grad) for name, p in model.named_parameters() if p.grad is not None}
+    return Seen({"shapes": sorted(shapes.found)}, {name: t.detach() for name, t in made.items() if t is not None})
+
+
+class Shapes(TorchDispatchMode):
+    """The shapes of all matrices that were made while it lasted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[tuple[int, ...]] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        tensors = made if isinstance(made, tuple | list) else (made,)
+        self.found |= {tuple(each.shape) for each in tensors if isinstance(each, Tensor) and each.dim() == 2}
+        return made
+
+
+SCENES: dict[str, Callable[[Group, Alone, Path], Seen]] = {
+    "train": train, "conduct": conducted, "begin": begun, "vocabulary": vocabulary_losses,
+}  # fmt: skip
 
 
 def run(group: Group, folder: Path) -> int:

@@ -18,7 +18,7 @@ from ranks import MODELS, Group, Seen, model_of
 from paddock.checkpoint import safetensors
 from paddock.errors import UsageError
 from paddock.model.families import describe
-from paddock.training.parallel import Parallel, cutting, from_environment
+from paddock.training.parallel import Parallel, cutting, from_environment, vocabulary
 from paddock.training.scale import STATE, Piece, Sharing, memory
 
 DDP, FSDP, TP = ({"mode": mode} for mode in ("ddp", "fsdp", "tp"))
@@ -40,6 +40,7 @@ EQUAL = [
     Group("tp experts", sharing=TP, model="mixtral", recipe=FEW),
     Group("fsdp pairs", sharing=FSDP, model="t5", recipe=FEW),
     Group("tp pairs", sharing=TP, model="t5", recipe=FEW),
+    Group("tp tied", sharing=TP, model="tied", recipe=PIECES),
     Group("tp biases", sharing=TP, model="gpt2", recipe=FEW),
     Group("tp slopes", sharing=TP, model="bloom", recipe=FEW),
 ]
@@ -70,9 +71,15 @@ BEGUN = [
     Group(f"{name} begun", "begin", model=model, sharing=sharing, processes=processes)
     for name, model, sharing, processes in (
         ("ddp", "gpt2", DDP, 2), ("fsdp", "tied", FSDP, 2), ("fsdp experts", "mixtral", FSDP, 2),
-        ("tp", "llama", TP, 2), ("tp pairs", "t5", TP, 2), ("alone", "llama", DDP, 1),
+        ("tp", "llama", TP, 2), ("tp tied", "tied", TP, 2), ("tp pairs", "t5", TP, 2), ("alone", "llama", DDP, 1),
     )
 ]  # fmt: skip
+# The vocabulary's 61 rows, of which two processes have 31 and 30; a bias and a transform in front of it (BERT).
+VOCABULARY = [
+    Group(f"{model} vocabulary{how}", "vocabulary", model=model, sharing=TP, processes=processes)
+    for model in ("llama", "tied", "bert")
+    for how, processes in ((" alone", 1), ("", 2))
+]
 UNBROKEN = Group("unbroken", processes=1, recipe=LONG)
 # What goes wrong at the third step in the second process, and the exit codes of both.
 FAULTS = {"read": [3, 3], "forward": [3, 3], "save": [3, 3], "kill": [1, -9], "stop": [1, 1]}
@@ -111,6 +118,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *DROPPED,
         *SAVED,
         *BEGUN,
+        *VOCABULARY,
     ]
     codes = {name: [code for code, *_ in each] for name, each in ran([*groups, *FAULTY], folder).items()}
     assert {group.name: codes[group.name] for group in groups} == {g.name: [0] * g.processes for g in groups}
@@ -175,6 +183,20 @@ def test_each_process_draws_its_part_of_the_weights_that_one_draws(folder: Path,
     assert drawn.said["held"] < (1.01 if group.sharing == DDP else 0.8) * whole
 
 
+@pytest.mark.parametrize("model", ["llama", "tied", "bert"])
+def test_no_process_has_all_logits_and_the_losses_and_gradients_are_those_of_one_that_has(
+    folder: Path, model: str
+) -> None:
+    one, two = (safetensors.read(folder / f"{model} vocabulary{how}.safetensors") for how in (" alone", ""))
+    table = set() if model == "llama" else {"grad/embedding.tokens.weight"}
+    assert one.keys() == two.keys() >= {"losses", "log_sums", "mean", "logits", "x"} | table
+    for name, tensor in one.items():
+        assert torch.allclose(two[name].load(), tensor.load(), rtol=1e-12, atol=1e-12), name
+    shapes = json.loads((folder / f"{model} vocabulary.json").read_text())["shapes"]
+    logits = [rows for rows, columns in shapes if columns in (61, 31, 30) and rows != 32]  # 32 x 31: the matrix, turned
+    assert logits == [5, 7] and [7, 31] in shapes
+
+
 def test_dropout_differs_between_processes_and_is_drawn_again_alike(folder: Path) -> None:
     one, again = (seen(folder, group.name) for group in DROPPED)
     assert one.said == again.said
@@ -231,6 +253,10 @@ def test_matrices_that_cannot_be_shared_are_refused() -> None:
         cutting.check(describe(MODELS["llama"]), 4)
     with pytest.raises(UsageError, match="2 processes cannot share 49 hidden features"):
         cutting.check(describe({**MODELS["llama"], "intermediate_size": 49}), 2)
+    with pytest.raises(UsageError, match="4 processes cannot share 5 rows of the vocabulary"):
+        vocabulary.check(5, 4)
+    for rows, parts in ((4, 4), (5, 3), (61, 2), (7, 1)):
+        vocabulary.check(rows, parts)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -80,12 +80,12 @@ def test_memory_and_messages_by_hand() -> None:
     assert memory(seven, Sharing(64), piece).state == 16 * 6_738_415_616 / 64
     assert memory(seven, Sharing(64, shards=False), piece).state == 16 * 6_738_415_616
     assert traffic(seven, Sharing(64, shards=False), piece, 4).data == pytest.approx(2 * 63 / 64 * 4 * 6_738_415_616)
-    cut = 6_738_415_616 - 2 * 32000 * 4096 - 65 * 4096  # all matrices of the blocks
+    cut = 6_738_415_616 - 65 * 4096  # all matrices, table and head; not the norms
     held = 6_738_415_616 - cut * 7 / 8
     assert memory(seven, Sharing(8, tensor=8), piece).state == pytest.approx(16 * held)
     sums = traffic(seven, Sharing(8, tensor=8), piece, 3)
     assert sums.data == 0
-    assert sums.tensor == pytest.approx(3 * 32 * 6 * 2 * 7 / 8 * 2 * LENGTH * 4096)
+    assert sums.tensor == pytest.approx(3 * (32 * 6 + 2) * 2 * 7 / 8 * 2 * LENGTH * 4096)
     kept = memory(seven, Sharing(64), Piece(1, LENGTH, recompute=False)).activations
     assert kept > 10 * memory(seven, Sharing(64), piece).activations
     assert LOGITS == 3 * 4 * LOGITS_AT_ONCE

@@ -147,7 +147,8 @@ def traffic(architecture: Architecture, sharing: Sharing, piece: Piece, pieces: 
 
     DDP sums float32 gradients once a step. FSDP gathers each block in bfloat16 for both passes of each micro-batch, the
     rest once, and scatters the sums of the last. Tensor parallelism sums each sublayer's output and its input's
-    gradient, and outputs once more where they are recomputed.
+    gradient, and outputs once more where they are recomputed; what the token table gives, and the gradient of what the
+    head is given (of the loss itself, three numbers a token, which are left out).
     """
     here, _, root = _held(architecture, sharing)
     ring = (sharing.data - 1) / sharing.data
@@ -155,7 +156,7 @@ def traffic(architecture: Architecture, sharing: Sharing, piece: Piece, pieces: 
         data = ring * (pieces * BFLOAT16 * (2 * (here - root) + root) + FLOAT32 * here)
     else:
         data = 2 * ring * FLOAT32 * here
-    sums = 2 * architecture.blocks * (3 if piece.recompute else 2)
+    sums = 2 * architecture.blocks * (3 if piece.recompute else 2) + 2
     message = BFLOAT16 * piece.rows * piece.length * architecture.width
     return Traffic(data, pieces * sums * 2 * (sharing.tensor - 1) / sharing.tensor * message)
 
@@ -172,7 +173,17 @@ def _held(architecture: Architecture, sharing: Sharing) -> tuple[float, float, f
         for layer in architecture.layers
     ]
     root = parameters(architecture) - sum(_block(layer, architecture) for layer in architecture.layers)
+    root -= _vocabulary(architecture) * (1 - 1 / sharing.tensor)
     return root + sum(blocks), max(blocks), root
+
+
+def _vocabulary(architecture: Architecture) -> int:
+    """The numbers outside of blocks that tensor parallelism divides: the token table and the head, by rows."""
+    head = architecture.head
+    columns = architecture.width
+    if head is not None:
+        columns += (0 if head.tied else architecture.width) + bool(head.bias)
+    return architecture.vocabulary * columns
 
 
 def _cut(block: Block, width: int) -> int:

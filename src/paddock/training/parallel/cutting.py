@@ -17,6 +17,7 @@ from paddock.model.feedforward import Experts, FeedForward
 from paddock.model.spec import Architecture
 from paddock.model.spec import Experts as ExpertsPart
 from paddock.model.transformer import Transformer
+from paddock.training.parallel import vocabulary
 
 COLUMNS = ("q", "k", "v", "gate", "up")  # each process has some of the outputs: whole heads, or hidden features
 ROWS = ("out", "down")  # each has some of the inputs, and the outputs are summed
@@ -36,17 +37,21 @@ def check(architecture: Architecture, parts: int) -> None:
                     f"{parts} processes cannot share {count} {what} evenly",
                     fix="set parallel.tensor to a number that divides them",
                 )
+    vocabulary.check(architecture.vocabulary, parts)
     if architecture.encoder is not None:
         check(architecture.encoder, parts)
 
 
 def by_role(model: Transformer, mesh: DeviceMesh) -> None:
-    """Tensor parallelism (arXiv 1909.08053): q k v gate up by their outputs, out down by their inputs.
+    """Tensor parallelism (arXiv 1909.08053): q k v gate up by their outputs, out down by their inputs, the token table
+    and the head by rows of the vocabulary.
 
-    Two sums over the processes for each block and direction; norms, tables, router and head are whole everywhere and
-    compute the same on all. A bias of attention that differs by head is cut to the heads that are here.
+    Two sums over the processes for each block and direction, and one for table and head; norms, router and tables of
+    positions are whole everywhere and compute the same on all. A bias of attention that differs by head is cut to the
+    heads that are here.
     """
     check(model.architecture, mesh.size())
+    vocabulary.by_rows(model, mesh)
     for module in model.modules():
         if isinstance(module, SelfAttention | CrossAttention | FeedForward):
             plan: dict[str, Any] = {}
