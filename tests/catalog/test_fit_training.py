@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,9 @@ from paddock.catalog.fit.activations import KEPT, WORKING, Walk
 from paddock.catalog.fit.ledger import Ledger
 from paddock.catalog.fit.trained import LOW, METHODS, Tensor, trained
 from paddock.catalog.fit.training import Need, Settings, moment_bytes
+from paddock.checkpoint import folder
+from paddock.checkpoint.checkpoint import open_checkpoint
+from paddock.checkpoint.held_nf4 import HeldNf4
 from paddock.checkpoint.weights import sketch
 from paddock.errors import ContextLengthError, PaddockError, UsageError
 from paddock.kernels.native import library
@@ -81,6 +85,19 @@ def test_nf4_is_4_127_bits_a_weight() -> None:
     assert pytest.approx(4.127, abs=5e-4) == training.NF4_BITS
     assert packed.bytes == round(count * training.NF4_BITS / 8)
     assert packed.bytes == pytest.approx(count / (512 * 512) * Nf4.rounded(torch.randn(512, 512)).nbytes, rel=1e-3)
+
+
+@pytest.mark.parametrize("vocabulary", ["8bit", "plain"])
+@pytest.mark.parametrize("name", ["llama", "llama tied", "bert", "t5"])
+def test_weights_of_qlora_are_what_an_opened_base_holds(name: str, vocabulary: str, tmp_path: Path) -> None:
+    config = {**CONFIGS[name], **({"d_model": 64} if name == "t5" else {"hidden_size": 64})}
+    model = initialise(blank(sketch(describe(config))), 0, config, deviation=0.02)
+    folder.write(tmp_path / "base", model, config)
+    held = HeldNf4(type=torch.bfloat16, ends=vocabulary == "8bit")
+    found = open_checkpoint(tmp_path / "base").model("bfloat16", packing=held).weight_bytes
+    need = Need(describe(config), Settings("qlora", length=16, vocabulary=vocabulary))
+    said = sum(part.bytes for part in need.weights if part.name != "trained beside it")
+    assert said == pytest.approx(found, rel=0.01)
 
 
 def saved_bytes(task: str, narrow: bool) -> int:

@@ -12,23 +12,27 @@ from paddock.checkpoint.packing import Packing
 from paddock.checkpoint.stored import Stored
 from paddock.kernels.nf4 import Nf4
 from paddock.kernels.packed import Packed
+from paddock.kernels.q8 import BITS, Q8
 from paddock.model.linear import ATTENTION_ROLES, FEEDFORWARD_ROLES, weights_of
 from paddock.model.rules import Rename, Rule
 from paddock.model.transformer import Transformer
 
 ROLES = frozenset({*ATTENTION_ROLES, *FEEDFORWARD_ROLES})
+ENDS = ("embedding.tokens.weight", "head.weight")  # of decoder and encoder; a head that is tied is its table
 
 
 @dataclass(frozen=True)
 class HeldNf4(Packing):
-    """Matrices of the blocks, by role, in NF4; tables, norms, routers and heads in `type`.
+    """Matrices of the blocks, by role, in NF4; token table and head over the vocabulary in 8 bits; the rest in `type`.
 
     What was published in NF4 stays as it is, scales included; of what was published quantised in another way the codes
-    stay; everything else is rounded here. double: its scales too.
+    stay; everything else is rounded here. double: the scales of NF4 too. ends: whether table and head are rounded,
+    where their rows are whole blocks (`kernels.q8`); else they are of `type`, as bitsandbytes leaves them.
     """
 
     type: torch.dtype = torch.bfloat16
     double: bool = True
+    ends: bool = True
 
     @property
     def rest(self) -> torch.dtype:
@@ -42,7 +46,11 @@ class HeldNf4(Packing):
         return stored.whole() if stored.whole is not None and plain and by_role(name) else None
 
     def numbers(self, model: Transformer, name: str, matrix: Tensor) -> Packed | None:
-        return Nf4.rounded(matrix, self.double) if by_role(name) and matrix.dim() == 2 else None
+        if matrix.dim() != 2:
+            return None
+        if by_role(name):
+            return Nf4.rounded(matrix, self.double)
+        return Q8.rounded(matrix, self.type) if self.ends and at_end(name) else None
 
 
 def by_role(name: str) -> bool:
@@ -51,14 +59,22 @@ def by_role(name: str) -> bool:
     return leaf == "weight" and path.rpartition(".")[2] in ROLES and "blocks." in name
 
 
+def at_end(name: str) -> bool:
+    """Whether a parameter is a token table or a head over the vocabulary."""
+    return name.removeprefix("encoder.") in ENDS
+
+
 def told(model: Transformer) -> str:
-    """What the weights take, in words, and how much of that is NF4."""
+    """What the weights take, in words, and how much of that is quantised."""
     weights = weights_of(model).values()
-    total = sum(weight.nbytes for weight in weights)
+    text = f"the weights take {sum(weight.nbytes for weight in weights) / 1e6:,.1f} MB"
     levelled = [weight for weight in weights if isinstance(weight, Nf4)]
-    text = f"the weights take {total / 1e6:,.1f} MB"
     if levelled:
         taken, count = sum(weight.nbytes for weight in levelled), sum(weight.numel() for weight in levelled)
         bits = 8 * taken / count
         text += f", of which {taken / 1e6:,.1f} MB are {len(levelled)} matrices in NF4, {bits:.3f} bits a weight"
+    ends = [weight for weight in weights if isinstance(weight, Q8)]
+    if ends:
+        taken = sum(weight.nbytes for weight in ends)
+        text += f", and {taken / 1e6:,.1f} MB the token table and head in 8 bits, {BITS:g} bits a weight"
     return text

@@ -45,7 +45,7 @@ class Opened:
 
 def open_base(name: str, template: str | None, asked: str, method: Method, numbers: bool = True) -> Opened:
     """Opens a model as it is to be trained: weights that stay are in the type that is computed in, others in float32.
-    For QLoRA matrices are rounded to NF4 one by one, as they are read.
+    For QLoRA matrices are rounded to NF4, and token table and head to 8 bits, one by one, as they are read.
 
     asked: `training.precision`. numbers: whether they are read; one of several processes is sent its share of them by
     the main one, and begins with names and shapes on the meta device. Raises UsageError, CheckpointError, TokenizerError and TemplateError.
@@ -57,7 +57,9 @@ def open_base(name: str, template: str | None, asked: str, method: Method, numbe
         raise tokenizer
     computed = precision.choose(asked, torch.device("cpu"), checkpoint.architecture).type
     dtype = torch.float32 if isinstance(method, Full) else computed
-    held = HeldNf4(type=computed, double=method.double) if isinstance(method, QLoRA) else None
+    held = None
+    if isinstance(method, QLoRA):
+        held = HeldNf4(type=computed, double=method.double, ends=method.vocabulary == "8bit")
     if numbers or held is not None:  # what is rounded as it is read has no shape before
         model = checkpoint.model(dtype, packing=held)
     else:

@@ -29,12 +29,11 @@ def fits(rows: int, width: int, outs: Sequence[int]) -> bool:
     return rows >= FEWEST_ROWS and len(outs) <= MOST_PARTS and not any(size % VECTOR for size in (width, *outs))
 
 
-def product(x: Tensor, matrix: Tensor) -> Tensor:
-    """x (rows, width) times a matrix (out, width) turned over: (rows, out). All contiguous bfloat16."""
-    y = x.new_empty(len(x), len(matrix))
+def product(x: Tensor, matrix: Tensor, y: Tensor) -> None:
+    """Writes x (rows, width) times a matrix (out, width) turned over to y (rows, out). All bfloat16; x and the matrix
+    contiguous, and the rows of y."""
     part = (matrix.data_ptr(), len(matrix), 0, y.data_ptr(), y.stride(0), -1, 0, 0)
     _module().train_adapted(*x.shape, x.data_ptr(), [], [part], 1.0, 0)
-    return y
 
 
 def product_back(y_grad: Tensor, matrix: Tensor, x_grad: Tensor) -> None:

@@ -13,8 +13,12 @@ from torch import Tensor
 
 from paddock.kernels import gradients_pairs, native
 from paddock.kernels.gradients import NUMBERS, Function, Grad, first_only, narrow_type, real_type, takes
+from paddock.kernels.packed import Packed
+from paddock.kernels.q8 import Q8
 
+SLICE = 64  # of whose multiples slices of the vocabulary are
 LOGITS_AT_ONCE = 2**25  # bytes of logits held at a time
+MADE_AT_ONCE = 2**24  # bytes of numbers that a matrix in 8 bits becomes at a time
 
 
 # --- matrices ---
@@ -86,19 +90,21 @@ class _Linears(Function):
 # --- cross-entropy ---
 
 
-def enters(x: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> bool:
-    if not takes(x, weight, bias) or targets.dtype != torch.int64 or targets.device.type != "cpu":
+def enters(x: Tensor, weight: Tensor | Packed, bias: Tensor | None, targets: Tensor) -> bool:
+    packed = isinstance(weight, Packed)
+    if not takes(x, None if packed else weight, bias) or targets.dtype != torch.int64 or targets.device.type != "cpu":
         return False
-    return narrow_type(x) == torch.bfloat16 or x.dtype == weight.dtype
+    return packed or narrow_type(x) == torch.bfloat16 or x.dtype == weight.dtype
 
 
-def cross_entropy(x: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
+def cross_entropy(x: Tensor, weight: Tensor | Packed, bias: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
     """`reference.cross_entropy`, with the gradient computed on the way, while a chunk's logits are there.
 
     That is the gradient of the losses' sum: all that backward then has to do is to scale it. Where it is asked for
-    anything else (losses weighted one by one, log sums) chunks are computed again.
+    anything else (losses weighted one by one, log sums) chunks are computed again. A matrix in 8 bits becomes numbers
+    slice by slice, once forward and once backward for each chunk.
     """
-    if x.dim() != 2 or weight.dim() != 2 or x.shape[1] != weight.shape[1] or targets.shape != x.shape[:1]:
+    if x.dim() != 2 or len(weight.shape) != 2 or x.shape[1] != weight.shape[1] or targets.shape != x.shape[:1]:
         raise ValueError(f"x {tuple(x.shape)}, weight {tuple(weight.shape)}, targets {tuple(targets.shape)} do not fit")
     return _CrossEntropy.apply(x, weight, bias, targets.contiguous(), narrow_type(x))
 
@@ -106,21 +112,32 @@ def cross_entropy(x: Tensor, weight: Tensor, bias: Tensor | None, targets: Tenso
 class _Chunks:
     """Logits chunk by chunk: losses and log sums, and where asked for the gradients of x, weight and bias."""
 
-    def __init__(self, x: Tensor, weight: Tensor, bias: Grad, targets: Tensor, dtype: torch.dtype) -> None:
-        self.x, self.weight = x.to(dtype), weight.to(dtype)
+    def __init__(self, x: Tensor, weight: Tensor | Packed, bias: Grad, targets: Tensor, dtype: torch.dtype) -> None:
+        self.x, self.dtype = x.to(dtype), dtype
         self.bias = None if bias is None else bias.to(dtype)
         self.targets, self.real = targets, real_type(x)
-        self.rows = max(1, LOGITS_AT_ONCE // (len(weight) * self.x.element_size()))
-        sizes = (len(self.x), self.x.shape[1], [len(weight)])
+        self.count, width = weight.shape
+        self.rows = max(1, LOGITS_AT_ONCE // (self.count * self.x.element_size()))
+        self.slices = [(0, self.count)]
+        if isinstance(weight, Q8) and weight.numel() * dtype.itemsize > MADE_AT_ONCE:
+            self.weight: Tensor | Q8 = weight
+            step = max(1, MADE_AT_ONCE // (width * dtype.itemsize) // SLICE * SLICE)
+            self.slices = [(first, min(self.count, first + step)) for first in range(0, self.count, step)]
+            # As many logits as the matrix has numbers: fewer rows would not repay that it is made anew for them.
+            self.rows = max(self.rows, width)
+        else:
+            self.weight = weight.dense(dtype) if isinstance(weight, Packed) else weight.to(dtype)
+        sizes = (len(self.x), width, [last - first for first, last in self.slices][-1:])
         self.pairs = self.x.dtype == torch.bfloat16 and bias is None and gradients_pairs.fits(*sizes)
         if self.pairs:
-            self.x, self.weight = self.x.contiguous(), self.weight.contiguous()
+            self.x = self.x.contiguous()
+            self.weight = self.weight.contiguous() if isinstance(self.weight, Tensor) else self.weight
 
     def run(self, scales: tuple[Tensor, Tensor] | None, needs: Sequence[bool]) -> tuple[Tensor, Tensor, list[Grad]]:
         """needs: which of the gradients of x, weight and bias are wanted."""
         module = native.library()
         assert module is not None
-        count, vocabulary = len(self.x), len(self.weight)
+        count, vocabulary = len(self.x), self.count
         losses, log_sums = torch.empty(2, count, dtype=self.real)
         x_grad = torch.empty_like(self.x) if needs[0] else None
         weight_grad: Grad = None
@@ -143,26 +160,49 @@ class _Chunks:
             del logits  # before the next ones are there
         return losses, log_sums, [x_grad, weight_grad, bias_grad]
 
+    def _made(self, first: int, last: int) -> Tensor:
+        """Rows of the matrix, as numbers."""
+        return self.weight.dense(self.dtype, first, last) if isinstance(self.weight, Q8) else self.weight[first:last]
+
     def _logits(self, rows: Tensor) -> Tensor:
-        if self.pairs:
-            return gradients_pairs.product(rows, self.weight)
-        return rows @ self.weight.t() if self.bias is None else torch.addmm(self.bias, rows, self.weight.t())
+        if len(self.slices) == 1 and not self.pairs:
+            matrix = self._made(0, self.count).t()
+            return rows @ matrix if self.bias is None else torch.addmm(self.bias, rows, matrix)
+        logits = rows.new_empty(len(rows), self.count)
+        for first, last in self.slices:
+            part, matrix = logits[:, first:last], self._made(first, last)
+            if self.pairs:
+                gradients_pairs.product(rows, matrix, part)
+            else:
+                part.copy_(rows @ matrix.t())
+        return logits if self.bias is None else logits.add_(self.bias)
 
     def _back(self, logits_grad: Tensor, x_grad: Tensor) -> None:
-        if self.pairs:
-            gradients_pairs.product_back(logits_grad, self.weight, x_grad)
-        else:
-            torch.mm(logits_grad, self.weight, out=x_grad)
+        """Sums over several slices are float32."""
+        one = len(self.slices) == 1
+        whole = x_grad if one else torch.zeros_like(x_grad, dtype=self.real)
+        for first, last in self.slices:
+            own, matrix = logits_grad[:, first:last], self._made(first, last)
+            part = x_grad if one else torch.empty_like(x_grad)
+            if self.pairs:
+                gradients_pairs.product_back(own, matrix, part)
+            else:
+                torch.mm(own, matrix, out=part)
+            if not one:
+                whole += part
+        if not one:
+            x_grad.copy_(whole)
 
 
 class _CrossEntropy(Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Grad, targets: Tensor, dtype: torch.dtype
+        ctx: Any, x: Tensor, weight: Tensor | Packed, bias: Grad, targets: Tensor, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
         losses, log_sums, grads = _Chunks(x, weight, bias, targets, dtype).run(None, ctx.needs_input_grad)
-        ctx.save_for_backward(x, weight, bias, targets, *grads)
-        ctx.dtype = dtype
+        packed = isinstance(weight, Packed)
+        ctx.packed, ctx.dtype = weight if packed else None, dtype
+        ctx.save_for_backward(x, None if packed else weight, bias, targets, *grads)
         ctx.set_materialize_grads(False)
         return losses, log_sums
 
@@ -178,7 +218,7 @@ class _CrossEntropy(Function):
             factor = torch.ones((), dtype=real_type(x))
             zeros = torch.zeros(len(x), dtype=real_type(x))
             scales = tuple(zeros if each is None else each.contiguous() for each in (loss_grad, sum_grad))
-            chunks = _Chunks(x, weight, bias, targets, ctx.dtype)
+            chunks = _Chunks(x, ctx.packed or weight, bias, targets, ctx.dtype)
             grads = chunks.run(scales, ctx.needs_input_grad)[2]  # type: ignore[arg-type]
         given = (x, weight, bias)
         scaled = [

@@ -122,9 +122,13 @@ def mixture(x: Tensor, scores: Tensor, active: int, experts: Sequence[Callable[[
     return reference.mixture(x, scores, active, experts)
 
 
-def cross_entropy(x: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
+def cross_entropy(
+    x: Tensor, weight: Tensor | Packed, bias: Tensor | None, targets: Tensor
+) -> tuple[Tensor, Tensor]:
     """What the vocabulary's logits of x say about targets, without the logits ever being whole in memory; shapes and
     results in `reference.cross_entropy`."""
     if gradients_products.enters(x, weight, bias, targets):
         return gradients_products.cross_entropy(x, weight, bias, targets)
+    if isinstance(weight, Packed):
+        weight = weight.dense(gradients.narrow_type(x))
     return reference.cross_entropy(x, weight, bias, targets)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from paddock import kernels
+from paddock.kernels.packed import Packed
 from paddock.model import spec
 from paddock.model.attention import CrossAttention, SelfAttention
 from paddock.model.feedforward import feedforward
@@ -149,7 +150,8 @@ class Head(nn.Module):
         """The mean of the logits over the vocabulary, (rows,) float32, from hidden states (rows, width)."""
         weight = embedding if self.weight is None else self.weight
         wide = torch.promote_types(x.dtype, torch.float32)
-        mean = (self.prepare(x).to(wide) * weight.to(wide).mean(0)).sum(-1)  # a product that autocast leaves alone
+        numbers = weight.dense(wide) if isinstance(weight, Packed) else weight.to(wide)
+        mean = (self.prepare(x).to(wide) * numbers.mean(0)).sum(-1)  # a product that autocast leaves alone
         return mean if self.bias is None else mean + self.bias.to(wide).mean()
 
     def prepare(self, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from paddock.catalog.fit.ledger import Block, Ledger
-from paddock.kernels.gradients_products import LOGITS_AT_ONCE
+from paddock.kernels.gradients_products import LOGITS_AT_ONCE, MADE_AT_ONCE
 from paddock.model import spec
 from paddock.model.spec import Architecture
 
@@ -24,7 +24,8 @@ class Way:
 
     tokens: of the rows that go through at once. length: of one row. narrow, wide: bytes of a number that products
     compute in, and of one of the residual. learns: whether the matrices of the blocks do; table, head: whether the
-    token table and the head do. ranks: of the low-rank matrices beside a role. packed: whether matrices are NF4.
+    token table and the head do. ranks: of the low-rank matrices beside a role. packed: whether matrices are NF4;
+    ends: whether the head is held in 8 bits.
     asked: the share of tokens that has a target. dropout: whether anything is dropped; low_dropout: before an A.
     scaled: roles that have a vector beside them. prompts: whether tokens read learned ones. below: blocks
     under all that is trained, which keep nothing.
@@ -39,6 +40,7 @@ class Way:
     head: bool
     ranks: Mapping[str, int] = field(default_factory=dict)
     packed: bool = False
+    ends: bool = False
     recompute: bool = False
     asked: float = 1.0
     dropout: bool = False
@@ -262,6 +264,10 @@ class Walk:
         passing += [ledger.take(WORKING, size * way.narrow)] if way.head and way.narrow != FLOAT32 else []
         kept = [hidden, ledger.take(KEPT, asked * model.width * way.narrow)]
         rows = max(1, LOGITS_AT_ONCE // (model.vocabulary * way.narrow))
+        if way.ends and model.head is not None:
+            sliced = size * way.narrow > MADE_AT_ONCE
+            rows = max(rows, model.width) if sliced else rows
+            passing.append(ledger.take(PASSING, MADE_AT_ONCE if sliced else size * way.narrow))
         chunks = -(-asked // rows)
         copies = 1 if way.narrow == FLOAT32 else 2  # their gradient is laid out anew for its product with the head
         logits = [ledger.take(LOGITS, min(asked, rows) * model.vocabulary * way.narrow) for _ in range(copies)]

@@ -16,8 +16,9 @@ from paddock.catalog.fit.ledger import Ledger
 from paddock.catalog.fit.plan import Component, Phase, Plan
 from paddock.catalog.fit.subject import Subject
 from paddock.catalog.fit.trained import LOW, METHODS, WHOLE, Tensor, Trained, trained
-from paddock.checkpoint.held_nf4 import by_role
+from paddock.checkpoint.held_nf4 import at_end, by_role
 from paddock.errors import ContextLengthError, UsageError, did_you_mean
+from paddock.kernels import q8
 from paddock.kernels.nf4 import BLOCK, NESTED_BLOCK
 from paddock.model.spec import Architecture, Experts, Full
 from paddock.training.eight_bit import AT_ONCE, SMALL
@@ -42,7 +43,7 @@ class Settings:
     """What is asked for, in a recipe's words; None is for the plan to fill in.
 
     length: tokens of a row. batch: rows of a step; micro_batch: of them at once, all if 0. rank, roles: of low-rank
-    matrices. tokens: virtual ones or prompts. double: QLoRA's scales in 8 bits. device: "cpu" or "cuda".
+    matrices. tokens: virtual ones or prompts. double, vocabulary: of `QLoRA`. device: "cpu" or "cuda".
     """
 
     task: str = "lora"
@@ -56,6 +57,7 @@ class Settings:
     roles: str = "all"
     tokens: int | None = None
     double: bool = True
+    vocabulary: str = "8bit"
     dropout: float = 0.0
     device: str = "cpu"
     budget: int | None = None
@@ -157,16 +159,22 @@ class Need:
         packed = sum(tensor.numbers for tensor in matrices)
         bits = NF4_BITS if self.settings.double else PLAIN_NF4_BITS
         formula = f"{packed:,} x {bits:.3f} / 8 bytes"
-        return (
-            Component("matrices in NF4", round(packed * bits / 8), formula, "weights"),
-            Component(
-                "tables, norms, head",
-                self.narrow * (total - packed),
-                f"{total - packed:,} x {self.narrow} bytes, {named}",
-                "weights",
-            ),
-            own,
-        )
+        found = [Component("matrices in NF4", round(packed * bits / 8), formula, "weights")]
+        if ends := self.ends:
+            formula = f"{ends:,} x {q8.BITS:g} / 8 bytes"
+            found.append(Component("token table, head", round(ends * q8.BITS / 8), formula, "weights"))
+        rest = total - packed - ends
+        what = "tables, norms" if ends else "tables, norms, head"
+        found.append(Component(what, self.narrow * rest, f"{rest:,} x {self.narrow} bytes, {named}", "weights"))
+        return (*found, own)
+
+    @property
+    def ends(self) -> int:
+        """Numbers of the token table and the head that QLoRA holds in 8 bits."""
+        if self.settings.task != "qlora" or self.settings.vocabulary != "8bit":
+            return 0
+        held = [each for each in self.shapes if at_end(each.name) and each.shape[1] % q8.BLOCK == 0]
+        return sum(tensor.numbers for tensor in held)
 
     @property
     def moments(self) -> tuple[Component, ...]:
@@ -197,6 +205,7 @@ class Need:
             head=self.learns and self.architecture.head is not None,
             ranks=self.trained.ranks,
             packed=task == "qlora",
+            ends=bool(self.ends),
             recompute=asked.recompute,
             asked=MASKED if isinstance(self.architecture.mask, Full) and task == "pretrain" else 1.0,
             dropout=asked.dropout > 0 and task not in LOW,

@@ -110,11 +110,13 @@ class LoRA(LowRankMethod):
 class QLoRA(LowRankMethod):
     """QLoRA (arXiv 2305.14314): LoRA on a base whose matrices are held in NF4, 4 bits a weight.
 
-    double: the scales are quantised too, which takes 4.127 bits a weight instead of 4.5.
+    double: the scales are quantised too, which takes 4.127 bits a weight instead of 4.5. vocabulary: the token table
+    and the head over the vocabulary in 8 bits, 8.5 a weight, or `plain`, in the type that is computed in.
     """
 
     name: Literal["qlora"] = "qlora"
     double: bool = True
+    vocabulary: Literal["8bit", "plain"] = "8bit"
 
 
 def _read(base: Base, folder: Path) -> dict[str, Tensor]:
