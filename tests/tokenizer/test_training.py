@@ -208,6 +208,13 @@ def test_roles_and_what_is_put_around(tmp_path: Path) -> None:
     assert train(TEXTS, small("sentencepiece-bpe", add_bos=False)).before == ()
     bert = train(TEXTS, small("wordpiece"))
     assert [bert.piece(id) for id in bert.encode("Goose")][::2] == ["[CLS]", "[SEP]"]
+    for kind in ("bpe", "unigram"):
+        glm = train(TEXTS, small(kind, special=("[gMASK]", "bos=<sop>", "eos=<eop>"), behind=("[gMASK]", "<sop>")))
+        glm.save(tmp_path / kind)
+        again = load(tmp_path / kind)
+        assert [again.piece(id) for id in again.encode("a")][-2:] == ["[gMASK]", "<sop>"]
+    with pytest.raises(UsageError, match="'<sep>', which is to stand behind every text"):
+        small("bpe", behind=("<sep>",))
     assert train(TEXTS, small("wordpiece", lowercase=False)).encode("Goose") != bert.encode("Goose")
 
 

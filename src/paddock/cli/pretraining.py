@@ -36,7 +36,13 @@ def pretrain(asked: Asked, one_size: str | None) -> None:
             else:
                 done.append(_trained(one, beside, folder, asked.folder, parallel, wishes))
         if parallel.main:
-            tell(done, asked, lambda run: f"talk with it: paddock generate -m {run['model']} TEXT")
+            tell(done, asked, lambda run: _what_next(recipe, run["model"]))
+
+
+def _what_next(recipe: Pretraining, model: str) -> str:
+    if recipe.objective.name == "masked":
+        return f'let it fill gaps: paddock fill "a [MASK] word" -m {model}'
+    return f"talk with it: paddock generate TEXT -m {model}"
 
 
 def _trained(

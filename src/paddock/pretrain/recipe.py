@@ -70,12 +70,14 @@ class Vocabulary(Section):
     """Where token ids come from: a tokenizer's path, or one trained on the recipe's own documents, or characters.
 
     special: control tokens besides those that such tokenizers have, as TEXT or ROLE=TEXT (`paddock tokenizer train`).
+    behind: those that a prompt ends in (GLM's [gMASK] and <sop>); texts that are trained on have them where they belong.
     """
 
     path: str | None = None
     train: Literal["bpe", "sentencepiece-bpe", "unigram", "wordpiece", "characters"] | None = None
     size: Annotated[int, Field(ge=2, le=10**6)] | None = None
     special: list[str] = Field(default_factory=list)
+    behind: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def one_way(self) -> Vocabulary:
@@ -83,6 +85,8 @@ class Vocabulary(Section):
             raise ValueError("one of tokenizer.path and tokenizer.train")
         if self.train not in (None, "characters") and self.size is None:
             raise ValueError("tokenizer.size: how many tokens to train")
+        if self.behind and self.train in (None, "characters"):
+            raise ValueError("tokenizer.behind belongs to a tokenizer that is trained, and not to characters")
         return self
 
 

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from paddock.checkpoint.writing import write_text
 from paddock.data.tokens import Tokens
 from paddock.engine.locate import names
@@ -31,17 +33,16 @@ def make(recipe: Vocabulary, sources: Sequence[Corpus], folder: Path, beside: Pa
     """
     if recipe.path is not None:
         return load(_found(recipe.path, beside))
-    asked = recipe.model_dump_json()
     there = (folder / "tokenizer.json").exists()
     if there:
-        _check_same(folder, asked)
+        _check_same(folder, recipe)
         if _used(folder):
             return load(folder)
     texts = _texts(sources)
     digest = _digest(texts)
     if not there or _noted(folder / TEXTS) not in (None, digest):
         _train(recipe, texts, folder)
-        write_text(folder / ASKED, asked + "\n")
+        write_text(folder / ASKED, recipe.model_dump_json() + "\n")
         write_text(folder / TEXTS, digest + "\n")
     return load(folder)
 
@@ -81,12 +82,18 @@ def _noted(path: Path) -> str | None:
         return None
 
 
-def _check_same(folder: Path, asked: str) -> None:
+def _check_same(folder: Path, recipe: Vocabulary) -> None:
     was = _noted(folder / ASKED)
-    if was is not None and was != asked:
+    if was is None:
+        return
+    try:
+        same = Vocabulary.model_validate_json(was) == recipe  # as values: a key that is newer than the run is no change
+    except ValidationError:
+        same = False
+    if not same:
         raise UsageError(
             f"{folder} was trained as {was[:200]}",
-            expected=asked,
+            expected=recipe.model_dump_json(),
             fix="write elsewhere (--output), or remove the folder if no run of it is to go on",
         )
 
@@ -109,4 +116,4 @@ def _train(recipe: Vocabulary, texts: Sequence[str], folder: Path) -> None:
         write_characters(texts, folder)
     else:
         assert recipe.train is not None and recipe.size is not None, "the recipe was checked"
-        train(texts, Plan(recipe.train, recipe.size, recipe.special)).save(folder)
+        train(texts, Plan(recipe.train, recipe.size, recipe.special, behind=recipe.behind)).save(folder)

@@ -29,6 +29,7 @@ class Plan:
     special: further control tokens, as "TEXT", or as "ROLE=TEXT" for what has a role (bos, eos, unk, pad, cls, sep,
     mask); "ROLE=" leaves out what the kind has by default.
     add_bos, add_eos: put around every text; None as models of the kind do (bos for sentencepiece-bpe).
+    behind: control tokens that a prompt ends in, before eos (GLM's [gMASK] and <sop>).
     byte_fallback (SentencePiece): a character that is no piece becomes its bytes, never unknown.
     coverage (all but bpe): the share of the text whose characters become pieces.
     words (bpe): how text is cut into words, by llama.cpp's names. lowercase, split_chinese (WordPiece): fold case, each
@@ -40,6 +41,7 @@ class Plan:
     special: Sequence[str] = ()
     add_bos: bool | None = None
     add_eos: bool | None = None
+    behind: Sequence[str] = ()
     byte_fallback: bool = True
     coverage: float = 0.9995
     words: str = "gpt-2"
@@ -97,6 +99,13 @@ class Plan:
         for role, wanted in (("bos", self.add_bos), ("eos", self.add_eos)):
             if wanted and role not in self.roles:
                 raise UsageError(f"there is no {role} token to add", fix=f'--special "{role}=TEXT"')
+        for text in self.behind:
+            if text not in self.controls:
+                raise UsageError(
+                    f"{text!r}, which is to stand behind every text, is no special token",
+                    expected="one of " + ", ".join(self.controls),
+                    fix=did_you_mean(text, self.controls),
+                )
 
     @property
     def way(self) -> PreTokenizer:
@@ -107,6 +116,7 @@ class Plan:
         """The control tokens put before and after every text."""
         if self.kind == "wordpiece" and self.add_bos is None and self.add_eos is None:
             first, last = self.roles.get("cls"), self.roles.get("sep")
-            return (first,) if first else (), (last,) if last else ()
+            return (first,) if first else (), (*self.behind, *((last,) if last else ()))
         bos = self.kind == "sentencepiece-bpe" and "bos" in self.roles if self.add_bos is None else self.add_bos
-        return ((self.roles["bos"],) if bos else ()), ((self.roles["eos"],) if self.add_eos else ())
+        last = (self.roles["eos"],) if self.add_eos else ()
+        return ((self.roles["bos"],) if bos else ()), (*self.behind, *last)
