@@ -138,8 +138,8 @@ def tuned_of(group: Group, parallel: Alone) -> Tuned:
     if not group.method:
         return Tuned(model, None, lambda to, done: hf.write(to, done, config), adapter=False)
     with torch.no_grad():
-        for parameter in model.parameters():  # small as they begin, their gradients are nearly nothing
-            parameter.mul_(4 if parameter.dim() > 1 else 1)
+        for parameter in model.parameters():  # small as most begin, their gradients are nearly nothing
+            parameter.mul_(4 if parameter.dim() > 1 and group.model != "t5" else 1)
     model = model.to(getattr(torch, group.dtype))
     method: Any = TypeAdapter(Method).validate_python(dict(group.method))
     return method.attach(Base(model, config, {}, "tiny"), 3)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from ranks import Group
-from test_parallel import DDP, FSDP, apart, ran, seen
+from test_parallel import DDP, FSDP, TP, apart, ran, seen
 
 from paddock.checkpoint import safetensors
 
 LORA = {"name": "lora", "rank": 4}
 FAST = {"steps": 4, "optimizer": {"name": "sgd", "learning_rate": 0.5, "momentum": 0.9}}
 NARROW = {**FAST, "precision": "bfloat16"}
+FEW = {**FAST, "steps": 2}
 EQUAL = [
     Group("ddp lora", sharing=DDP, method=LORA, recipe=FAST),
     Group("fsdp lora", sharing=FSDP, method=LORA, recipe=FAST),
@@ -24,7 +25,16 @@ EQUAL = [
     Group("fsdp top layer", sharing=FSDP, method={"name": "full", "layers": 1}, recipe=FAST),
     Group("fsdp v1", sharing=FSDP, method={"name": "adapter-v1", "prompts": 3}, recipe=FAST),
     Group("fsdp v2", sharing=FSDP, method={"name": "adapter-v2", "prompts": 3}, recipe=FAST),
+    Group("fsdp pairs", sharing=FSDP, model="t5", method=LORA, recipe=FAST),
     Group("fsdp prefix", sharing=FSDP, method={"name": "prefix", "tokens": 3}, recipe=FAST),
+    Group("tp lora", sharing=TP, method=LORA, recipe={**FAST, "micro_batch": 2, "recompute": True}),
+    Group("tp fused", sharing=TP, model="bloom", method={**LORA, "dropout": 0.3}, recipe=FAST),
+    Group("tp pairs", sharing=TP, model="t5", method=LORA, recipe=FAST),
+    Group(
+        "tp experts", sharing=TP, model="mixtral", method={**LORA, "roles": "all,router"}, recipe={**FAST, "steps": 2}
+    ),
+    Group("tp bitfit", sharing=TP, model="gpt2", method={"name": "bitfit"}, recipe=FAST),
+    Group("tp top layer", sharing=TP, method={"name": "full", "layers": 1}, recipe=FAST),
 ]
 
 

@@ -48,7 +48,7 @@ class Adapted(nn.Module):
         self.base, self.scale, self.dropout = base, delta.scale, dropout
         self.a, self.b = _parameter(delta.a), _parameter(delta.b)
         self.magnitude = None if delta.magnitude is None else _parameter(delta.magnitude)
-        self._seen = Seen(1) if seen is None else seen
+        self.seen = Seen(1) if seen is None else seen
         self._lengths: tuple[Any, Tensor] | None = None
 
     def part(self) -> Part | None:
@@ -66,10 +66,10 @@ class Adapted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         part = self.part()
-        if part is not None and (self._seen.sharers < 2 or not part.dropout) and kernels.adapts(x, [part]):
+        if part is not None and (self.seen.sharers < 2 or not part.dropout) and kernels.adapts(x, [part]):
             return kernels.adapted(x, [part])[0]
         dropping = self._dropping
-        inner = self._seen.dropped(x, self.dropout) if dropping else x
+        inner = self.seen.dropped(x, self.dropout) if dropping else x
         if isinstance(inner, Tensor) and inner.dtype != self.a.dtype and not torch.is_autocast_enabled(x.device.type):
             inner = inner.to(self.a.dtype)
         low = kernels.linear(inner, self.a, None) * self.scale
@@ -137,9 +137,11 @@ class Seen:
         self._x: Tensor | None = None
         self._result: Tensor | None = None
 
-    def dropped(self, x: Tensor, rate: float) -> Tensor:
+    def dropped(self, x: Tensor, rate: float, plain: Tensor | None = None) -> Tensor:
+        """plain: x as it is dropped from, where x is not itself (it lies on several processes)."""
         if self._x is not x or self._result is None:
-            self._x, self._result, self._left = x, nn.functional.dropout(x, rate), self.sharers
+            self._x, self._left = x, self.sharers
+            self._result = nn.functional.dropout(x if plain is None else plain, rate)
         result, self._left = self._result, self._left - 1
         if self._left <= 0:
             self._x = self._result = None

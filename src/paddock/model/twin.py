@@ -12,11 +12,18 @@ from paddock.kernels.packed import Packed
 
 
 def twin_of(module: Any) -> Any:
-    """New modules around the same parameters: what is put into one of them is not in the original's."""
-    twin = copy.copy(module)
+    """New modules around the same parameters: what is put into one of them is not in the original's. A module that
+    several share is one in the twin too."""
+    return _twin(module, {})
+
+
+def _twin(module: Any, done: dict[int, Any]) -> Any:
+    if module is None or id(module) in done:
+        return None if module is None else done[id(module)]
+    twin = done[id(module)] = copy.copy(module)
     twin.__dict__.pop("weight_bytes", None)  # what was computed of the model before
     twin._parameters, twin._buffers = dict(module._parameters), dict(module._buffers)
-    twin._modules = {name: None if child is None else twin_of(child) for name, child in module._modules.items()}
+    twin._modules = {name: _twin(child, done) for name, child in module._modules.items()}
     for name, kept in vars(module).items():
         if "_hooks" in name and isinstance(kept, dict):
             setattr(twin, name, kept.copy())

@@ -14,10 +14,11 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 from paddock.errors import UsageError
 from paddock.model.attention import CrossAttention, SelfAttention
 from paddock.model.feedforward import Experts, FeedForward
+from paddock.model.lora import Adapted
 from paddock.model.spec import Architecture
 from paddock.model.spec import Experts as ExpertsPart
 from paddock.model.transformer import Transformer
-from paddock.training.parallel import vocabulary
+from paddock.training.parallel import adapters, vocabulary
 
 COLUMNS = ("q", "k", "v", "gate", "up")  # each process has some of the outputs: whole heads, or hidden features
 ROWS = ("out", "down")  # each has some of the inputs, and the outputs are summed
@@ -55,13 +56,17 @@ def by_role(model: Transformer, mesh: DeviceMesh) -> None:
     for module in model.modules():
         if isinstance(module, SelfAttention | CrossAttention | FeedForward):
             plan: dict[str, Any] = {}
-            for role, part in module.named_children():
+            for role, part in list(module.named_children()):
+                path = role
+                if isinstance(part, Adapted) and role in (*COLUMNS, *ROWS):
+                    module.add_module(role, adapters.in_parts(part, role in ROWS, mesh))
+                    part, path = part.base, f"{role}.base"
                 if not isinstance(part, nn.Linear) or role not in (*COLUMNS, *ROWS):
                     raise UsageError(
                         f"tensor parallelism does not take {type(part).__name__} as {role!r}",
                         fix="set parallel.mode to ddp or fsdp, and parallel.tensor to 1",
                     )
-                plan[role] = RowwiseParallel() if role in ROWS else ColwiseParallel()
+                plan[path] = RowwiseParallel() if role in ROWS else ColwiseParallel()
             module.register_forward_pre_hook(_shared(mesh))
             # Each process cuts what it has itself: the numbers come from the main process afterwards.
             parallelize_module(module, mesh, plan, src_data_rank=None)

@@ -104,8 +104,11 @@ class Together(Alone):
         self.bare = twin_of(model)  # as one process has it, to be filled by `whole`
         empty(self.bare)
         tensor, data = self.places.axis(TENSOR), self.places.axis(DATA)
+        learns = {name: p.requires_grad for name, p in model.named_parameters()}
         if tensor is not None:
             cutting.by_role(model, tensor)
+            for name, parameter in model.named_parameters():  # PyTorch's parts of matrices all ask for gradients
+                parameter.requires_grad_(learns[name])
         if data is not None and self.section.mode == "fsdp":
             cutting.by_block(model, data, torch.bfloat16 if self.section.gather == "bfloat16" else None)
         if first is not None:
