@@ -70,7 +70,7 @@ class Vocabulary(Section):
     """Where token ids come from: a tokenizer's path, or one trained on the recipe's own documents, or characters.
 
     special: control tokens besides those that such tokenizers have, as TEXT or ROLE=TEXT (`paddock tokenizer train`).
-    behind: those that a prompt ends in (GLM's [gMASK] and <sop>); texts that are trained on have them where they belong.
+    behind: those that a prompt ends in (GLM's [gMASK] and <sop>), and a text to be learned does not.
     """
 
     path: str | None = None

@@ -29,7 +29,6 @@ class Plan:
     special: further control tokens, as "TEXT", or as "ROLE=TEXT" for what has a role (bos, eos, unk, pad, cls, sep,
     mask); "ROLE=" leaves out what the kind has by default.
     add_bos, add_eos: put around every text; None as models of the kind do (bos for sentencepiece-bpe).
-    behind: control tokens that a prompt ends in, before eos (GLM's [gMASK] and <sop>).
     byte_fallback (SentencePiece): a character that is no piece becomes its bytes, never unknown.
     coverage (all but bpe): the share of the text whose characters become pieces.
     words (bpe): how text is cut into words, by llama.cpp's names. lowercase, split_chinese (WordPiece): fold case, each
@@ -41,7 +40,6 @@ class Plan:
     special: Sequence[str] = ()
     add_bos: bool | None = None
     add_eos: bool | None = None
-    behind: Sequence[str] = ()
     byte_fallback: bool = True
     coverage: float = 0.9995
     words: str = "gpt-2"
@@ -49,6 +47,7 @@ class Plan:
     split_chinese: bool = True
     split_digits: bool = True
     least: int = 2
+    behind: Sequence[str] = ()
     roles: Mapping[str, str] = field(init=False)
     controls: tuple[str, ...] = field(init=False)
 
