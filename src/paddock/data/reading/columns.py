@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from paddock.data.reading.options import Broken, Options
 from paddock.data.reading.pieces import as_text, cut
 from paddock.errors import DataError
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
+QUOTING: dict[str, Literal[0, 3]] = {"csv": csv.QUOTE_MINIMAL, "tsv": csv.QUOTE_NONE}
 SUFFIXES = {".csv": "csv", ".tsv": "tsv"}
 MAX_COLUMNS = 10_000
 
@@ -54,8 +56,7 @@ def rows(chunks: Iterator[bytes], path: Path, kind: str, options: Options) -> It
     that is too long.
     """
     lines = _Lines(chunks, path, options)
-    quoting = csv.QUOTE_MINIMAL if kind == "csv" else csv.QUOTE_NONE
-    parser = csv.reader(iter(lines), delimiter=DELIMITERS[kind], quoting=quoting, strict=True)
+    parser = csv.reader(iter(lines), delimiter=DELIMITERS[kind], quoting=QUOTING[kind], strict=True)
     names: list[str] = []
     while True:
         lines.begin()

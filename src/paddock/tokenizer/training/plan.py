@@ -117,5 +117,5 @@ class Plan:
             first, last = self.roles.get("cls"), self.roles.get("sep")
             return (first,) if first else (), (*self.behind, *((last,) if last else ()))
         bos = self.kind == "sentencepiece-bpe" and "bos" in self.roles if self.add_bos is None else self.add_bos
-        last = (self.roles["eos"],) if self.add_eos else ()
-        return ((self.roles["bos"],) if bos else ()), (*self.behind, *last)
+        ends = (self.roles["eos"],) if self.add_eos else ()
+        return ((self.roles["bos"],) if bos else ()), (*self.behind, *ends)
