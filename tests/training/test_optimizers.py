@@ -13,7 +13,6 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from paddock.errors import UsageError
 from paddock.training import optimizers
 from paddock.training.recipe import RULES, Optimizer
 
@@ -229,13 +228,6 @@ def test_adafactor_knows_small_gradients_from_smaller_ones() -> None:
         expected = adafactor(expected, gradient, state, {"decay": 0.0})
         optimizer.step()
     np.testing.assert_allclose(model.weight.detach().numpy(), expected, atol=1e-6, rtol=0)
-
-
-def test_adafactor_refuses_shards() -> None:
-    model = Small()
-    model.wide.weight.placements = ("shard",)  # type: ignore[attr-defined]
-    with pytest.raises(UsageError, match="each process has shards"):
-        optimizers.make(model, Optimizer(name="adafactor"))
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ PIECES = {"steps": 3, "micro_batch": 2, "recompute": True}
 ADAMW = {"optimizer": {"name": "adamw", "learning_rate": 1e-2}}
 SLOW = {"optimizer": {"name": "adamw", "learning_rate": 1e-4}, "steps": 3}  # decay shows where no gradient came
 LONG = {**ADAMW, "steps": 12}
+MEANS = {"optimizer": {"name": "adafactor", "learning_rate": 1e-2}, "steps": 5}
 
 # Groups that must equal one process with the same recipe.
 EQUAL = [
@@ -43,6 +44,8 @@ EQUAL = [
     Group("tp tied", sharing=TP, model="tied", recipe=PIECES),
     Group("tp biases", sharing=TP, model="gpt2", recipe=FEW),
     Group("tp slopes", sharing=TP, model="bloom", recipe=FEW),
+    Group("fsdp adafactor", sharing=FSDP, model="tied", recipe=MEANS),
+    Group("tp adafactor", sharing=TP, model="tied", recipe=MEANS),
 ]
 # One run of twelve steps, each third of it by other processes.
 CHAIN = [
@@ -50,6 +53,12 @@ CHAIN = [
     Group("two in shards", sharing=FSDP, recipe=LONG, start="two", until=6),
     Group("one", processes=1, recipe=LONG, start="two in shards", until=9),
     Group("two in parts", sharing=TP, recipe=LONG, start="one", until=12),
+]
+# The same of Adafactor, whose means of rows and columns are whole everywhere.
+MEANS_CHAIN = [
+    Group("means in shards", sharing=FSDP, model="tied", recipe=MEANS, until=2),
+    Group("means of one", processes=1, model="tied", recipe=MEANS, start="means in shards", until=3),
+    Group("means in parts", sharing=TP, model="tied", recipe=MEANS, start="means of one", until=5),
 ]
 # The same, run by the slow tests: both axes at once, and every rule that moves weights in shards.
 MORE = [
@@ -59,6 +68,7 @@ MORE = [
         Group(f"fsdp {rule}", sharing=FSDP, recipe={"steps": 3, "optimizer": {"name": rule, "learning_rate": 1e-4}})
         for rule in ("rmsprop", "adam", "adamw", "lion", "muon")
     ),
+    Group("fsdp x tp adafactor", processes=4, sharing={**FSDP, "tensor": 2}, recipe=MEANS),
 ]
 DROPPED = [Group(name, sharing=DDP, recipe={"steps": 2, "dropout": 0.2}) for name in ("dropped", "dropped again")]
 # A run of six steps that only the main process's machine has the folder of, stopped after three.
@@ -115,6 +125,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *EQUAL,
         UNBROKEN,
         *CHAIN,
+        *MEANS_CHAIN,
         *DROPPED,
         *SAVED,
         *BEGUN,
@@ -163,8 +174,9 @@ def held_to_one(folder: Path, group: Group, reference: str | None = None) -> Non
 
 
 def test_a_run_goes_on_at_another_number_of_processes_and_in_another_mode(folder: Path) -> None:
-    parts = [loss for group in CHAIN for loss in seen(folder, group.name).said["losses"]]
-    assert apart(seen(folder, "unbroken").said["losses"], parts) < 1e-6
+    for chain, unbroken in ((CHAIN, "unbroken"), (MEANS_CHAIN, "tied alone, 5 steps")):
+        parts = [loss for group in chain for loss in seen(folder, group.name).said["losses"]]
+        assert apart(seen(folder, unbroken).said["losses"], parts) < 1e-6
 
 
 def test_machines_that_do_not_have_the_run_s_folder_go_on_with_it_all_the_same(folder: Path) -> None:

@@ -11,14 +11,11 @@ from torch import nn
 
 from paddock.errors import UsageError
 from paddock.model.scaling import Scaled
+from paddock.training.adafactor import Adafactor
 from paddock.training.eight_bit import AdamW8bit
 from paddock.training.lion import Lion
 from paddock.training.muon import Muon
 from paddock.training.recipe import Optimizer
-
-# Adafactor's eps1. PyTorch compares it with mean squares and its square with a variance: the default, float32's own
-# epsilon, is far above the squared gradients of a language model; the square of much less than this is no float32.
-SMALLEST = 1e-15
 
 
 def make(
@@ -48,12 +45,7 @@ def make(
                 )
             return AdamW8bit(own, **rate, **settings)
         case "adafactor":
-            if sharded:
-                raise UsageError(
-                    "adafactor keeps sums over rows and columns of whole matrices, and here each process has shards",
-                    fix="parallel.mode=ddp, or another optimizer (muon and adamw take shards)",
-                )
-            return torch.optim.Adafactor(own, **rate, eps=(SMALLEST, 1e-3))
+            return Adafactor(own, **rate)
         case "lion":
             return Lion(own, **rate, **settings)
         case "muon":
