@@ -29,6 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from paddock.checkpoint import folder as hf
 from paddock.checkpoint import safetensors
+from paddock.checkpoint.held_nf4 import HeldNf4
 from paddock.checkpoint.weights import sketch
 from paddock.data.batch import IGNORED, Batch
 from paddock.data.packing import Stream
@@ -38,6 +39,7 @@ from paddock.data.stream import BatchStream
 from paddock.errors import DataError, Interrupted, PaddockError
 from paddock.model.families import describe
 from paddock.model.initialise import blank, first_weights, initialise
+from paddock.model.linear import hold
 from paddock.model.step import Step
 from paddock.model.transformer import Transformer
 from paddock.training.conduct import Origin, conduct
@@ -133,16 +135,26 @@ def model_of(name: str) -> Transformer:
 
 def tuned_of(group: Group, parallel: Alone) -> Tuned:
     """The group's model with its method on it; of the model, processes but the main one have names and shapes."""
-    config = MODELS[group.model]
-    model = model_of(group.model) if parallel.main else sketch(describe(config))
+    config, packs = MODELS[group.model], group.method.get("name") == "qlora"
+    model = model_of(group.model) if parallel.main or packs else sketch(describe(config))
     if not group.method:
         return Tuned(model, None, lambda to, done: hf.write(to, done, config), adapter=False)
     with torch.no_grad():
         for parameter in model.parameters():  # small as most begin, their gradients are nearly nothing
             parameter.mul_(4 if parameter.dim() > 1 and group.model != "t5" else 1)
     model = model.to(getattr(torch, group.dtype))
+    if packs:
+        in_codes(model)
     method: Any = TypeAdapter(Method).validate_python(dict(group.method))
     return method.attach(Base(model, config, {}, "tiny"), 3)
+
+
+def in_codes(model: Transformer) -> None:
+    """Holds a model as QLoRA does: blocks in NF4, table and head in 8 bits."""
+    for name, parameter in list(model.named_parameters()):
+        packed = HeldNf4(type=torch.float32).numbers(model, name, parameter)
+        if packed is not None:
+            hold(model.get_submodule(name.rpartition(".")[0]), "weight", packed)
 
 
 def trainer_of(group: Group, parallel: Alone, tuned: Tuned) -> Trainer:
@@ -175,7 +187,7 @@ def train(group: Group, parallel: Alone, folder: Path) -> Seen:
     said |= {"losses": [r.loss for r in heard], "norms": [r.norm for r in heard], "targets": [r.targets for r in heard]}
     own = float(torch.rand(()))
     said["drawn"] = [own, parallel.totals([own])[0] - own]  # by the main process, by the others
-    whole, moments = parallel.whole(trainer.model), parallel.moments(trainer.model, trainer.optimizer)
+    whole, moments = parallel.whole(trainer.model, trainer.written), parallel.moments(trainer.model, trainer.optimizer)
     if whole is None:
         assert not moments
         return Seen()

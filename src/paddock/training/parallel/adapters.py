@@ -19,18 +19,27 @@ from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distrib
 from paddock import kernels
 from paddock.errors import UsageError
 from paddock.kernels.packed import Packed
+from paddock.kernels.q8 import Q8
 from paddock.model.ahead import Prompt
-from paddock.model.linear import weights_of
 from paddock.model.lora import Adapted
 from paddock.model.transformer import Transformer
+from paddock.training.parallel.codes import holds_nf4
+from paddock.training.parallel.section import Parallel
 
 WHOLE = "set parallel.mode: ddp and parallel.tensor: 1, which gives each process the whole model"
 
 
-def check(model: Transformer, blocks: bool, parts: bool) -> None:
-    """Refuses (UsageError) what cannot be cut by block (`blocks`: fsdp) or by role (`parts`: tensor parallelism)."""
-    if any(isinstance(weight, Packed) for weight in weights_of(model).values()):
-        raise UsageError("a base in NF4 has no numbers that processes could share", fix=WHOLE)
+def check(model: Transformer, section: Parallel, parts: bool) -> None:
+    """Refuses (UsageError) what cannot be cut by block (fsdp), or by role (`parts`: tensor parallelism)."""
+    blocks = section.mode == "fsdp"
+    for module in model.modules():
+        packed = [each for each in vars(module).values() if isinstance(each, Packed)]
+        if packed and parts:
+            raise UsageError("tensor parallelism cuts numbers, and this base holds codes", fix=WHOLE)
+        if packed and blocks and not (holds_nf4(module) or isinstance(packed[0], Q8)):
+            raise UsageError("this base was published quantised, in codes that fsdp cannot share out", fix=WHOLE)
+        if packed and section.gather == "bfloat16":
+            raise UsageError("parallel.gather: bfloat16 would take codes for numbers", fix="leave parallel.gather out")
     if blocks and isinstance(model.ahead, Prompt):
         # Its vectors go through every block before the text does, and a block is gathered for one pass at a time.
         raise UsageError(

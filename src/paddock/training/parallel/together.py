@@ -21,7 +21,7 @@ from paddock.errors import Interrupted, PaddockError, UsageError
 from paddock.model.initialise import First
 from paddock.model.transformer import Transformer
 from paddock.model.twin import empty, twin_of
-from paddock.training.parallel import adapters, cutting, state
+from paddock.training.parallel import adapters, codes, cutting, state
 from paddock.training.parallel.alone import Alone
 from paddock.training.parallel.reduction import summed
 from paddock.training.parallel.section import Parallel
@@ -98,12 +98,14 @@ class Together(Alone):
     def spread(self, model: Transformer, first: First | None = None) -> Transformer:
         """Without `first` the main process's weights count; those of the others may be none (the meta device)."""
         if self.in_shards:
-            adapters.check(model, self.section.mode == "fsdp", self.tensor is not None)
-        weights = {name: p.detach() for name, p in model.named_parameters()} if self.main and first is None else {}
-        absent = any(p.is_meta for p in model.parameters())
+            adapters.check(model, self.section, self.tensor is not None)
         self.bare = twin_of(model)  # as one process has it, to be filled by `whole`
         empty(self.bare)
         tensor, data = self.places.axis(TENSOR), self.places.axis(DATA)
+        if data is not None and self.section.mode == "fsdp":
+            codes.in_shards(model)
+        weights = {name: p.detach() for name, p in model.named_parameters()} if self.main and first is None else {}
+        absent = any(p.is_meta for p in model.parameters())
         learns = {name: p.requires_grad for name, p in model.named_parameters()}
         if tensor is not None:
             cutting.by_role(model, tensor)
