@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from paddock.checkpoint import llama2c
+from paddock.checkpoint.checkpoint import open_checkpoint
 from paddock.checkpoint.llama2c_layout import HEADER_BYTES, Header
 from paddock.checkpoint.rows import half_rotation, interleaved_rotation
 from paddock.errors import CheckpointError, PaddockError, UnsupportedError, UsageError
@@ -326,3 +327,14 @@ def test_fuzz(data: st.DataObject, files: dict[int, bytes], tmp_path: Path) -> N
 @given(data=st.data())
 def test_fuzz_long(data: st.DataObject, files: dict[int, bytes], tmp_path: Path) -> None:
     only_refusals_escape(data, files, tmp_path / "model.bin")
+
+
+def test_other_files_are_not_called_broken_models(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    for text in ("Short.", "Long enough to be taken for a header of seven numbers."):
+        path.write_text(text)
+        with pytest.raises(CheckpointError, match=r"notes\.txt is no model that Paddock knows"):
+            open_checkpoint(path)
+    (path := path.rename(tmp_path / "model.bin")).write_text("Short.")
+    with pytest.raises(CheckpointError, match="cut short"):
+        open_checkpoint(path)

@@ -54,6 +54,9 @@ def test_known_summaries_are_scored(paddock: Callable, extractor: Path, tmp_path
         ([" "], 3, "0 sentences"),
         (["The cat.", "--sentences", 0], 2, "0 sentences"),
         ([], 2, "standard input is empty"),
+        (["missing.txt"], 2, "missing.txt is not there; expected texts, or one file of them"),
+        (["."], 2, ". is a folder"),
+        ([__file__, "The cat."], 2, "is a file among others"),
     ],
 )
 def test_what_is_refused(paddock: Callable, extractor: Path, arguments: list[object], code: int, said: str) -> None:
@@ -68,3 +71,6 @@ def test_writers_and_strange_files(paddock: Callable, extractor: Path, tmp_path:
     path.write_text('{"text": "the cat", "label": "good"}\n')
     run = paddock("summarise", path, "-m", extractor)
     assert run.code == 3 and "labels.jsonl:1: a labelled" in run.err
+    path.write_text("")
+    run = paddock("summarise", path, "-m", extractor)
+    assert run.code == 3 and f"there is nothing in {path}" in run.err

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from small_readers import asked, write_examples, write_reader
 
 from paddock.data.instruct.reading import Report
 from paddock.data.instruct.records import Labelled, Pair
+from paddock.errors import DataError, UsageError
 from paddock.finetune import stage
 from paddock.finetune.recipe import FineTuning
 from paddock.training import recipe_files
@@ -30,6 +32,18 @@ def test_lines_of_two_files(tmp_path: Path) -> None:
     named = {"validation": ["v.en"], "validation_second": ["v.de"]}
     train, kept, _ = read(tmp_path, files=["t.en"], second=["t.de"], **named)
     assert train == [Pair("one", "eins"), Pair("two", "zwei")] and kept == [Pair("three", "drei")]
+
+
+def test_folders_and_files_of_nothing_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that is not there is not passed over for the others in which texts are looked for."""
+    (tmp_path / "a.txt").write_text("")
+    with pytest.raises(DataError, match=r"there are no examples in a\.txt"):
+        read(tmp_path, files=["a.txt"])
+    with pytest.raises(UsageError, match=r"data\.root is elsewhere, which is no folder"):
+        Places.of("elsewhere", tmp_path)
+    monkeypatch.setenv("PADDOCK_DATA", str(tmp_path / "a.txt"))
+    with pytest.raises(UsageError, match=r"PADDOCK_DATA is .*a\.txt, which is no folder"):
+        Places.of(None, tmp_path)
 
 
 def test_fields_and_reading(tmp_path: Path) -> None:

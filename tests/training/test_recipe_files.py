@@ -60,6 +60,7 @@ def test_files_that_are_no_text_or_too_long(tmp_path: Path) -> None:
         ({"steps": 5, "checkpoints": "weekly"}, "checkpoints: 'weekly' is no schedule of saves: every:N"),
         ({"steps": 5, "schedule": {"warmup": 9}}, "the recipe: schedule.warmup and schedule.decay take 9 steps"),
         ({}, "steps is missing"),
+        ({"step": 5}, r"there is no key step \(and 1 more\)\n  fix: did you mean 'steps'"),
         ({"steps": 5, "optimizer": {"learning_rate": float("nan")}}, "optimizer.learning_rate is nan"),
     ],
 )

@@ -15,7 +15,7 @@ from paddock.checkpoint import gguf_families, llama2c, quantised_folder
 from paddock.checkpoint.packing import Packing
 from paddock.checkpoint.stored import Stored
 from paddock.checkpoint.weights import build, native_dtype
-from paddock.errors import CheckpointError, UsageError, did_you_mean
+from paddock.errors import CheckpointError, UnsupportedError, UsageError, did_you_mean
 from paddock.model.families import describe, family
 from paddock.model.spec import Architecture
 from paddock.model.transformer import Transformer
@@ -157,4 +157,15 @@ def _read_file(path: Path) -> tuple[str, tuple[dict[str, Any], dict[str, Stored]
         raise CheckpointError(
             f"{path.name} holds weights without their description", fix="name the folder that has its config.json"
         )
-    return "llama2.c", llama2c.read(path)
+    try:
+        return "llama2.c", llama2c.read(path)
+    except UnsupportedError:
+        raise
+    except CheckpointError as error:
+        if path.suffix == ".bin" or magic == b"":
+            raise
+        # Nothing but its numbers tells a llama2.c file of the oldest kind, and nothing says that this is one.
+        raise CheckpointError(
+            f"{path.name} is no model that Paddock knows (read as a llama2.c file: {error.what})",
+            expected="a model folder, a .gguf file or a llama2.c .bin file",
+        ) from None

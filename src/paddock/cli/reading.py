@@ -1,9 +1,10 @@
-"""`paddock fill` and `paddock embed`: what a model that reads can tell."""
+"""`paddock fill` and `paddock embed`: what a model that reads can tell; the texts that verbs like them are given."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from paddock.cli import output
@@ -12,8 +13,10 @@ from paddock.cli.options import Loading
 from paddock.data.instruct.reading import examples
 from paddock.data.instruct.records import Example, Text
 from paddock.engine.language_model import LanguageModel
-from paddock.errors import UsageError
+from paddock.errors import DataError, UsageError
 
+FILES = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".gz", ".zst", ".xz", ".bz2")  # of texts and examples
+LONGEST_NAME = 255  # bytes of a file's name on common systems
 LABEL = 40  # characters of a text in the table of similarities
 
 
@@ -72,14 +75,36 @@ def texts_of(given: Sequence[str]) -> list[str]:
 
 
 def examples_of(given: Sequence[str], format: str) -> Iterable[Example]:
-    """What a file holds that was given alone, as `format` says; else the texts that were given, or piped in."""
-    if is_file(given):
-        return examples(given[0], format)
-    return [Text(text) for text in texts_of(given)]
+    """What a file holds that was given alone, as `format` says; else the texts that were given, or piped in.
+
+    Raises UsageError for what names a file or a folder and cannot be read as one, DataError for a file of nothing.
+    """
+    if not is_file(given):
+        for text in given:
+            _refuse_names(text)
+        return [Text(text) for text in texts_of(given)]
+    first = next(found := iter(examples(given[0], format)), None)
+    if first is None:
+        raise DataError(f"there is nothing in {given[0]}", expected="a text, or examples")
+    return chain([first], found)
 
 
 def is_file(given: Sequence[str]) -> bool:
     return len(given) == 1 and given[0] != "-" and Path(given[0]).is_file()
+
+
+def _refuse_names(text: str) -> None:
+    """Nobody means the letters of a file's name to be judged."""
+    if len(text) > LONGEST_NAME or any(letter.isspace() for letter in text):
+        return
+    path = Path(text)
+    fix = f"name one file; to have the very word read: echo {text} | paddock ... -"
+    if path.is_dir():
+        raise UsageError(f"{text} is a folder", expected="texts, or one file of them", fix=fix)
+    if path.is_file():
+        raise UsageError(f"{text} is a file among others", expected="texts, or one file of them", fix=fix)
+    if path.suffix.lower() in FILES:
+        raise UsageError(f"{text} is not there", expected="texts, or one file of them", fix=fix)
 
 
 def _pooling(model: LanguageModel) -> str:

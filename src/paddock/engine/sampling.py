@@ -24,7 +24,8 @@ class Bound:
 
     def __str__(self) -> str:
         kind = "a whole number" if self.whole else "a number"
-        text = f"{kind} {'above' if self.above else 'from'} {self.low:g} to {self.high:g}"
+        low, high = (f"{end:,}" if self.whole else f"{end:g}" for end in (self.low, self.high))
+        text = f"{kind} {'above' if self.above else 'from'} {low} to {high}"
         return text if self.off is None else f"{self.off:g} (off), or {text}"
 
     def holds(self, value: Any) -> bool:

@@ -165,6 +165,10 @@ def _examples(recipe: FineTuning, places: Places, report: Report) -> tuple[list[
         told = [kept_back(example.origin.group or _content(example), data.validation) for example in train]
         kept = [example for example, back in zip(train, told, strict=True) if back]
         train = [example for example, back in zip(train, told, strict=True) if not back]
+    if not train and not kept:
+        raise DataError(
+            f"there are no examples in {', '.join(data.files)}", fix="name files that hold some: data.files=FILE"
+        )
     if not train:
         raise DataError("there are no examples to train on", fix="make data.validation smaller, or give more examples")
     return train, kept

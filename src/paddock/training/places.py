@@ -20,9 +20,15 @@ class Places:
 
     @classmethod
     def of(cls, root: str | None, beside: Path) -> Places:
-        """root: the recipe's data.root. beside: the folder of its file."""
-        named = [root, os.environ.get(ROOT)]
-        folders = [Path(folder).expanduser() for folder in named if folder]
+        """root: the recipe's data.root. beside: its file's folder. Raises UsageError for a root that is no folder."""
+        folders = []
+        for label, named in (("data.root", root), (ROOT, os.environ.get(ROOT))):
+            if named:
+                folders.append(Path(named).expanduser())
+                if not folders[-1].is_dir():
+                    raise UsageError(
+                        f"{label} is {named}, which is no folder", expected="the folder that has the texts"
+                    )
         return cls(tuple({folder.resolve(): folder for folder in (*folders, beside, Path())}.values()))
 
     @property

@@ -141,7 +141,8 @@ def validated(kind: type[Recipe], values: Mapping[str, Any], source: str) -> Rec
         return kind.model_validate(values, strict=False)
     except ValidationError as error:
         complaints = error.errors(include_url=False, include_context=False)
-        first = complaints[0]
+        # A key nobody knows is often why another is missing: it is told first.
+        first = next((each for each in complaints if each["type"] == "extra_forbidden"), complaints[0])
         where = ".".join(str(part) for part in first["loc"]) or "the recipe"
         more = f" (and {len(complaints) - 1} more)" if len(complaints) > 1 else ""
         if first["type"] == "extra_forbidden":
