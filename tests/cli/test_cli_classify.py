@@ -61,6 +61,16 @@ def test_a_file_with_labels_is_judged(paddock: Callable, judge: Path, tmp_path: 
     assert refused.code == 3 and "known.jsonl:1: the label 'strange' is none of the model's" in refused.err
 
 
+def test_a_gguf_file_of_the_model_judges_alike(paddock: Callable, judge: Path, tmp_path: Path) -> None:
+    path = tmp_path / "judge.gguf"
+    assert paddock("convert", judge, path).code == 0
+    own, kept = (paddock("classify", "the cat sat", "-m", m, "--json", "--top", 2).json for m in (judge, path))
+    assert [label["label"] for label in kept["labels"]] == [label["label"] for label in own["labels"]]
+    for one, other in zip(own["labels"], kept["labels"], strict=True):
+        assert other["score"] == pytest.approx(one["score"], abs=1e-6)
+    assert kept["labels"][0]["label"] in ("dull", "lively")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

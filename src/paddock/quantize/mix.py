@@ -1,6 +1,7 @@
 """Which ggml type each tensor of a GGUF file gets: the rule of llama.cpp's mixes, where it is known to pay.
 
-    vectors, norms, biases, routers, tables of positions     F32: small, and every weight passes through them
+    vectors, norms, biases, routers, tables of positions,    F32: small, and every weight passes through them
+    heads over classes
     embeddings and head, below 6 bits                        Q6_K: each row is a token's only chance
     values and down projections of half the layers           Q6_K in the 4- and 5-bit K-quants ("medium"): the first
                                                              eighth, the last eighth, and every third between
@@ -22,7 +23,7 @@ from paddock.checkpoint.gguf_write import NUMBERS
 from paddock.model.spec import Architecture, Experts
 from paddock.quantize.kinds import GGUFKind
 
-WHOLE = ("_norm", "ffn_gate_inp", "position_embd", "token_types", "rope_freqs", "attn_rel_b")
+WHOLE = ("_norm", "ffn_gate_inp", "position_embd", "token_types", "rope_freqs", "attn_rel_b", "cls.")
 FALLBACK = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 FINE = ("F32", "F16", "BF16", "Q8_0", "Q6_K")  # kinds that treat all matrices alike
 FUSED = {"Q4_K": "Q5_K", "Q5_K": "Q6_K"}

@@ -70,6 +70,16 @@ class Metadata:
             raise self._wrong(key, value, "a word")
         return value
 
+    def texts(self, key: str) -> list[str] | None:
+        """Texts, all of them UTF-8; None where the key is not there."""
+        self._read.add(key)
+        value = self.file.metadata.get(f"{self.architecture}.{key}")
+        if value is None:
+            return None
+        if not isinstance(value, list) or any("\udc80" <= letter <= "\udcff" for text in value for letter in text):
+            raise self._wrong(key, value, "texts in UTF-8")
+        return value
+
     def insist(self, key: str, value: Any, why: str) -> None:
         """Refuses any other value of a key that Paddock knows but does not act on."""
         found = self._get(key, value)

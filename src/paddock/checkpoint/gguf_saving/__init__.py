@@ -19,7 +19,7 @@ from paddock.checkpoint import gguf_families
 from paddock.checkpoint.blocks import TYPES
 from paddock.checkpoint.checkpoint import Checkpoint, understand
 from paddock.checkpoint.gguf import GGUFFile, TensorInfo
-from paddock.checkpoint.gguf_saving import keys, names
+from paddock.checkpoint.gguf_saving import keys, labels, names
 from paddock.checkpoint.gguf_write import NUMBERS, Value
 from paddock.checkpoint.rows import interleaved_rotation
 from paddock.checkpoint.weights import TIED, Placed, place, sketch
@@ -63,7 +63,7 @@ class Outline:
 def outline(checkpoint: Checkpoint) -> Outline:
     """The GGUF file of a checkpoint. Raises UnsupportedError, with the reason, for a model that GGUF cannot say."""
     part = checkpoint.architecture
-    metadata = keys.described(part, checkpoint.config)
+    metadata = keys.described(part, checkpoint.config) | labels.described(part, checkpoint.config)
     name = str(metadata["general.architecture"])
     sources = _sources(checkpoint)
     dropped = _without_place(part, sources)
@@ -83,7 +83,7 @@ def _nothing() -> None:
 
 
 def _without_place(part: Architecture, sources: Mapping[str, Any]) -> list[str]:
-    """A BERT's pooler, which llama.cpp leaves out as retrieval does not use it. Trained heads are refused."""
+    """A BERT's pooler without classes, which llama.cpp leaves out as retrieval does not use it."""
     if part.pooler is None or part.pooler != Pooler() or part.head is not None:
         return []
     return [own for own in sources if own.startswith("pooler.")]
@@ -178,9 +178,11 @@ def difference(before: Architecture, after: Architecture) -> tuple[str, str, str
     """The first part in which two architectures compute otherwise: its name and both values.
 
     Family names do not count (GGUF's `llama` is several), nor the context of a Falcon, which files never state, nor a
-    pooler; rotary frequencies count as equal within float32.
+    pooler without classes; rotary frequencies count as equal within float32.
     """
-    unlike: dict[str, Any] = {"family": after.family, "pooler": after.pooler}
+    unlike: dict[str, Any] = {"family": after.family}
+    if before.pooler == Pooler():
+        unlike["pooler"] = after.pooler
     if before.family == "falcon" or before.context is None:
         unlike["context"] = after.context
     return _differs("", replace(before, **unlike), after)

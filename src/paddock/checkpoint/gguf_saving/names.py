@@ -36,6 +36,7 @@ _BLOCK = {
 }
 _FUSED = {f"attention.{role}": "attn_qkv" for role in "qkv"}  # [q | k | v], as Paddock's roles are cut
 _BERT = {"attention_norm": "attn_output_norm", "feedforward_norm": "layer_output_norm"}
+_CLASSES = {"pooler.dense": "cls", "pooler.classes": "cls.output"}  # of a BERT, the only one here that may have them
 _FALCON_TWO_NORMS = {"attention_norm": "attn_norm_2", "feedforward_norm": "attn_norm"}
 _CHATGLM = {"feedforward.gate": "ffn_up"}  # [gate | up]
 _CROSS = {
@@ -88,8 +89,9 @@ def grouped(architecture: str, parameters: Collection[str]) -> list[Group]:
 def _named(architecture: str, roles: Mapping[str, str], base: str) -> str | None:
     if architecture == "t5":
         return _t5(roles, base)
-    if base in _ENDS:
-        return _ENDS[base]
+    ends = _ENDS | _CLASSES if architecture == "bert" else _ENDS
+    if base in ends:
+        return ends[base]
     layer, role = _cut(base)
     return f"blk.{layer}.{roles[role]}" if role in roles else None
 
