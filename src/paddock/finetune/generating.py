@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from paddock.engine.memory import cache_place, memory_for
+from paddock.errors import UsageError
 from paddock.model.cache import Cache
 from paddock.model.step import Step
 from paddock.model.transformer import Transformer
@@ -40,7 +41,13 @@ def answers(model: Transformer, prompts: Sequence[Sequence[int]], how: Answering
     """The greedy answer to each prompt, as the model is now: nothing of it, nor of random numbers, is changed.
 
     Prompts of like length run together, padded on their left; in the last bits a result may depend on its neighbours.
+    Raises UsageError for a model that lies in shards: no process has it to write with.
     """
+    if any(hasattr(parameter, "placements") for parameter in model.parameters()):
+        raise UsageError(
+            "answers are written by a whole model, and here each process has shards",
+            fix="training.evaluate_every=0; paddock eval scores the saved steps, which are whole",
+        )
     order = sorted(range(len(prompts)), key=lambda at: len(prompts[at]))
     found: dict[int, Answer] = {}
     training = model.training

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch.distributed
 
+from paddock.errors import UsageError
 from paddock.model.transformer import Transformer
 from paddock.training import rates
 from paddock.training.loop import StepReport, Trainer
@@ -26,7 +27,8 @@ class Metrics:
     that the step's tokens need, over what the matrix units of all processes could have done in its time. memory: peak
     bytes of this process. validation: what `measure` found, where it was due. samples: texts, where they were due.
 
-    Every process must call it.
+    Every process must call it. Raises UsageError for sample texts of a model in shards, which no process
+    has to write with.
     """
 
     def __init__(
@@ -37,6 +39,11 @@ class Metrics:
         measure: Measure | None = None,
         sampler: Callable[[Transformer], Sequence[str]] | None = None,
     ) -> None:
+        if sampler is not None and trainer.recipe.sample_every and trainer.parallel.in_shards:
+            raise UsageError(
+                "sample texts are written by a whole model, and here each process has shards",
+                fix="training.sample_every=0; the saved steps are whole: paddock chat tries one",
+            )
         self.trainer, self.sinks = trainer, sinks
         self.measure, self.sampler = measure, sampler
 

@@ -1,10 +1,12 @@
-"""A base in NF4 that lies in shards: its codes are parameters that fsdp gathers with their block, as it does weights."""
+"""A base in NF4 that lies in shards: its codes are parameters that fsdp gathers with their block, as it does weights.
+
+The token table and the head in 8 bits (`kernels.q8`) are no linears of a block: each process has them whole.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from paddock.kernels import Part
@@ -33,8 +35,9 @@ class CodesInShards(Linear):
 
     @property
     def weight(self) -> Any:  # type: ignore[override]
-        nested = self.levels is not None
-        scales = Scales(self.scales, self.coarse, self.levels, self.offset) if nested else self.scales
+        scales: Any = self.scales
+        if self.levels is not None:
+            scales = Scales(scales, self.coarse, self.levels, self.offset)
         return Nf4(self.codes, scales, self.matrix, self.block)
 
     def part(self) -> Part | None:
