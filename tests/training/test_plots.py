@@ -73,4 +73,9 @@ def test_long_runs_are_thinned_by_medians() -> None:
 
 def test_the_running_mean_does_not_lag() -> None:
     line = [(step, float(step)) for step in range(300)]
-    assert all(value == pytest.approx(step) for step, value in smoothed(line))
+    assert all(value == pytest.approx(step) for step, value in smoothed(line)[:-3])
+
+
+def test_the_running_mean_does_not_end_in_the_last_step() -> None:
+    line = [(step, 1.0) for step in range(800)] + [(800, 10.0)]
+    assert smoothed(line)[-1][1] == pytest.approx(2.0)

@@ -105,13 +105,18 @@ def thinned(points: Sequence[Point], most: int = POINTS) -> list[Point]:
 
 
 def smoothed(points: Sequence[Point]) -> list[Point]:
-    """The mean of each point and its neighbours, a fiftieth of all: centred, so that it does not lag behind."""
+    """The mean of each point and its neighbours, a fiftieth of all: centred, so that it does not lag behind.
+
+    The first points have fewer neighbours, as losses fall fast there; the last keep those before them, so that the line
+    does not end in whatever the last step was.
+    """
     half = len(points) // 100
     sums = [0.0, *itertools.accumulate(value for _, value in points)]
     found = []
     for index, (step, _) in enumerate(points):
-        reach = min(half, index, len(points) - 1 - index)  # as far to one side as to the other
-        found.append((step, (sums[index + reach + 1] - sums[index - reach]) / (2 * reach + 1)))
+        reach = min(half, index)
+        first, end = index - reach, min(index + reach + 1, len(points))
+        found.append((step, (sums[end] - sums[first]) / (end - first)))
     return found
 
 
