@@ -253,6 +253,22 @@ def test_a_server_that_went_away_is_said(watch: Watched) -> None:
     page.get_by_role("alert").get_by_text("The server cannot be reached").wait_for()
 
 
+def test_a_part_of_the_page_that_did_not_come_is_asked_for_again(watch: Watched) -> None:
+    watch.expected.append("net::ERR")
+    page = watch.page
+    page.goto("/")
+    box(page).wait_for()
+    page.route("**/assets/**", lambda route: route.abort("connectionrefused"))
+    page.get_by_role("button", name="Compare", exact=True).click()
+    failed = page.get_by_role("alert")
+    failed.get_by_text("The server cannot be reached").wait_for()
+    page.unroute("**/assets/**")
+    failed.get_by_role("button", name="Try again").click()
+    box(page).wait_for()
+    page.get_by_role("button", name="Compare", exact=True).click()
+    page.get_by_role("button", name="Answer both").wait_for()
+
+
 def test_an_answer_that_breaks_off_keeps_what_came(watch: Watched) -> None:
     page = watch.page
     page.goto("/")

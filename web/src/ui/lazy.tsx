@@ -21,6 +21,15 @@ export function lazy<Props extends object>(load: () => Promise<ComponentType<Pro
       );
     }, [Part]);
     if (Part) return <Part {...props} />;
-    return <p class="quiet">{t(failed ? "error.unreachable" : "app.loading")}</p>;
+    if (!failed) return <p class="quiet">{t("app.loading")}</p>;
+    // A browser does not ask again for a script that failed to come, while the page lives.
+    return (
+      <div role="alert">
+        <p class="quiet">{t("error.unreachable")}</p>
+        <button type="button" class="small" onClick={() => location.reload()}>
+          {t("error.retry")}
+        </button>
+      </div>
+    );
   };
 }
