@@ -69,8 +69,23 @@ def test_how_a_table_is_told_from_text(tmp_path: Path) -> None:
         ("text\n" + "a" * 60, {"limit": 50}, ":2: 60 bytes, where 50 are allowed"),
         (b"text\ncaf\xe9\n", {}, ":2: byte 8 .0xE9. is not UTF-8"),
         ("," * 20_000 + "\n", {}, "20001 columns"),
+        ("text;b\n1;2\n", {}, "the columns stand with ';' between; expected ','"),
+        ("text,b\r1,2\r", {}, ":1: not CSV: a carriage return inside a row"),
     ],
-    ids=["no text", "no number", "twice", "wider", "quote", "open", "long row", "long line", "bytes", "columns"],
+    ids=[
+        "no text",
+        "no number",
+        "twice",
+        "wider",
+        "quote",
+        "open",
+        "long row",
+        "long line",
+        "bytes",
+        "columns",
+        "semicolons",
+        "mac",
+    ],
 )
 def test_broken_tables_are_refused(tmp_path: Path, text: str, options: dict[str, object], said: str) -> None:
     with pytest.raises(DataError) as refused:

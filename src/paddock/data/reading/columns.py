@@ -14,6 +14,7 @@ from paddock.errors import DataError
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 QUOTING: dict[str, Literal[0, 3]] = {"csv": csv.QUOTE_MINIMAL, "tsv": csv.QUOTE_NONE}
 SUFFIXES = {".csv": "csv", ".tsv": "tsv"}
+OTHERS = (";", ",", "\t", "|")  # what tables are separated by elsewhere
 MAX_COLUMNS = 10_000
 
 # The module's own limit of a field is 128 KiB; `_Lines` bounds whole rows, as the user said.
@@ -64,14 +65,14 @@ def rows(chunks: Iterator[bytes], path: Path, kind: str, options: Options) -> It
         try:
             cells = next(parser, None)
         except csv.Error as error:
-            yield line, Broken(f"not {kind.upper()}", f"not {kind.upper()}: {error}")
+            yield line, Broken(f"not {kind.upper()}", f"not {kind.upper()}: {_told(error)}")
             continue
         if cells is None:
             return
         if not cells:
             continue
         if not names:
-            names = _names(cells, path, options)
+            names = _names(cells, path, kind, options)
             if not options.text_field.isdecimal():
                 continue
         if len(cells) != len(names):
@@ -80,11 +81,22 @@ def rows(chunks: Iterator[bytes], path: Path, kind: str, options: Options) -> It
         yield line, dict(zip(names, cells, strict=True))
 
 
-def _names(cells: list[str], path: Path, options: Options) -> list[str]:
+def _told(error: csv.Error) -> str:
+    """The parser speaks to programmers of one mistake: rows that end in carriage returns alone."""
+    return "a carriage return inside a row; rows end in line feeds" if "new-line" in str(error) else str(error)
+
+
+def _names(cells: list[str], path: Path, kind: str, options: Options) -> list[str]:
     if len(cells) > MAX_COLUMNS:
         raise DataError(f"{path} has {len(cells)} columns", expected=f"{MAX_COLUMNS} at most")
     if options.text_field.isdecimal():
         return [str(number) for number in range(len(cells))]
+    if len(cells) == 1 and options.text_field not in cells:
+        other = next((mark for mark in OTHERS if options.text_field in cells[0].split(mark)), None)
+        if other is not None and other != DELIMITERS[kind]:
+            raise DataError(
+                f"{path}: the columns stand with {other!r} between", expected=repr(DELIMITERS[kind]), fix="save it so"
+            )
     if twice := {name for name in cells if cells.count(name) > 1}:
         raise DataError(f"{path}: two columns are called {min(twice)!r}", fix="give each column its own name")
     return cells
