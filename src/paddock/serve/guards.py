@@ -354,7 +354,8 @@ def _check_type(headers: Iterable[Header], form: bool) -> None:
     charset = rest.strip().lower().replace('"', "").replace(" ", "")
     if kind.strip().lower() != expected or charset not in ("", "charset=utf-8", "charset=utf8"):
         found = repr(types[0][:100]) if len(types) == 1 else "given twice" if types else "missing"
-        raise BadRequest(f"the body's Content-Type is {found}", expected=expected, status=415)
+        fix = None if form else "with curl: -H 'Content-Type: application/json'"
+        raise BadRequest(f"the body's Content-Type is {found}", expected=expected, status=415, fix=fix)
     if codings not in ([], ["identity"]):
         raise BadRequest("the body has a Content-Encoding", expected="none", status=415)
 
