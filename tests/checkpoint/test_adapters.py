@@ -14,6 +14,7 @@ import transformers as hf
 from safetensors.torch import load_file, save_file
 
 import paddock
+from paddock.checkpoint.adapter_kinds import kind
 from paddock.checkpoint.adapters import CONFIG, WEIGHTS, read_adapter
 from paddock.engine.runners import engine_for
 from paddock.errors import CheckpointError, PaddockError, UnsupportedError, UsageError
@@ -232,3 +233,12 @@ def copied(source: Path, target: Path, config: Any = None, tensors: Any = None) 
     text = (source / CONFIG).read_text() if config is None else json.dumps(config)
     (target / CONFIG).write_text(text)
     save_file(load_file(source / WEIGHTS) if tensors is None else tensors, target / WEIGHTS)
+
+
+def test_a_whole_model_is_not_called_a_broken_adapter(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"is a whole model; expected an adapter(.|\n)*use it as the model"):
+        kind(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"adapter_config\.json is missing"):
+        kind(tmp_path)

@@ -44,6 +44,12 @@ def kind(folder: Path) -> str:
     """The `peft_type` of an adapter's folder, one of KINDS. Raises CheckpointError, UnsupportedError."""
     if not folder.is_dir():
         raise CheckpointError(f"{str(folder)[:300]!r} is no folder", expected=f"a folder with {CONFIG}")
+    if not (folder / CONFIG).exists() and (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"{str(folder)[:300]!r} is a whole model",
+            expected=f"an adapter: a folder with {CONFIG}",
+            fix="use it as the model, without an adapter",
+        )
     found = read_json(folder / CONFIG).get("peft_type")
     if not isinstance(found, str) or found not in KINDS:
         raise UnsupportedError(f"{CONFIG} says peft_type {str(found)[:40]!r}", expected=", ".join(KINDS))
