@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from fit_models import LLAMA
@@ -54,10 +55,30 @@ def test_parts_are_those_of_scale() -> None:
     assert found["fsdp x tp 2"].setting == "parallel.mode=fsdp parallel.tensor=2"
 
 
-def test_an_adapter_has_its_base_whole_on_each() -> None:
-    (only,) = devices.layouts(SEVEN, Settings("lora", length=512, batch=4), 4)
+def test_an_adapter_has_its_base_whole_on_each_or_in_shards() -> None:
+    whole, cut = devices.layouts(SEVEN, Settings("lora", length=512, batch=4), 4)
     own = Need(SEVEN, Settings("lora", length=512, batch=1, device="cuda", framework=0))
-    assert only.need == max(phase.bytes for phase in own.phases) + 4 * own.trained.numbers
+    assert whole.need == max(phase.bytes for phase in own.phases) + 4 * own.trained.numbers
+    assert cut.mode == "fsdp" and cut.setting == "parallel.mode=fsdp"
+    found = {part.name: part.bytes for part in cut.components}
+    for part in own.phases[1].components:
+        same = part.role in ("activations", "logits", "transient", "framework")
+        if part.bytes:
+            assert found[part.name] == (part.bytes if same else -(-part.bytes // 4)), part.name
+    (block,) = {sum(t.numbers for t in own.shapes if t.name.startswith(f"blocks.{i}.")) for i in range(SEVEN.blocks)}
+    rest = sum(t.numbers for t in own.shapes) - SEVEN.blocks * block
+    low = 4 * own.trained.numbers // SEVEN.blocks  # of one block, float32
+    assert found["gathered"] == 2 * (2 * block + low) + 2 * rest + low
+    assert cut.data == 0.75 * (2 * SEVEN.blocks * (2 * block + low) + 2 * rest + 4 * own.trained.numbers)
+
+
+def test_codes_are_gathered_as_codes_and_prompts_are_not_cut() -> None:
+    asked = Settings("qlora", length=512, batch=4)
+    plain, coded = (list(devices.layouts(SEVEN, replace(asked, task=task), 4))[1] for task in ("lora", "qlora"))
+    assert 0.2 < coded.data / plain.data < 0.3
+    table = next(part for part in coded.components if part.name == "token table, head")
+    assert table.bytes == round(8.5 / 8 * 2 * 32000 * 4096)  # whole on each
+    assert [each.mode for each in devices.layouts(SEVEN, Settings("prompt", length=512, batch=4), 4)] == ["ddp"]
 
 
 def test_the_fewest_devices_fit_and_half_of_them_do_not() -> None:

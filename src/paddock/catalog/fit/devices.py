@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
-from paddock.catalog.fit import timing
+from paddock.catalog.fit import beside, timing
 from paddock.catalog.fit.cards import MOST, Devices
 from paddock.catalog.fit.plan import Component, Phase, Plan
 from paddock.catalog.fit.subject import Subject
@@ -83,7 +83,9 @@ def layouts(subject: Subject | Architecture, settings: Settings, count: int) -> 
     architecture = subject if isinstance(subject, Architecture) else subject.known()
     if settings.batch % count == 0 or count == 1:
         yield _whole(subject, settings, count)
-    if settings.task not in WHOLE:  # an adapter's base is whole in each process
+    if settings.task not in WHOLE:
+        if settings.batch % count == 0 and count > 1 and settings.task != "prompt":  # which passes each block twice
+            yield _beside(subject, settings, count)
         return
     if architecture.encoder is not None:
         return
@@ -118,6 +120,16 @@ def _whole(subject: Subject | Architecture, settings: Settings, count: int) -> L
     sent = 2 * (count - 1) / count * size
     total = sum(part.bytes for part in parts)
     return Layout("ddp" if count > 1 else "one", Sharing(count, shards=False), own.rows, total, tuple(parts), sent)
+
+
+def _beside(subject: Subject | Architecture, settings: Settings, count: int) -> Layout:
+    """An adapter, its base in shards (fsdp)."""
+    own = replace(settings, batch=settings.batch // count, device="cuda", framework=0)
+    own = replace(own, micro_batch=min(own.micro_batch, own.batch))
+    need = Need(subject, own)
+    parts = beside.held(need, count)
+    data = beside.sent(need, count, -(-own.batch // own.rows))
+    return Layout("fsdp", Sharing(count), own.rows, sum(part.bytes for part in parts), parts, data)
 
 
 def _sharded(architecture: Architecture, settings: Settings, sharing: Sharing) -> Layout:

@@ -29,7 +29,7 @@ from paddock.training.parallel.section import Parallel
 WHOLE = "set parallel.mode: ddp and parallel.tensor: 1, which gives each process the whole model"
 
 
-def check(model: Transformer, section: Parallel, parts: bool) -> None:
+def check(model: Transformer, section: Parallel, parts: bool, device: torch.device) -> None:
     """Refuses (UsageError) what cannot be cut by block (fsdp), or by role (`parts`: tensor parallelism)."""
     blocks = section.mode == "fsdp"
     for module in model.modules():
@@ -38,6 +38,10 @@ def check(model: Transformer, section: Parallel, parts: bool) -> None:
             raise UsageError("tensor parallelism cuts numbers, and this base holds codes", fix=WHOLE)
         if packed and blocks and not (holds_nf4(module) or isinstance(packed[0], Q8)):
             raise UsageError("this base was published quantised, in codes that fsdp cannot share out", fix=WHOLE)
+        if packed and device.type != "cpu":
+            raise UsageError(
+                f"a base in NF4 is multiplied on the CPU only, not on {device.type}", fix="method.name=lora"
+            )
         if packed and section.gather == "bfloat16":
             raise UsageError("parallel.gather: bfloat16 would take codes for numbers", fix="leave parallel.gather out")
     if blocks and isinstance(model.ahead, Prompt):

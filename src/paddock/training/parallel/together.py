@@ -98,7 +98,7 @@ class Together(Alone):
     def spread(self, model: Transformer, first: First | None = None) -> Transformer:
         """Without `first` the main process's weights count; those of the others may be none (the meta device)."""
         if self.in_shards:
-            adapters.check(model, self.section, self.tensor is not None)
+            adapters.check(model, self.section, self.tensor is not None, self.device)
         self.bare = twin_of(model)  # as one process has it, to be filled by `whole`
         empty(self.bare)
         tensor, data = self.places.axis(TENSOR), self.places.axis(DATA)
