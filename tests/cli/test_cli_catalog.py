@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -205,6 +206,21 @@ def test_a_file_of_the_users_own_counts(paddock: Callable, tmp_path: Path, monke
     own = folder / "own.toml"
     own.write_text((tmp_path / "toys.toml").read_text())
     assert paddock("catalog", "show", "goat-3b").code == 0
-    own.write_text("[[model]]\nid = 'x'\nfamly = 'y'\n")
-    run = paddock("catalog", "ls")
-    assert run.code == 3 and f"{own}: model 'x'" in run.err and run.out == ""
+
+
+def test_a_broken_file_of_the_users_own_is_named_and_left_out(tmp_path: Path) -> None:
+    """In a process of its own: the warning is on standard error, where nothing else hears it."""
+    own = tmp_path / "catalogue" / "own.toml"
+    own.parent.mkdir()
+    own.write_text("\n[[model]]\nid = 'x'\nfamly = 'y'\n")
+    code = "from paddock.cli import main; main(['catalog', 'show', 'llama-1', '--json'])"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PADDOCK_HOME": str(tmp_path)},
+    )
+    assert run.returncode == 0 and json.loads(run.stdout)["id"] == "llama-1"
+    assert run.stderr.startswith(f"left out of the catalogue, the rest is there: {own}: model 'x'")
+    assert "line 2" in run.stderr and run.stderr.count("left out") == 1

@@ -1,20 +1,24 @@
 """The catalogue as a value: every entry that ships and every one of the user's, checked against one another.
 
 Raises DataError with the file and the entry for what a file must not hold: unknown keys, names used twice, edges to
-entries that are not there, models that descend from themselves.
+entries that are not there, models that descend from themselves. A file of the user's like that is left out, with a
+warning that says why: the rest of the catalogue is there without it.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from paddock.catalog.reading import read
-from paddock.catalog.schema import Application, Asset, Dataset, Model, Size, Source
+from paddock.catalog.schema import Application, Asset, Dataset, File, Model, Size, Source
 from paddock.engine.locate import home
 from paddock.errors import DataError, PaddockError, UnsupportedError, UsageError, did_you_mean, nearest
+
+log = logging.getLogger("paddock.catalog")  # to standard error, where nobody says otherwise
 
 SHIPPED = Path(__file__).resolve().parent / "entries"
 # The fields that name other entries: an edge goes from what was there first to what was made of it.
@@ -98,25 +102,56 @@ def edges(asset: Asset) -> Iterator[tuple[str, str]]:
 
 
 def catalogue() -> Catalogue:
-    """What ships, and what lies in PADDOCK_HOME/catalogue; read anew when a file there has changed."""
+    """What ships, and what lies in PADDOCK_HOME/catalogue; read anew when a file there has changed. Of the latter a
+    file that must not be so is left out, and a warning names it."""
     own = home() / "catalogue"
     files = sorted(own.glob("*.toml")) if own.is_dir() else []
-    return _catalogue(tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files))
+    return _catalogue(tuple((path, *_state(path)) for path in files))
+
+
+def _state(path: Path) -> tuple[int, int]:
+    try:
+        return path.stat().st_mtime_ns, path.stat().st_size
+    except OSError:  # a link to nowhere: reading it says so
+        return 0, 0
 
 
 @functools.lru_cache(maxsize=4)
 def _catalogue(own: tuple[tuple[Path, int, int], ...]) -> Catalogue:
-    return assemble([*sorted(SHIPPED.glob("*.toml")), *(path for path, _, _ in own)])
+    files = {path: read(path) for path in sorted(SHIPPED.glob("*.toml"))}
+    for path, _, _ in own:
+        try:
+            files[path] = read(path)
+        except DataError as error:
+            _left_out(error)
+    mine = [path for path, _, _ in own if path in files]
+    while True:
+        try:
+            return _joined(files)
+        except DataError as error:
+            wrong = next((path for path in mine if error.what.startswith(f"{path}: ")), None)
+            if wrong is None:
+                raise
+            _left_out(error)
+            mine.remove(wrong)
+            del files[wrong]
+
+
+def _left_out(error: DataError) -> None:
+    log.warning("left out of the catalogue, the rest is there: %s", error)
 
 
 def assemble(paths: Iterable[Path]) -> Catalogue:
     """A catalogue of files, checked as a whole."""
+    return _joined({path: read(path) for path in paths})
+
+
+def _joined(files: Mapping[Path, File]) -> Catalogue:
     assets: dict[str, Asset] = {}
     sources: dict[str, Source] = {}
     places: dict[str, Path] = {}
     of_sources: dict[str, Path] = {}
-    for path in paths:
-        file = read(path)
+    for path, file in files.items():
         for key, source in file.source.items():
             if sources.setdefault(key, source) != source:
                 raise DataError(

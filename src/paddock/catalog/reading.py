@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -54,7 +55,7 @@ def read(path: Path) -> File:
     try:
         return File.model_validate(values)
     except ValidationError as error:
-        raise _refusal(path, values, error) from None
+        raise _refusal(path, data.decode("utf-8-sig"), values, error) from None
     except RecursionError:
         raise DataError(f"{path}: its tables are nested too deeply", fix=GUIDE) from None
 
@@ -77,8 +78,8 @@ def _values(path: Path, data: bytes) -> dict[str, Any]:
         raise DataError(f"{path} is not TOML: {error}") from None
 
 
-def _refusal(path: Path, values: Mapping[str, Any], error: ValidationError) -> DataError:
-    """The first thing that is wrong, by the names a reader knows it by; how much else there is."""
+def _refusal(path: Path, text: str, values: Mapping[str, Any], error: ValidationError) -> DataError:
+    """The first thing that is wrong, by the names a reader knows it by, and its line; how much else there is."""
     found = error.errors(include_url=False)
     first = found[0]
     where = _where(first["loc"], values)
@@ -86,8 +87,28 @@ def _refusal(path: Path, values: Mapping[str, Any], error: ValidationError) -> D
     given = first.get("input")
     if first["loc"][:1] == ("source",) and isinstance(given, dict) and any(isinstance(v, dict) for v in given.values()):
         fix = f'a key with dots stands in quotes: [source."{first["loc"][1]}.{next(iter(given))}"]'
+    line = _line(text, first["loc"])
+    at = f" (in the table of line {line})" if line else ""
     more = f" (and {len(found) - 1} more in this file)" if len(found) > 1 else ""
-    return DataError(f"{path}: {where}{what}{more}", expected=expected, fix=fix or GUIDE)
+    return DataError(f"{path}: {where}{what}{at}{more}", expected=expected, fix=fix or GUIDE)
+
+
+def _line(text: str, loc: Sequence[int | str]) -> int | None:
+    """The line of the innermost table that a place is in, as files are usually written: under a header of its own."""
+    found, name = None, ""
+    start, end = 0, len(text)
+    for step, after in zip(loc, (*loc[1:], None), strict=True):
+        if not isinstance(step, str):
+            continue
+        name = f"{name}.{step}" if name else step
+        header = re.compile(rf"^[ \t]*\[\[?[ \t]*{re.escape(name)}[ \t]*\]", re.MULTILINE)
+        places = [*itertools.islice(header.finditer(text, start, end), MOST)]
+        number = after if isinstance(after, int) else 0
+        if number < len(places):
+            end = places[number + 1].start() if number + 1 < len(places) else end
+            start = places[number].end()
+            found = text.count("\n", 0, start) + 1
+    return found
 
 
 def _where(loc: Sequence[int | str], values: Any) -> str:
