@@ -57,3 +57,9 @@ def test_embed_refuses_what_is_too_long_and_cuts_only_if_asked(paddock: Callable
     assert paddock("embed", "the cat " * 40, "-m", bert, "--truncate").code == 0
     assert paddock("embed", stdin="").code == 2
     assert paddock("embed", terminal=True).code == 2
+
+
+@pytest.mark.parametrize("name", ["missing.txt", __file__.removesuffix(".py") + ".JSONL"])
+def test_embed_does_not_embed_the_names_of_files(paddock: Callable, bert: Path, name: str) -> None:
+    run = paddock("embed", "a dog", name, "-m", bert)
+    assert run.code == 2 and "is the name of a file" in run.err and "embed - < FILE" in run.err and run.out == ""

@@ -233,7 +233,7 @@ def _fixed(config: Mapping[str, object]) -> list[tuple[str, object, tuple[object
         ("attention_bias", config.get("attention_bias", False), (False,)),
         ("mlp_bias", config.get("mlp_bias", False), (False,)),
         ("bos_token_id", config.get("bos_token_id", 1), (1,)),
-        ("eos_token_id", config.get("eos_token_id", 2), (2, [2])),
+        ("eos_token_id", config.get("eos_token_id", 2), (2, [2], [2, 1], [1, 2])),  # its programs end at 1, too
     ]
 
 

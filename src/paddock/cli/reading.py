@@ -38,6 +38,13 @@ def fill(given: str | None, asked: Loading, top: int, json: bool) -> None:
 
 
 def embed(given: list[str], asked: Loading, truncate: bool, json: bool) -> None:
+    for text in given:
+        if _names_a_file(text):
+            raise UsageError(
+                f"{text} is the name of a file, and files are not read here",
+                expected="texts",
+                fix="a line each: paddock embed - < FILE",
+            )
     texts = texts_of(given)
     model, _ = load(asked)
     vectors = model.embed(texts, truncate=truncate)
@@ -95,16 +102,20 @@ def is_file(given: Sequence[str]) -> bool:
 
 def _refuse_names(text: str) -> None:
     """Nobody means the letters of a file's name to be judged."""
-    if len(text) > LONGEST_NAME or any(letter.isspace() for letter in text):
+    if not _is_word(text):
         return
-    path = Path(text)
-    fix = f"name one file; to have the very word read: echo {text} | paddock ... -"
-    if path.is_dir():
-        raise UsageError(f"{text} is a folder", expected="texts, or one file of them", fix=fix)
-    if path.is_file():
-        raise UsageError(f"{text} is a file among others", expected="texts, or one file of them", fix=fix)
-    if path.suffix.lower() in FILES:
-        raise UsageError(f"{text} is not there", expected="texts, or one file of them", fix=fix)
+    found = "a folder" if Path(text).is_dir() else "a file among others" if Path(text).is_file() else "not there"
+    if found != "not there" or _names_a_file(text):
+        fix = f"name one file; to have the very word read: echo {text} | paddock ... -"
+        raise UsageError(f"{text} is {found}", expected="texts, or one file of them", fix=fix)
+
+
+def _names_a_file(text: str) -> bool:
+    return _is_word(text) and Path(text).suffix.lower() in FILES
+
+
+def _is_word(text: str) -> bool:
+    return len(text) <= LONGEST_NAME and not any(letter.isspace() for letter in text)
 
 
 def _pooling(model: LanguageModel) -> str:
