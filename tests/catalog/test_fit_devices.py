@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from fit_models import LLAMA
@@ -79,6 +81,18 @@ def test_codes_are_gathered_as_codes_and_prompts_are_not_cut() -> None:
     table = next(part for part in coded.components if part.name == "token table, head")
     assert table.bytes == round(8.5 / 8 * 2 * 32000 * 4096)  # whole on each
     assert [each.mode for each in devices.layouts(SEVEN, Settings("prompt", length=512, batch=4), 4)] == ["ddp"]
+
+
+def test_the_page_has_what_seventy_billion_take() -> None:
+    shape = describe({**LLAMA, "vocab_size": 32000, "hidden_size": 8192, "intermediate_size": 28672,
+                      "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8,
+                      "max_position_embeddings": 4096})  # fmt: skip
+    page = (Path(__file__).parents[2] / "docs/scale.md").read_text(encoding="utf-8")
+    for task, count in itertools.product(("lora", "qlora"), (2, 4, 8)):
+        asked = Settings(task, length=512, batch=count, recompute=True)
+        whole, cut = devices.layouts(shape, asked, count)
+        held = " | ".join(f"{number / 1e9:.1f}" for number in (whole.need, cut.need, cut.data))
+        assert f"\n| {task} | {count} | {held} |\n" in page
 
 
 def test_the_fewest_devices_fit_and_half_of_them_do_not() -> None:

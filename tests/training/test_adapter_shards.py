@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 import ranks
 from ranks import Group
 from test_parallel import DDP, FSDP, TP, apart, ran, seen
+from test_parallel_runs import ended, started, steps, until, workers
 
 from paddock.checkpoint import safetensors
 from paddock.errors import UsageError
@@ -155,3 +158,36 @@ def test_what_cannot_be_cut_is_refused(tmp_path: Path, name: str) -> None:
     done = subprocess.run([sys.executable, str(child), str(plan)], capture_output=True, text=True, timeout=120)
     assert words in done.stderr
     assert json.loads((tmp_path / "codes.json").read_text())[name][0][0] == UsageError.exit_code
+
+
+TUNING = """\
+stage: finetune
+task: {name: chat}
+method: {name: METHOD, rank: 4, dropout: 0.1}
+data: {files: [pairs.jsonl], validation: 0, length: 96}
+training:
+  steps: 40
+  batch: 4
+  optimizer: {learning_rate: 1e-3}
+  checkpoints: every:5
+  precision: float32
+parallel: {mode: fsdp, timeout: 30}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_a_worker_that_is_killed_is_restarted_and_the_adapter_is_the_same(tmp_path: Path, method: str) -> None:
+    pairs = ({"prompt": f"Say {word} {n}", "completion": word} for n, word in enumerate(["sun", "moon", "tree"] * 20))
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    (tmp_path / "run.yaml").write_text(TUNING.replace("METHOD", method))
+    ended(started(tmp_path, "whole", verb="finetune"))
+    process = started(tmp_path, "broken", "--max-restarts", "1", verb="finetune")
+    until(lambda: len(steps(tmp_path / "broken/metrics.jsonl")) >= 8, process)
+    os.kill(workers(process)[1], signal.SIGKILL)
+    said = ended(process)
+    assert process.returncode == 0, said[-3000:]
+    assert "going on from step" in said
+    assert steps(tmp_path / "broken/metrics.jsonl") == steps(tmp_path / "whole/metrics.jsonl")
+    whole, broken = (tmp_path / name / "final/adapter_model.safetensors" for name in ("whole", "broken"))
+    assert len(steps(tmp_path / "whole/metrics.jsonl")) == 40 and whole.read_bytes() == broken.read_bytes()

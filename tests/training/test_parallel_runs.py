@@ -50,10 +50,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def started(folder: Path, out: str, *options: str) -> subprocess.Popen[str]:
+def started(folder: Path, out: str, *options: str, verb: str = "pretrain") -> subprocess.Popen[str]:
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
-        "--rdzv-endpoint", "127.0.0.1:0", *options, "-m", "paddock", "pretrain", "run.yaml", "-o", out,
+        "--rdzv-endpoint", "127.0.0.1:0", *options, "-m", "paddock", verb, "run.yaml", "-o", out,
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=folder, env=environment, text=True, stderr=subprocess.PIPE)
