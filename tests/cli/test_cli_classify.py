@@ -10,6 +10,8 @@ import pytest
 import torch
 from cli_models import BERT, WORDS, write_model
 
+from paddock.cli import progress
+
 
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -120,3 +122,13 @@ def test_several_known_labels_where_one_is_told(paddock: Callable, judge: Path, 
     path.write_text('{"text": "a cat", "labels": ["lively", "dull"]}\n')
     refused = paddock("classify", path, "-m", judge)
     assert refused.code == 3 and "known.jsonl:1: 2 labels" in refused.err
+
+
+def test_a_long_file_is_told_as_it_goes(
+    paddock: Callable, judge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "PLAIN", 0.0)
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"text": "the cat"}\n' * 3)
+    assert "texts classified 2/3" in paddock("classify", path, "-m", judge).err
+    assert "texts classified" not in paddock("classify", path, "-m", judge, "--json").err

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 from paddock.cli import output
 from paddock.cli.loading import load
 from paddock.cli.options import Loading
+from paddock.cli.progress import Progress
 from paddock.cli.reading import examples_of, is_file, texts_of
 from paddock.data.instruct.records import Example, Labelled, Text, kind_of
 from paddock.engine.encoders import APPLIES, Label, class_names, several_apply
@@ -41,18 +42,29 @@ def classify(
     model, _ = load(asked)
     several = several_apply(model.checkpoint.config)
     answers = []
-    for question in questions:
-        beside = question.texts[1] if len(question.texts) > 1 else None
-        answers.append(model.classify(question.texts[0], beside, truncate))
+    for question, answer in _answered(model, questions, truncate, told=not json):
+        answers.append(answer)
         if json:
             told = {"text": question.texts[0] if len(question.texts) == 1 else list(question.texts)}
             known = {} if question.label is None else {"known": question.label}
-            labels = [{"label": each.name, "score": each.score} for each in answers[-1][:top]]
-            apply = {"apply": _applying(answers[-1])} if several else {}
-            output.as_json({**told, **known, "label": answers[-1][0].name, **apply, "labels": labels})
+            labels = [{"label": each.name, "score": each.score} for each in answer[:top]]
+            apply = {"apply": _applying(answer)} if several else {}
+            output.as_json({**told, **known, "label": answer[0].name, **apply, "labels": labels})
     if not json:
         _show(questions, answers, top, several)
     _judge(model, questions, answers, json)
+
+
+def _answered(
+    model: LanguageModel, questions: Sequence[Asked], truncate: bool, told: bool
+) -> Iterator[tuple[Asked, list[Label]]]:
+    """Each text with its classes. told: how far it is, as nothing is printed before the end."""
+    with Progress("texts classified") as progress:
+        for number, question in enumerate(questions):
+            if told:
+                progress.at(number, len(questions))
+            beside = question.texts[1] if len(question.texts) > 1 else None
+            yield question, model.classify(question.texts[0], beside, truncate)
 
 
 def _questions(given: Sequence[str], second: str | None, format: str) -> list[Asked]:

@@ -72,7 +72,7 @@ Temperature = Annotated[
     _option("--temperature", "--temp", metavar="T", help="What logits are divided by; 0 is greedy.", panel=SAMPLING),
 ]
 TopK = Annotated[
-    int | None, _option("--top-k", metavar="N", help="Keep the K likeliest tokens; 0 is off.", panel=SAMPLING)
+    int | None, _option("--top-k", metavar="K", help="Keep the K likeliest tokens; 0 is off.", panel=SAMPLING)
 ]
 TopP = Annotated[
     float | None, _option("--top-p", metavar="P", help="Keep the likeliest up to this mass; 1 is off.", panel=SAMPLING)

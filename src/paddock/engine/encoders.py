@@ -102,7 +102,11 @@ def check_classes(model: Transformer) -> tuple[Pooler | LastToken, Linear]:
     """What scores a text for the model's classes. Raises UnsupportedError for a model without."""
     pooler = model.pooler
     if pooler is None or pooler.classes is None:
-        raise UnsupportedError("this model has no classes", expected="a model fine-tuned for sequence classification")
+        raise UnsupportedError(
+            "this model has no classes",
+            expected="a model fine-tuned for sequence classification",
+            fix="`paddock finetune` makes one with task: classify",
+        )
     return pooler, pooler.classes
 
 
