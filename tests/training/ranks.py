@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -30,7 +31,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from paddock.checkpoint import folder as hf
 from paddock.checkpoint import safetensors
 from paddock.checkpoint.held_nf4 import HeldNf4
-from paddock.checkpoint.weights import sketch
+from paddock.checkpoint.weights import Elsewhere, sketch
 from paddock.data.batch import IGNORED, Batch
 from paddock.data.packing import Stream
 from paddock.data.preparing.causal import Causal
@@ -42,7 +43,7 @@ from paddock.model.initialise import blank, first_weights, initialise
 from paddock.model.linear import hold
 from paddock.model.step import Step
 from paddock.model.transformer import Transformer
-from paddock.training.conduct import Origin, conduct
+from paddock.training.conduct import Origin, Wishes, conduct
 from paddock.training.loop import StepReport, Trainer
 from paddock.training.losses import Loss, Sums, token_loss
 from paddock.training.methods import Base, Method, Tuned
@@ -52,6 +53,7 @@ from paddock.training.parallel.state import local
 from paddock.training.parallel.watch import leave
 from paddock.training.recipe import Training
 from paddock.training.run import RunFolder
+from paddock.training.saving import Publish
 
 GPT2 = {"model_type": "gpt2", "vocab_size": 61, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
 LLAMA = {
@@ -93,7 +95,7 @@ class Group:
     dtype: str = "float32"
     start: str = ""  # the group whose end is gone on from
     until: int = 0  # the step to stop after
-    fail: str = ""  # what goes wrong at the third step, in the last process: read, forward, save, kill, stop
+    fail: str = ""  # what goes wrong at the third step, in the last process: read, forward, save, kill, stop; full
     limit: float = 90
 
     @property
@@ -175,9 +177,10 @@ def train(group: Group, parallel: Alone, folder: Path) -> Seen:
     def hear(report: StepReport) -> None:
         heard.append(report)
         if group.fail == "save" and report.step == 2:
-            parallel.whole(trainer.model)
-            fail_here(group, "save")
-            parallel.barrier()
+            with parallel.lending(parallel.held(trainer.model)) as fetch:
+                fail_here(group, "save")
+                if parallel.main:
+                    fetch("norm.weight")
         if report.step == group.until:
             raise StopIteration
 
@@ -187,14 +190,14 @@ def train(group: Group, parallel: Alone, folder: Path) -> Seen:
     said |= {"losses": [r.loss for r in heard], "norms": [r.norm for r in heard], "targets": [r.targets for r in heard]}
     own = float(torch.rand(()))
     said["drawn"] = [own, parallel.totals([own])[0] - own]  # by the main process, by the others
-    whole, moments = parallel.whole(trainer.model, trainer.written), parallel.moments(trainer.model, trainer.optimizer)
-    if whole is None:
-        assert not moments
-        return Seen()
-    if group.method:
-        tuned.write(folder / f"{group.name} written", whole)
-    tensors = {name: p.detach() for name, p in whole.named_parameters() if name in trainer.learns}
-    tensors |= {f"{name}/{key}": value for name, items in moments.items() for key, value in items.items()}
+    tensors: dict[str, Tensor] = {}
+    held = parallel.held(trainer.model, trainer.optimizer)
+    with parallel.lending(held) as fetch:
+        if parallel.main:
+            if group.method:
+                whole = parallel.whole(trainer.model, fetch, trainer.written)
+                tuned.write(folder / f"{group.name} written", whole)
+            tensors = {name: fetch(name) for name in held if name.partition("/")[0] in trainer.learns}
     return Seen(said, tensors | {"step": torch.tensor([float(trainer.step)])})
 
 
@@ -245,8 +248,22 @@ def conducted(group: Group, parallel: Alone, folder: Path) -> Seen:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with contextlib.suppress(Interrupted):
-        conduct(trainer, run, tuned.write, Origin("x", "y"), read=tuned.read, hooks=[hear])
+        wishes = Wishes(on_save_error="continue")
+        conduct(trainer, run, filling(group, tuned), Origin("x", "y"), wishes, read=tuned.read, hooks=[hear])
     return Seen({"losses": losses})
+
+
+def filling(group: Group, tuned: Tuned) -> Publish:
+    """Writes a model; where that is to fail, the disk is full at step 2 after a tensor was asked for."""
+
+    def publish(folder: Path, model: Transformer) -> None:
+        if group.fail == "full" and folder.name.startswith("step-000002"):
+            first = next(model.parameters())
+            assert isinstance(first, Elsewhere) and not first.fetch().is_meta
+            raise OSError(errno.ENOSPC, "full")
+        tuned.write(folder, model)
+
+    return publish
 
 
 def begun(group: Group, parallel: Alone, folder: Path) -> Seen:
@@ -254,8 +271,10 @@ def begun(group: Group, parallel: Alone, folder: Path) -> Seen:
     model = sketch(describe(MODELS[group.model]))
     model = parallel.spread(model, first_weights(model, 0))
     held = sum(local(parameter).numel() for parameter in model.parameters())
-    whole = parallel.whole(model)
-    return Seen({"held": held}, {name: p.detach() for name, p in whole.named_parameters()} if whole is not None else {})
+    own = parallel.held(model)
+    with parallel.lending(own) as fetch:
+        whole = {name: fetch(name) for name in own} if parallel.main else {}
+    return Seen({"held": held}, whole)
 
 
 def vocabulary_losses(group: Group, parallel: Alone, folder: Path) -> Seen:

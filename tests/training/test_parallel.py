@@ -77,6 +77,7 @@ SAVED = [
     Group("saved", "conduct", sharing=FSDP, recipe={**ADAMW, "steps": 6, "dropout": 0.1}, until=3),
     Group("gone on with", "conduct", sharing=FSDP, recipe={**ADAMW, "steps": 6, "dropout": 0.1}, start="saved"),
 ]
+FULL = Group("full", "conduct", sharing=FSDP, recipe={**ADAMW, "steps": 4, "checkpoints": "every:2"}, fail="full")
 BEGUN = [
     Group(f"{name} begun", "begin", model=model, sharing=sharing, processes=processes)
     for name, model, sharing, processes in (
@@ -128,6 +129,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *MEANS_CHAIN,
         *DROPPED,
         *SAVED,
+        FULL,
         *BEGUN,
         *VOCABULARY,
     ]
@@ -183,6 +185,17 @@ def test_machines_that_do_not_have_the_run_s_folder_go_on_with_it_all_the_same(f
     parts = [loss for group in SAVED[1:] for loss in seen(folder, group.name).said["losses"]]
     assert parts == seen(folder, "saved whole").said["losses"] and len(parts) == 6
     assert (folder / "saved here/step-000003").is_dir() and not (folder / "saved elsewhere").exists()
+
+
+def test_a_save_that_fails_between_two_tensors_stops_no_process(folder: Path) -> None:
+    assert len(seen(folder, "full").said["losses"]) == 4
+    there = [path.name for path in (folder / "full here").iterdir() if path.is_dir()]
+    assert "step-000004" in there and "step-000002" not in there and not [name for name in there if "tmp" in name]
+    saved, final = (
+        safetensors.read(folder / "full here" / name / "model.safetensors") for name in ("step-000004", "final")
+    )
+    assert saved.keys() == final.keys()
+    assert all(torch.equal(stored.load(), final[name].load()) for name, stored in saved.items())
 
 
 @pytest.mark.parametrize("group", BEGUN, ids=lambda group: group.name)

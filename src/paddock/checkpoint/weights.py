@@ -251,6 +251,19 @@ def _assign(model: nn.Module, name: str, tensor: Tensor | Packed) -> None:
         setattr(model.get_submodule(path), leaf, nn.Parameter(tensor, requires_grad=False))
 
 
+class Elsewhere(nn.Parameter):
+    """A parameter on the meta device, whose numbers `fetch` gives when they are written."""
+
+    fetch: Callable[[], Tensor]
+
+
+def elsewhere(shape: torch.Size, dtype: torch.dtype, fetch: Callable[[], Tensor]) -> Elsewhere:
+    """A parameter of a model that is too large to be whole in one process."""
+    parameter = Elsewhere(torch.empty(shape, dtype=dtype, device="meta"), requires_grad=False)
+    parameter.fetch = fetch
+    return parameter
+
+
 @dataclass(frozen=True)
 class Published:
     """One tensor to be written: its published name, the canonical parameters it is joined from, its size."""
@@ -275,7 +288,7 @@ class Published:
 
     def tensor(self) -> Tensor:
         """The numbers; those of packed matrices as float32."""
-        parts = [part.dequantise() if isinstance(part, Packed) else part for part in self.parts]
+        parts = [part.fetch() if isinstance(part, Elsewhere) else _numbers(part) for part in self.parts]
         return self.rule.join(parts, attention_at(self.model.architecture, self.ours[0])).detach()
 
 

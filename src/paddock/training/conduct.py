@@ -13,15 +13,21 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import Tensor
+
+from paddock.checkpoint.safetensors import Planned
 from paddock.checkpoint.writing import write_text
 from paddock.errors import CheckpointError, DivergedError, Interrupted, PaddockError, ResourceError, UsageError
 from paddock.training import save_schedule, saving, signals
 from paddock.training.journal import Journal
 from paddock.training.loop import StepReport, Trainer
-from paddock.training.main_process import Result, together, told
+from paddock.training.main_process import Result, lending, together, told
+from paddock.training.parallel.alone import Fetch
+from paddock.training.parallel.state import local
 from paddock.training.policies import Rollback
 from paddock.training.run import RunFolder, Tell, folder_name, refusing
 from paddock.training.saving import Publish, Read, State
@@ -220,11 +226,11 @@ class _Conductor:
         """A save that is thrown away, before the first step: what it would fail of at the end, it fails of now."""
         if self.trainer.step >= self.recipe.steps:
             return
-        fill = self._filling()
         moments = bool(self.trainer.optimizer.state)
         learns = self.trainer.learns
         weights = sum(p.numel() * 4 for name, p in self.trainer.model.named_parameters() if name in learns)
-        self._on_main(lambda: self._check_room(self.run.rehearse(fill) + (0 if moments else 2 * weights), weights))
+        size = self._from_parts(self.run.rehearse)
+        self._on_main(lambda: self._check_room((size or 0) + (0 if moments else 2 * weights), weights))
 
     def _check_room(self, size: int, weights: int) -> None:
         """size: bytes of a step, with two moments for each weight where the optimizer has none yet."""
@@ -272,10 +278,9 @@ class _Conductor:
 
     def _keep_what_is_good(self) -> None:
         """Saves a run that cannot go on, unless a weight of it is no finite number."""
-        model = self.parallel.whole(self.trainer.model, self.trainer.written)
-        held = [] if model is None else [weight for weight in model.parameters() if not weight.is_meta]
-        good = model is not None and all(bool(weight.isfinite().all()) for weight in held)
-        if self.parallel.agreed(good):
+        held = self.parallel.held(self.trainer.model)
+        bad = any(not bool(local(held[name]).isfinite().all()) for name in self.trainer.learns)
+        if not self.parallel.agreed(bad):
             with contextlib.suppress(PaddockError):  # why it cannot go on is what the user must hear
                 self._save()
 
@@ -283,10 +288,9 @@ class _Conductor:
         step = self.trainer.step
         if self.saved == step:
             return
-        fill = self._filling()
         with self._failing(f"step {step}", must):
             self._on_main(lambda: self._journal().settle())
-            self._on_main(lambda: self.run.save(step, fill))
+            self._from_parts(lambda fill: self.run.save(step, fill))
             self.saved = step
             self._on_main(lambda: self.run.retire(self.recipe.keep, self._stays, step))
             self._on_main(lambda: self.draw(self.run))
@@ -306,11 +310,23 @@ class _Conductor:
                 raise
             self.tell(f"{what} could not be saved, training goes on: {error.what}")
 
-    def _filling(self) -> Callable[[Path], None]:
-        """What a step is written from, gathered; every process takes part."""
+    def _from_parts(self, work: Callable[[Callable[[Path], None]], Result]) -> Result | None:
+        """What the main process does with that which fills a step's folder, to which every process gives its parts."""
+        parts = self.parallel.held(self.trainer.model, self.trainer.optimizer)
+        return lending(self.parallel, parts, lambda fetch: work(lambda folder: self._fill(folder, fetch)))
+
+    def _fill(self, folder: Path, fetch: Fetch) -> None:
         trainer = self.trainer
-        model = self.parallel.whole(trainer.model, trainer.written)
-        moments = self.parallel.moments(trainer.model, trainer.optimizer)
+        model = self.parallel.whole(trainer.model, fetch, trainer.written)
+        moments = {
+            name: {
+                key: Planned(tuple(value.shape), value.dtype, partial(fetch, f"{name}/{key}"))
+                if isinstance(value, Tensor)
+                else value
+                for key, value in items.items()
+            }
+            for name, items in self.parallel.moments(trainer.model, trainer.optimizer).items()
+        }
         state = State(
             step=trainer.step,
             trainer=trainer.state(),
@@ -319,12 +335,7 @@ class _Conductor:
             seed=self.recipe.seed,
             ranks=self.parallel.data_ranks,
         )
-
-        def fill(folder: Path) -> None:
-            assert model is not None, "only the main process writes"
-            saving.write(folder, self.publish, model, moments, state)
-
-        return fill
+        saving.write(folder, self.publish, model, moments, state)
 
     def _roll_back(self, wanted: Rollback) -> None:
         """To the newest saved step that is far enough back, and on from there past the batch that went wrong."""
@@ -352,17 +363,17 @@ class _Conductor:
     # The end
 
     def _finish(self, trained: bool) -> None:
-        model = self.parallel.whole(self.trainer.model, self.trainer.written)
+        trainer = self.trainer
 
-        def put() -> None:
-            assert model is not None, "only the main process writes"
+        def put(fetch: Fetch) -> None:
             if trained or not self.run.finished():
+                model = self.parallel.whole(trainer.model, fetch, trainer.written)
                 self.run.finish(lambda folder: self.publish(folder, model))
             self._journal().settle()
             self.draw(self.run)
 
         with self._failing("the final model", must=True):
-            self._on_main(put)
+            lending(self.parallel, self.parallel.held(trainer.model), put)
 
     def _journal(self) -> Journal:
         assert self.journal is not None, "only the main process writes"

@@ -3,7 +3,8 @@
     training/optimizer.safetensors   the optimizer's tensors as `parameter/key`, and the random generator's
     training/state.json              everything else: `State`
 
-A step is the same however many processes wrote it: `parallel` gathers it, and shares it out again.
+A step is the same however many processes it comes from: the main one writes a tensor at a time as `parallel` puts it
+together, and reads it so again.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from paddock import __version__
 from paddock.checkpoint import safetensors
 from paddock.checkpoint.checkpoint import open_checkpoint
 from paddock.checkpoint.jsonfile import read as read_json
+from paddock.checkpoint.safetensors import Planned
 from paddock.errors import CheckpointError
 from paddock.model.transformer import Transformer
 from paddock.training.main_process import together
@@ -74,7 +76,7 @@ def write(
     moments: Mapping[str, Mapping[str, Any]],
     state: State,
 ) -> None:
-    """Fills the folder of a step. moments: the optimizer's state by parameter, as `parallel.moments` gives it.
+    """Fills the folder of a step. moments: the optimizer's whole state by parameter; tensors of it may be planned.
 
     Raises OSError or ResourceError where the disk refuses.
     """
@@ -88,13 +90,13 @@ def write(
     (folder / FOLDER / STATE).write_text(text + "\n", encoding="utf-8")
 
 
-def _parted(moments: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
+def _parted(moments: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Tensor | Planned], dict[str, dict[str, Any]]]:
     """Tensors under one name each, and what is no tensor."""
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor | Planned] = {}
     scalars: dict[str, dict[str, Any]] = {}
     for name, state in moments.items():
         for key, value in state.items():
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor | Planned):
                 tensors[f"{name}/{key}"] = value
             else:
                 scalars.setdefault(name, {})[key] = value

@@ -278,7 +278,7 @@ def passing_bytes(rule: str, tensors: tuple[Tensor, ...]) -> int:
         return FLOAT32 * sum(tensor.numbers for tensor in tensors)
     if rule == "adamw8bit":
         return 6 * FLOAT32 * min(largest, AT_ONCE)
-    return {"muon": 6, "adafactor": 3, "rmsprop": 1, "sgd": 1}.get(rule, 0) * FLOAT32 * largest
+    return {"muon": 6, "adafactor": 2, "rmsprop": 1, "sgd": 1}.get(rule, 0) * FLOAT32 * largest
 
 
 def changes(subject: Subject | Architecture, settings: Settings, space: int) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -14,6 +14,8 @@ from torch import Tensor
 from paddock.model.initialise import First
 from paddock.model.transformer import Transformer
 from paddock.training.parallel import state
+
+Fetch = Callable[[str], Tensor]  # a tensor by its name, whole
 
 
 @dataclass(eq=False)
@@ -84,16 +86,30 @@ class Alone:
     def barrier(self) -> None:
         """* Returns when all processes have come here, however long a save takes; refuses where one does not answer."""
 
-    def whole(self, model: Transformer, names: Collection[str] | None = None) -> Transformer | None:
-        """* The model with all its weights, to be written by the main process; None on the others.
+    def held(self, model: Transformer, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Tensor]:
+        """* What this process holds of all weights, by name, and of the optimizer's tensors, as `name/key`."""
+        tensors = {name: parameter.detach() for name, parameter in model.named_parameters()}
+        for name, items in (self.moments(model, optimizer) if optimizer is not None else {}).items():
+            tensors |= {f"{name}/{key}": value for key, value in items.items() if isinstance(value, Tensor)}
+        return tensors
 
-        names: of what is to be written, if not all: where a model lies in shards, nothing else of it is gathered, and
-        the rest is left on the meta device.
+    @contextmanager
+    def lending(self, tensors: Mapping[str, Tensor]) -> Iterator[Fetch]:
+        """* Around what the main process does with tensors that lie in parts (`held`): what it is given makes one of
+        them whole at a time. The others do nothing in the body, and give their parts until the main process is done.
+        """
+        yield tensors.__getitem__
+
+    def whole(self, model: Transformer, fetch: Fetch, names: Collection[str] | None = None) -> Transformer:
+        """The model as one process has it, for the main process to write while tensors are lent (`fetch`).
+
+        A weight that lies in parts is put together when it is written, and then let go. names: of what is written, if
+        not all: these are there at once, and the rest of a model in shards is left on the meta device.
         """
         return model
 
     def moments(self, model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any]]:
-        """* The optimizer's whole state by the names of parameters, as one process has it; {} where not main."""
+        """What this process holds of the optimizer's state, by the names of parameters."""
         return {name: dict(optimizer.state[p]) for name, p in model.named_parameters() if p in optimizer.state}
 
     def restore(
@@ -104,7 +120,7 @@ class Alone:
         moments: Mapping[str, Mapping[str, Any]],
         learns: Collection[str] | None = None,
     ) -> None:
-        """* Puts back what `whole` (its named parameters) and `moments` gave, at whatever number of processes they did.
+        """* Puts back whole weights and the optimizer's whole state, whatever number of processes they were saved by.
 
         learns: the parameters that were trained, which are all that `weights` has; None: every one.
         Only the main process's `weights` and `moments` count. Raises CheckpointError where they are not this model's.

@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -17,12 +18,13 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
+from paddock.checkpoint.weights import elsewhere
 from paddock.errors import Interrupted, PaddockError, UsageError
 from paddock.model.initialise import First
 from paddock.model.transformer import Transformer
 from paddock.model.twin import empty, twin_of
 from paddock.training.parallel import adapters, codes, cutting, state
-from paddock.training.parallel.alone import Alone
+from paddock.training.parallel.alone import Alone, Fetch
 from paddock.training.parallel.reduction import summed
 from paddock.training.parallel.section import Parallel
 from paddock.training.parallel.watch import Watch, leave, lost
@@ -192,29 +194,48 @@ class Together(Alone):
 
     # At rest
 
-    def whole(self, model: Transformer, names: Collection[str] | None = None) -> Transformer | None:
+    def held(self, model: Transformer, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Tensor]:
         for module in model.modules():
             if isinstance(module, FSDPModule):
                 module.reshard()  # after an evaluation the outermost weights may still be whole
-        if not any(state.sharded(parameter) for parameter in model.parameters()):
-            return model if self.main else None
-        weights = {}
-        for name, parameter in model.named_parameters():
-            if names is None or name in names:
-                weight = state.gathered(parameter.detach())
-                if self.main:
-                    weights[name] = weight.cpu()
-        return _filled(self.bare, weights) if self.main else None
+        return super().held(model, optimizer)
 
-    def moments(self, model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = {}
-        for name, parameter in model.named_parameters():
-            for key, value in optimizer.state[parameter].items() if parameter in optimizer.state else ():
-                if isinstance(value, Tensor):
-                    value = state.gathered(value).cpu()
-                if self.main:
-                    found.setdefault(name, {})[key] = value
-        return found
+    @contextmanager
+    def lending(self, tensors: Mapping[str, Tensor]) -> Iterator[Fetch]:
+        names = [name for name, tensor in tensors.items() if state.sharded(tensor)]
+        places = {name: place for place, name in enumerate(names)}
+
+        def fetch(name: str) -> Tensor:
+            if name not in places:
+                return tensors[name]
+            self._called(places[name])
+            return state.gathered(tensors[name]).cpu()
+
+        if not names:
+            yield fetch
+        elif self.main:
+            try:
+                yield fetch
+            finally:
+                self._called(-1)
+        else:
+            yield fetch
+            while (place := self._called()) >= 0:
+                state.gathered(tensors[names[place]])
+
+    def _called(self, place: int = 0) -> int:
+        """Which tensor the main process wants next. It may be writing the one before, for as long as it lives."""
+        value = torch.tensor(place)
+        dist.broadcast(value, 0, group=self.places.patient)
+        return int(value)
+
+    def whole(self, model: Transformer, fetch: Fetch, names: Collection[str] | None = None) -> Transformer:
+        own = dict(model.named_parameters())
+        if not any(state.sharded(parameter) for parameter in own.values()):
+            return model
+        if names is not None:
+            return _filled(self.bare, {n: nn.Parameter(fetch(n), requires_grad=False) for n in own if n in names})
+        return _filled(self.bare, {n: elsewhere(p.shape, p.dtype, partial(fetch, n)) for n, p in own.items()})
 
     def restore(
         self,
@@ -260,11 +281,11 @@ def _described(moments: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, 
     }
 
 
-def _filled(bare: Transformer, weights: Mapping[str, Tensor]) -> Transformer:
+def _filled(bare: Transformer, weights: Mapping[str, nn.Parameter]) -> Transformer:
     """A model like `bare`, with these weights where it has none; parameters without one stay on the meta device."""
     model: Transformer = twin_of(bare)
     own = dict(model.named_parameters())
-    new = {id(own[name]): nn.Parameter(weight, requires_grad=False) for name, weight in weights.items()}
+    new = {id(own[name]): weight for name, weight in weights.items()}
     for module in model.modules():
         for leaf, parameter in module._parameters.items():
             if parameter is not None:  # one that several modules share goes into all of them
