@@ -48,7 +48,8 @@ def open_base(name: str, template: str | None, asked: str, method: Method, numbe
     For QLoRA matrices are rounded to NF4, and token table and head to 8 bits, one by one, as they are read.
 
     asked: `training.precision`. numbers: whether they are read; one of several processes is sent its share of them by
-    the main one, and begins with names and shapes on the meta device. Raises UsageError, CheckpointError, TokenizerError and TemplateError.
+    the main one, and begins with names and shapes on the meta device. Raises UsageError, CheckpointError,
+    TokenizerError and TemplateError.
     """
     checkpoint = open_checkpoint(locate(name or None))
     beside = Beside.of(checkpoint)
