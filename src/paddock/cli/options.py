@@ -234,6 +234,13 @@ class Loading:
             options.get("adapter"),
         )
 
+    def begun(self) -> Loading:
+        """The same, and what of loading needs no PyTorch begins now: for before a verb's rooms are imported."""
+        from paddock.engine.loading import begin
+
+        begin(self.model, self.dtype, self.device)
+        return self
+
 
 def one_model(argument: str | None, option: str | None) -> str | None:
     """The model, named as an argument or with --model."""
