@@ -235,8 +235,8 @@ class Loading:
         )
 
     def begun(self) -> Loading:
-        """The same, and what of loading needs no PyTorch begins now: for before a verb's rooms are imported."""
-        from paddock.engine.loading import begin
+        """The same, and loading begins as far as it can: for before a verb imports its rooms, and PyTorch with them."""
+        from paddock.cli.loading import begin
 
         begin(self.model, self.dtype, self.device)
         return self

@@ -19,6 +19,7 @@ from paddock.engine.opening import Beside
 from paddock.errors import UsageError
 from paddock.kernels.memory import give_back_freed_memory
 from paddock.kernels.native import library
+from paddock.model.transformer import Transformer
 
 
 def loaded(
@@ -42,28 +43,24 @@ def loaded(
         return base.with_adapter(path)
     ahead = claim(path)
     try:
-        return _loaded(open_checkpoint(path, ignore_config, ahead), dtype, where, packing, tokenizer, template)
+        checkpoint = open_checkpoint(path, ignore_config, ahead)
+        beside = Beside.of(checkpoint, None if ahead is None else ahead.header.metadata)
+        words, chat = beside.tokenizer(tokenizer), beside.template(template)
+        model = _model(checkpoint, dtype, where, packing)
     finally:
         if ahead is not None:
             ahead.close()
-
-
-def _loaded(
-    checkpoint: Checkpoint,
-    dtype: str | torch.dtype,
-    where: torch.device,
-    packing: Packing | None,
-    tokenizer: str | Path | None,
-    template: str | Path | None,
-) -> LanguageModel:
-    beside = Beside.of(checkpoint)
-    words, chat = beside.tokenizer(tokenizer), beside.template(template)
-    with memory_for("for the weights of this model"):
-        if packing is None and dtype == "auto" and where.type == "cpu" and checkpoint.quantised and library():
-            packing = Packing()
-        model = checkpoint.model(dtype, where, packing=packing)
     give_back_freed_memory()  # up to 100 MB of holes are left by tensors that were read and repacked
     return LanguageModel(checkpoint, model, words, chat)
+
+
+@memory_for("for the weights of this model")
+def _model(
+    checkpoint: Checkpoint, dtype: str | torch.dtype, where: torch.device, packing: Packing | None
+) -> Transformer:
+    if packing is None and dtype == "auto" and where.type == "cpu" and checkpoint.quantised and library():
+        packing = Packing()
+    return checkpoint.model(dtype, where, packing=packing)
 
 
 def _quantised(kind: str, dtype: str | torch.dtype, device: torch.device) -> Packing:

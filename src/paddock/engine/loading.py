@@ -66,5 +66,8 @@ def _import() -> Callable[..., LanguageModel]:
         from paddock.engine.loaded import loaded
     finally:
         if collects:
+            if not gc.get_freeze_count():
+                gc.freeze()  # both together make what is new old, unlooked at: else it would all be looked at now
+                gc.unfreeze()
             gc.enable()
     return loaded
