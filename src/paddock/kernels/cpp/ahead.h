@@ -19,7 +19,7 @@ struct Published {
 
 class Ahead {
 public:
-    explicit Ahead(std::vector<Published> matrices);  // begins at once; the bytes must outlive it
+    explicit Ahead(std::vector<Published> matrices);  // begins at once; the mapped file must outlive it
     ~Ahead();                                         // waits for the matrix in hand, and packs no more
     Ahead(const Ahead&) = delete;
     Ahead& operator=(const Ahead&) = delete;

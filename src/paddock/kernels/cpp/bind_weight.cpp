@@ -152,7 +152,8 @@ void bind_weight(nb::module_& module) {
         .def("take", &take, nb::arg("ids"), "Rows `ids` (int64) as float32 (len(ids), columns).");
     nb::class_<Begun>(module, "Ahead", "Matrices of a mapped file, packed by a thread from now on, in the order given.")
         .def(nb::init<Array, const std::vector<Begun::Place>&>(), nb::arg("bytes"), nb::arg("places"),
-             "places: (format, rows, columns, offset of the published blocks in bytes) of each.")
+             "places: (format, rows, columns, offset of the published blocks) of each. bytes: a mapped file's, whose pages are "
+             "let go as soon as they are read; of memory that is no file's they would be lost.")
         .def("take", &Begun::take, nb::arg("number"), "A Weight, once; None where it has to be packed as usual.");
 }
 
