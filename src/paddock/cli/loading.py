@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -10,18 +9,11 @@ from typing import TYPE_CHECKING
 import paddock
 from paddock.cli import output
 from paddock.cli.options import Loading
-from paddock.engine import loading
 from paddock.engine.locate import locate
 from paddock.errors import DataError
 
 if TYPE_CHECKING:
     from paddock.engine.language_model import LanguageModel
-
-
-def begin(model: str | None, dtype: str, device: str) -> None:
-    """`engine.loading.begin`, where the process is all ours: nobody looks for garbage again in what was imported."""
-    loading.begin(model, dtype, device)
-    gc.freeze()
 
 
 def load(asked: Loading, template: str | None = None) -> tuple[LanguageModel, float]:

@@ -236,7 +236,7 @@ class Loading:
 
     def begun(self) -> Loading:
         """The same, and loading begins as far as it can: for before a verb imports its rooms, and PyTorch with them."""
-        from paddock.cli.loading import begin
+        from paddock.engine.loading import begin
 
         begin(self.model, self.dtype, self.device)
         return self

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from paddock import __version__
 from paddock.cli import output
-from paddock.cli.loading import begin
+from paddock.engine.loading import begin
 from paddock.engine.locate import BUNDLED, locate, names
 from paddock.errors import InputError, TokenizerError, UsageError
 from paddock.serve.flags import merged, misspelt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,8 @@ def begin(
     if dtype == "auto" and device in ("auto", "cpu"):
         with contextlib.suppress(PaddockError):
             ahead.start(locate(path_or_name))
-    _import()
+    with _kept():
+        import paddock.engine.loaded  # noqa: F401 - for `load`
 
 
 def load(
@@ -54,20 +55,25 @@ def load(
     Raises UsageError for what cannot be meant, an InputError for files that are not what they should be, ResourceError
     where the weights do not fit the device.
     """
-    begin(path_or_name, dtype, device)
-    return _import()(path_or_name, dtype, device, quantize, ignore_config, tokenizer, template)
+    with _kept():
+        begin(path_or_name, dtype, device)
+        from paddock.engine.loaded import loaded
+
+        return loaded(path_or_name, dtype, device, quantize, ignore_config, tokenizer, template)
 
 
-def _import() -> Callable[..., LanguageModel]:
-    """What loads, and PyTorch with it. Nothing of that is garbage, and looking for some takes a seventh of the time."""
-    collects = gc.isenabled()
+@contextlib.contextmanager
+def _kept() -> Iterator[None]:
+    """What is made inside stays for long, as modules and vocabularies do: nobody looks for garbage among it meanwhile,
+    which would take a sixth of the time, nor at once afterwards."""
+    if not gc.isenabled():
+        yield
+        return
     gc.disable()
     try:
-        from paddock.engine.loaded import loaded
+        yield
     finally:
-        if collects:
-            if not gc.get_freeze_count():
-                gc.freeze()  # both together make what is new old, unlooked at: else it would all be looked at now
-                gc.unfreeze()
-            gc.enable()
-    return loaded
+        if not gc.get_freeze_count():
+            gc.freeze()  # both together make what is young old, unlooked at
+            gc.unfreeze()
+        gc.enable()
