@@ -132,6 +132,12 @@ def test_nothing_begins_where_it_may_be_in_vain(file: Path, tmp_path: Path, monk
     monkeypatch.setenv("PADDOCK_KERNELS", "none such")
     ahead.start(file)
     monkeypatch.delenv("PADDOCK_KERNELS")
+    with monkeypatch.context() as little:
+        little.setattr(ahead.system_memory, "available", lambda: ahead.SPARE)
+        ahead.start(file)
+    with monkeypatch.context() as limited:
+        limited.setattr(ahead.resource, "getrlimit", lambda _: (1 << 33, 1 << 33))
+        ahead.start(file)
     monkeypatch.setattr(ahead, "sys", sys)
     ahead.start(file)
     assert ahead.claim(file) is None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import resource
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -20,10 +21,12 @@ import numpy as np
 from paddock.checkpoint.gguf_header import Header, TensorInfo
 from paddock.checkpoint.mapped import identity
 from paddock.errors import PaddockError
+from paddock.kernels import system_memory
 from paddock.kernels.native import BLOCKS, library
 
 # Architectures whose matrices are one parameter each, as they lie; and the matrices whose rows are put in order first.
 REORDERED = {"llama": ("attn_q", "attn_k"), "qwen2": ()}
+SPARE = 1 << 30  # bytes beside the matrices: PyTorch, and what else it takes to load
 GPU = ("/dev/nvidiactl", "/dev/dxg")  # where one of these is, only PyTorch knows where a model will go
 
 _begun: list[Ahead] = []  # one at most, until it is claimed
@@ -58,7 +61,7 @@ def start(path: Path) -> None:
         if native is None:
             return
         header = Header(path)
-        if header.metadata.get("general.architecture") not in REORDERED:
+        if header.metadata.get("general.architecture") not in REORDERED or not _has_room(header.file.size):
             return
         _stop()
         _begun.append(Ahead(header, native))
@@ -87,6 +90,13 @@ def _stop() -> None:
     """The thread ends before the process does, where nobody ever claimed it."""
     while _begun:
         _begun.pop().close()
+
+
+def _has_room(size: int) -> bool:
+    """Whether memory is plenty. Where it is not, it must not be PyTorch's import that is left without: that could not
+    say what is wrong."""
+    free = resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
+    return free and system_memory.available() > size + SPARE
 
 
 def _as_they_lie(header: Header) -> list[TensorInfo]:
