@@ -86,7 +86,7 @@ class Process:
         environment = {**os.environ, **dict.fromkeys(names, str(threads)), **entry.settings}
         environment["TOKENIZERS_PARALLELISM"] = "false"
         if entry.environment is None:
-            # As in a run of `paddock`, which says so before PyTorch is loaded; the workers import torch first.
+            # As in a run of `paddock`, which says so before PyTorch is loaded; some workers import torch first.
             environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         self.entry = entry
         self._log = log.open("w")

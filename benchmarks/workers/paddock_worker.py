@@ -1,25 +1,31 @@
-"""Paddock: every request through a model's engine, as a server's loop drives it."""
+"""Paddock: every request through a model's engine, as a server's loop drives it.
+
+PyTorch is imported by `paddock.load`, as in any program that begins by loading a model.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from protocol import Clock, serve
 
 import paddock
-from paddock import kernels
-from paddock.engine.request import Request
-from paddock.engine.sampling import Sampling
 
 
 class Paddock:
     def load(self, path: str, threads: int, dtype: str = "auto", **options: Any) -> dict[str, Any]:
-        torch.set_num_threads(threads)
         self.model = paddock.load(path, dtype)
+        import torch
+
+        from paddock import kernels
+
+        torch.set_num_threads(threads)
         return {"version": f"paddock {paddock.__version__}, {kernels.chosen()}"}
 
     def complete(self, prompts: list[list[int]], new: int) -> dict[str, Any]:
+        from paddock.engine.request import Request
+        from paddock.engine.sampling import Sampling
+
         engine, greedy = self.model.engine, Sampling(temperature=0)
         clock = Clock()
         tasks = [engine.task(Request(tuple(ids), new, greedy, salt=None)) for ids in prompts]

@@ -22,15 +22,19 @@ __all__ = ["Client", "LanguageModel", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """`load` and `LanguageModel` bring PyTorch with them, so all are imported when first used."""
+    """`LanguageModel` brings PyTorch with it, and a call of `load` does, so all are imported when first used."""
     if name == "Client":
         from paddock.serve import client
 
         return client.Client
-    if name in ("LanguageModel", "load"):
-        from paddock.engine import language_model, loading
+    if name == "load":
+        from paddock.engine import loading
 
-        return loading.load if name == "load" else language_model.LanguageModel
+        return loading.load
+    if name == "LanguageModel":
+        from paddock.engine import language_model
+
+        return language_model.LanguageModel
     raise AttributeError(f"module 'paddock' has no attribute {name!r}")
 
 

@@ -9,7 +9,8 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
 from paddock.checkpoint import blocks
-from paddock.checkpoint.blocks import TYPES, dequantise
+from paddock.checkpoint.block_types import TYPES
+from paddock.checkpoint.blocks import DEQUANTISERS, dequantise
 
 BLOCKS = 10_000
 READ = {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL"}
@@ -71,7 +72,7 @@ def test_sizes_are_those_of_the_library() -> None:
     for number, kind in TYPES.items():
         if kind.name != "Q8_1":  # two float16 and 32 int8 are 36 bytes; the library's table still says 40
             assert (kind.weights, kind.nbytes) == GGML_QUANT_SIZES[GGMLQuantizationType(number)], kind.name
-    assert {kind.name for kind in TYPES.values() if kind.dequantise} == READ
+    assert set(DEQUANTISERS) == READ
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

@@ -14,7 +14,8 @@ from gguf import GGMLQuantizationType as Kind
 from torch import Tensor
 
 from paddock.checkpoint import encoding
-from paddock.checkpoint.blocks import TYPES, dequantise
+from paddock.checkpoint.block_types import TYPES
+from paddock.checkpoint.blocks import dequantise
 from paddock.checkpoint.encoding import ENCODERS, encode
 from paddock.checkpoint.gguf_write import NUMBERS
 from paddock.errors import CheckpointError

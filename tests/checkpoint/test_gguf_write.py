@@ -14,7 +14,8 @@ from gguf_files import CASES, LLAMA
 from torch import Tensor
 
 from paddock.checkpoint import folder, gguf_saving
-from paddock.checkpoint.blocks import TYPES
+from paddock.checkpoint.block_types import TYPES
+from paddock.checkpoint.blocks import DTYPES
 from paddock.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from paddock.checkpoint.gguf import GGUFFile
 from paddock.checkpoint.gguf_saving import difference, outline
@@ -43,7 +44,7 @@ VALUES: dict[str, Any] = {
 
 
 def entry(name: str, tensor: Tensor, parts: int = 1) -> Entry:
-    kind = next(kind for kind in TYPES.values() if kind.dtype == tensor.dtype)
+    kind = next(kind for kind in TYPES.values() if DTYPES.get(kind.name) == tensor.dtype)
     return Entry(name, kind, tuple(tensor.shape), lambda: iter(tensor.view(torch.uint8).flatten().chunk(parts)))
 
 

@@ -22,6 +22,7 @@ VARIANT_TESTS = {
 # Of the matrix unit's variants, which replace the linears alone.
 TILED_TESTS = {"test_tiled": ("pack.cpp", "pack_dense.cpp", "tiled_proof.cpp")}
 POOL = ("pool.cpp", "cores.cpp")
+AHEAD = ("ahead.cpp", "weight.cpp", "pack.cpp", "pack_dense.cpp", "finite.cpp", "forked.cpp", *POOL)
 COMMON = ("-std=c++17", "-ffp-contract=off", f"-I{SOURCES}", "-pthread")
 
 

@@ -1,7 +1,7 @@
 """Compiles the kernels' C++ tests with sanitizers and runs them: `make test-sanitizers`.
 
 Every variant that this machine can run, with the flags that its build used, under the address and undefined-behaviour
-sanitizers; the pool under the thread sanitizer too.
+sanitizers; the pool, and what packs ahead, under the thread sanitizer too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from programs import POOL, ROOT, TILED_TESTS, VARIANT_TESTS, Program, run_all
+from programs import AHEAD, POOL, ROOT, TILED_TESTS, VARIANT_TESTS, Program, run_all
 
 from paddock.kernels import native
 
@@ -44,6 +44,7 @@ def programs(known: dict[str, list[str]]) -> Iterator[Program]:
             yield Program(test, linked, variant, compiler, options)
     for label, sanitizer in (("memory", MEMORY), ("threads", THREADS)):
         yield Program("test_pool", POOL, label, compiler, [*common, sanitizer])
+        yield Program("test_ahead", AHEAD, label, compiler, [*common, sanitizer])
 
 
 def main() -> None:

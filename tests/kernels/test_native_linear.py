@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from paddock.checkpoint.blocks import TYPES, dequantise
+from paddock.checkpoint.block_types import TYPES
+from paddock.checkpoint.blocks import dequantise
 from paddock.kernels import reference
 
 BLOCKS = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from paddock import kernels
-from paddock.checkpoint.blocks import TYPES, dequantise
+from paddock.checkpoint.block_types import TYPES
+from paddock.checkpoint.blocks import dequantise
 from paddock.checkpoint.encoding import encode
 from paddock.kernels import gradients_products, native
 from paddock.kernels.q8 import BITS, Q8

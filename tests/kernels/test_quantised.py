@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from paddock.checkpoint.blocks import TYPES, dequantise
+from paddock.checkpoint.block_types import TYPES
+from paddock.checkpoint.blocks import dequantise
 
 # Where a block keeps its float16 numbers; any bytes elsewhere are valid codes.
 HALVES = {

@@ -1,37 +1,25 @@
-"""The tensor types of ggml: how many weights a block holds, in how many bytes, and how it becomes float32.
+"""How the tensor types of ggml become numbers.
 
-Source of numbers and layouts: ggml-org/llama.cpp, `ggml.h`, `ggml-common.h` and `ggml-quants.c`. Results equal the
-reference's bit for bit.
+Source of the layouts: ggml-org/llama.cpp, `ggml-common.h` and `ggml-quants.c`. Results equal the reference's bit for
+bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from paddock.checkpoint import kquants
 from paddock.checkpoint.bits import fields, half, signed
+from paddock.checkpoint.block_types import TensorType
 
 # Weights dequantised at a time: each temporary is 1 MB, which a core's cache holds, whatever the tensor's size.
 CHUNK = 1 << 18
 
 # IQ4_NL's sixteen levels: closer together around zero, where weights are dense.
 IQ4_LEVELS = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
-
-
-@dataclass(frozen=True)
-class TensorType:
-    """`weights` in `nbytes` make one block. Plain numbers have a `dtype`; block types `dequantise`; a type with
-    neither is known by its size only and cannot be loaded."""
-
-    name: str
-    weights: int
-    nbytes: int
-    dtype: torch.dtype | None = None
-    dequantise: Callable[[Tensor], Tensor] | None = None
 
 
 def _q4_0(blocks: Tensor) -> Tensor:
@@ -61,50 +49,38 @@ def _iq4_nl(blocks: Tensor) -> Tensor:
     return half(blocks, 0) * levels[fields(blocks[:, 2:], bits=4, run=16).int()]
 
 
-TYPES: dict[int, TensorType] = {
-    0: TensorType("F32", 1, 4, torch.float32),
-    1: TensorType("F16", 1, 2, torch.float16),
-    2: TensorType("Q4_0", 32, 18, dequantise=_q4_0),
-    3: TensorType("Q4_1", 32, 20, dequantise=_q4_1),
-    6: TensorType("Q5_0", 32, 22, dequantise=_q5_0),
-    7: TensorType("Q5_1", 32, 24, dequantise=_q5_1),
-    8: TensorType("Q8_0", 32, 34, dequantise=_q8_0),
-    9: TensorType("Q8_1", 32, 36),
-    10: TensorType("Q2_K", 256, 84, dequantise=kquants.q2_k),
-    11: TensorType("Q3_K", 256, 110, dequantise=kquants.q3_k),
-    12: TensorType("Q4_K", 256, 144, dequantise=kquants.q4_k),
-    13: TensorType("Q5_K", 256, 176, dequantise=kquants.q5_k),
-    14: TensorType("Q6_K", 256, 210, dequantise=kquants.q6_k),
-    15: TensorType("Q8_K", 256, 292),
-    16: TensorType("IQ2_XXS", 256, 66),
-    17: TensorType("IQ2_XS", 256, 74),
-    18: TensorType("IQ3_XXS", 256, 98),
-    19: TensorType("IQ1_S", 256, 50),
-    20: TensorType("IQ4_NL", 32, 18, dequantise=_iq4_nl),
-    21: TensorType("IQ3_S", 256, 110),
-    22: TensorType("IQ2_S", 256, 82),
-    23: TensorType("IQ4_XS", 256, 136),
-    24: TensorType("I8", 1, 1, torch.int8),
-    25: TensorType("I16", 1, 2, torch.int16),
-    26: TensorType("I32", 1, 4, torch.int32),
-    27: TensorType("I64", 1, 8, torch.int64),
-    28: TensorType("F64", 1, 8, torch.float64),
-    29: TensorType("IQ1_M", 256, 56),
-    30: TensorType("BF16", 1, 2, torch.bfloat16),
-    34: TensorType("TQ1_0", 256, 54),
-    35: TensorType("TQ2_0", 256, 66),
-    39: TensorType("MXFP4", 32, 17),
-    40: TensorType("NVFP4", 64, 36),
-    41: TensorType("Q1_0", 128, 18),
+# Types of plain numbers, and what makes numbers of the blocks of others; a type with neither is known by its size only.
+DTYPES: dict[str, torch.dtype] = {
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "F64": torch.float64,
+    "BF16": torch.bfloat16,
+}
+DEQUANTISERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "Q4_0": _q4_0,
+    "Q4_1": _q4_1,
+    "Q5_0": _q5_0,
+    "Q5_1": _q5_1,
+    "Q8_0": _q8_0,
+    "Q2_K": kquants.q2_k,
+    "Q3_K": kquants.q3_k,
+    "Q4_K": kquants.q4_k,
+    "Q5_K": kquants.q5_k,
+    "Q6_K": kquants.q6_k,
+    "IQ4_NL": _iq4_nl,
 }
 
 
 def dequantise(kind: TensorType, data: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Bytes of whole blocks, (blocks × `kind.nbytes`,) uint8 → (weights,) in `dtype`, a chunk at a time."""
-    assert kind.dequantise is not None, kind.name
+    numbers = DEQUANTISERS[kind.name]
     blocks = data.view(-1, kind.nbytes)
     weights = torch.empty(len(blocks), kind.weights, dtype=dtype)
     step = max(1, CHUNK // kind.weights)
     for start in range(0, len(blocks), step):
-        weights[start : start + step] = kind.dequantise(blocks[start : start + step])
+        weights[start : start + step] = numbers(blocks[start : start + step])
     return weights.view(-1)

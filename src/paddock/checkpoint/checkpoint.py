@@ -12,6 +12,8 @@ import torch
 
 from paddock.checkpoint import folder as hf
 from paddock.checkpoint import gguf_families, llama2c, quantised_folder
+from paddock.checkpoint.ahead import Ahead
+from paddock.checkpoint.gguf import GGUFFile
 from paddock.checkpoint.packing import Packing
 from paddock.checkpoint.stored import Stored
 from paddock.checkpoint.weights import build, native_dtype
@@ -93,12 +95,12 @@ class Checkpoint:
         )
 
 
-def open_checkpoint(path: str | Path, ignore_config: Collection[str] = ()) -> Checkpoint:
+def open_checkpoint(path: str | Path, ignore_config: Collection[str] = (), ahead: Ahead | None = None) -> Checkpoint:
     """Opens a model folder, a `.gguf` file or a llama2.c `.bin`. Reads descriptions only.
 
     `ignore_config` names keys of config.json or generation_config.json to be passed over: they are as if not there, and
-    what is saved later lacks them. Raises CheckpointError for what is corrupt, UnsupportedError for what Paddock does
-    not run, UsageError for a key to ignore that no file holds.
+    what is saved later lacks them. `ahead`: what was begun with this very file. Raises CheckpointError for what is
+    corrupt, UnsupportedError for what Paddock does not run, UsageError for a key to ignore that no file holds.
     """
     generation: dict[str, Any] = {}
     try:
@@ -107,7 +109,7 @@ def open_checkpoint(path: str | Path, ignore_config: Collection[str] = ()) -> Ch
             kind, config, tensors = "folder", hf.read_config(path), hf.read_tensors(path)
             generation = hf.read_generation(path)
         else:
-            kind, (config, tensors) = _read_file(path)
+            kind, (config, tensors) = _read_file(path, ahead)
     except (OSError, RuntimeError, ValueError) as error:  # a name too long, a home nobody has, a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else error
         raise CheckpointError(f"{str(path)[:300]!r} cannot be opened: {reason}") from None
@@ -145,7 +147,9 @@ def understand(config: Mapping[str, Any], tensors: Collection[str] | None = None
         ) from error
 
 
-def _read_file(path: Path) -> tuple[str, tuple[dict[str, Any], dict[str, Stored]]]:
+def _read_file(path: Path, ahead: Ahead | None) -> tuple[str, tuple[dict[str, Any], dict[str, Stored]]]:
+    if ahead is not None:
+        return "gguf", gguf_families.read(GGUFFile.of(ahead))
     if not path.is_file():
         found = "not a regular file" if path.exists() else "missing"
         raise CheckpointError(f"{path} is {found}", expected="a model folder, a .gguf file or a llama2.c .bin file")

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from paddock.checkpoint import kencoding
-from paddock.checkpoint.blocks import TensorType
+from paddock.checkpoint.block_types import TensorType
+from paddock.checkpoint.blocks import DTYPES
 from paddock.checkpoint.fitting import affine, bytes_of, levels, pack, scale_only
 from paddock.errors import CheckpointError
 
@@ -60,8 +61,8 @@ def _one_thread_each() -> Iterator[ThreadPoolExecutor]:
 
 
 def _encoded(kind: TensorType, part: Tensor, importance: Tensor | None) -> Tensor:
-    if kind.dtype is not None:
-        return bytes_of(part.to(kind.dtype))
+    if kind.name in DTYPES:
+        return bytes_of(part.to(DTYPES[kind.name]))
     weights = None if importance is None else importance.float().expand_as(part).reshape(-1, kind.weights)
     return ENCODERS[kind.name](part.reshape(-1, kind.weights), weights)
 
@@ -73,7 +74,7 @@ def _check(part: Tensor, kind: TensorType) -> None:
     largest = max(abs(extreme.item()) for extreme in part.aminmax())
     if not largest < float("inf"):  # NaN too
         raise CheckpointError("holds values that are not numbers (NaN or infinite)")
-    limit = 65504.0 if kind.dtype is None else torch.finfo(kind.dtype).max
+    limit = torch.finfo(DTYPES[kind.name]).max if kind.name in DTYPES else 65504.0
     if largest > limit:
         raise CheckpointError(f"holds {largest:g}, too large for {kind.name}", fix="use bf16 or f32")
 

@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from torch import Tensor
 
-from paddock.checkpoint.blocks import TYPES, TensorType
-from paddock.checkpoint.gguf import DEFAULT_ALIGNMENT
+from paddock.checkpoint.block_types import TYPES, TensorType
+from paddock.checkpoint.gguf_header import DEFAULT_ALIGNMENT
 from paddock.errors import CheckpointError
 
 Value = int | float | bool | str | list[str] | np.ndarray | np.generic

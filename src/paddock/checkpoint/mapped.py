@@ -6,10 +6,12 @@ import math
 import mmap
 import os
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from paddock.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
 
 PAGE = mmap.ALLOCATIONGRANULARITY
 
@@ -29,7 +31,8 @@ class MappedFile:
                 kind = "a folder" if self.path.is_dir() else "not a regular file" if self.path.exists() else "missing"
                 raise CheckpointError(f"{self.path} is {kind}", expected="a file of weights")
             with self.path.open("rb") as file:
-                self.size = os.fstat(file.fileno()).st_size
+                found = os.fstat(file.fileno())
+                self.size, self.identity = found.st_size, identity(found)
                 if self.size == 0:
                     raise CheckpointError(f"{self.name} is empty (0 bytes)", fix="download or copy the file again")
                 self.map = mmap.mmap(file.fileno(), self.size, access=mmap.ACCESS_COPY)
@@ -54,6 +57,8 @@ class MappedFile:
 
     def tensor(self, offset: int, dtype: torch.dtype, shape: tuple[int, ...], what: str) -> torch.Tensor:
         """A tensor of `shape` whose storage is the map itself; pages are read when they are first used."""
+        import torch  # not above: headers are read without it (ahead.py)
+
         if any(extent < 0 for extent in shape):
             raise CheckpointError(f"{self.name}: {what} has a negative dimension in {list(shape)}")
         if math.prod(max(extent, 1) for extent in shape) >= 2**60:  # beyond PyTorch's strides, even where one is 0
@@ -74,3 +79,8 @@ class MappedFile:
         stop = (offset + size) // PAGE * PAGE
         if stop > start and hasattr(mmap, "MADV_DONTNEED"):
             self.map.madvise(mmap.MADV_DONTNEED, start, stop - start)
+
+
+def identity(found: os.stat_result) -> tuple[int, ...]:
+    """What changes where a path comes to mean another file, or the file is written to."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

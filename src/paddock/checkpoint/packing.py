@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paddock.checkpoint.blocks import TYPES, TensorType
+from paddock.checkpoint.block_types import TYPES, TensorType
 from paddock.checkpoint.encoding import ENCODERS, encode
 from paddock.checkpoint.stored import Codes, Stored
 from paddock.errors import CheckpointError, UsageError, did_you_mean
 from paddock.kernels.packed import Packed
 from paddock.model.linear import Linear, Table
-from paddock.model.rules import Row, Rule
+from paddock.model.rules import Rename, Row, Rule
 from paddock.model.spec import Attention
 from paddock.model.transformer import Head, Transformer
 
@@ -56,6 +56,9 @@ class Packing:
         self, name: str, codes: Codes, rule: Rule, attention: Attention | None, columns: Mapping[str, int]
     ) -> dict[str, Packed]:
         """The packed matrices that the published tensor `name` holds: parameter name to columns in `columns`."""
+        begun = codes.packed() if codes.packed is not None and type(rule) is Rename else None
+        if begun is not None:
+            return {own: Packed(begun) for own in columns}
         parts = codes.load()
         if not Packed.finite(codes.format, parts):
             raise CheckpointError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, dtype
 
@@ -24,10 +25,13 @@ class Codes:
         ggml blocks   (rows, bytes per row) uint8
         INT4, INT8    codes (rows, columns) uint8, scales (rows, columns / 32) float16, zeros (rows, columns / 32) uint8
         NF4           codes (rows, columns) uint8, scales (rows, columns / 64) float32
+
+    `packed` gives the kernels' Weight of the matrix as it lies, once, where that was begun before (ahead.py), or None.
     """
 
     format: str
     load: Callable[[], tuple[Tensor, ...]]
+    packed: Callable[[], Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -50,9 +50,10 @@ def perplexity(
     json: o.Json = False,
 ) -> None:
     """Says how well a model predicts the text of FILE: perplexity ± its standard error, bits per byte and per token."""
+    loading = o.Loading.of(ctx.params).begun()
     from paddock.cli import perplexity as work
 
-    work.perplexity(work.Asked(o.Loading.of(ctx.params), file, context, stride, chunks, json))
+    work.perplexity(work.Asked(loading, file, context, stride, chunks, json))
 
 
 def _counts(name: str, short: str | None, help: str) -> Any:
@@ -100,7 +101,8 @@ def bench(
     pp512 reads 512 tokens, tg128 writes 128, @d4096 behind 4096 others, 16x(128+128) answers 16 requests at once.
     Ids are random and each test is run once before it counts; pp and tg leave sampling out, `sampled` has it in.
     """
+    loading = o.Loading.of(ctx.params).begun()
     from paddock.cli import bench as work
 
     counts = {"prompt": prompt, "new": new, "depth": depth, "concurrency": concurrency}
-    work.bench(work.Asked(o.Loading.of(ctx.params), counts, repeat, threads, "jsonl" if jsonl else "json" * json))
+    work.bench(work.Asked(loading, counts, repeat, threads, "jsonl" if jsonl else "json" * json))

@@ -234,6 +234,13 @@ class Loading:
             options.get("adapter"),
         )
 
+    def begun(self) -> Loading:
+        """The same, and loading begins as far as it can: for before a verb imports its rooms, and PyTorch with them."""
+        from paddock.engine.loading import begin
+
+        begin(self.model, self.dtype, self.device)
+        return self
+
 
 def one_model(argument: str | None, option: str | None) -> str | None:
     """The model, named as an argument or with --model."""

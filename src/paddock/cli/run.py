@@ -65,11 +65,12 @@ def generate(
 
     Stages of sampling, in this order: bias, penalties, temperature, top-k, top-p, min-p, typical-p, draw.
     """
+    loading = o.Loading.of(ctx.params).begun()
     from paddock.cli import generating
 
     settings = o.sampling_of(ctx.params) | ({} if beams is None else {"num_beams": beams})
     asked = generating.Asked(
-        loading=o.Loading.of(ctx.params),
+        loading=loading,
         prompt=prompt,
         settings=settings,
         max_tokens=max_tokens,
@@ -146,11 +147,14 @@ def chat(
     Nothing is written to disk but by /save. /help in the chat lists its commands. The bundled model has no chat
     template: it goes on with the story.
     """
+    loading = o.Loading.of({**ctx.params, "model": o.one_model(model, named)})
+    if url is None:
+        loading.begun()
     from paddock.cli import chatting
 
     chatting.chat(
         chatting.Asked(
-            o.Loading.of({**ctx.params, "model": o.one_model(model, named)}),
+            loading,
             template,
             system,
             o.sampling_of(ctx.params),

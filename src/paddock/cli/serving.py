@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from paddock import __version__
 from paddock.cli import output
+from paddock.engine.loading import begin
 from paddock.engine.locate import BUNDLED, locate, names
 from paddock.errors import InputError, TokenizerError, UsageError
 from paddock.serve.flags import merged, misspelt
@@ -61,6 +62,8 @@ def serve(given: Mapping[str, Any]) -> None:
     output.note(f"Paddock {__version__} at {address}, loading {', '.join(_called(settings))}")
     if threads is not None:
         os.environ[THREADS] = str(threads)
+    if settings.models and settings.quantize is None:
+        begin(settings.models[0].path, settings.dtype, settings.device)
     from paddock.serve.run import run  # brings PyTorch and FastAPI
 
     if threads is not None:

@@ -1,23 +1,34 @@
-"""From a path or a name to a model ready to use."""
+"""From a path or a name to a model ready to use. PyTorch is imported while matrices are packed, where they can be."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+import gc
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from paddock.checkpoint.checkpoint import open_checkpoint
-from paddock.checkpoint.packing import Packing
-from paddock.engine.adapted import Adapted, is_adapter
-from paddock.engine.device import chosen_device
-from paddock.engine.language_model import LanguageModel
+from paddock.checkpoint import ahead
 from paddock.engine.locate import locate
-from paddock.engine.memory import memory_for
-from paddock.engine.opening import Beside
-from paddock.errors import UsageError
-from paddock.kernels.memory import give_back_freed_memory
-from paddock.kernels.native import library
+from paddock.errors import PaddockError
+
+if TYPE_CHECKING:
+    import torch
+
+    from paddock.engine.language_model import LanguageModel
+
+
+def begin(
+    path_or_name: str | Path | None = None, dtype: str | torch.dtype = "auto", device: str | torch.device = "auto"
+) -> None:
+    """Says that a model is about to be loaded, before PyTorch is imported for it: that is done here, and packing begins
+    before it where it can, on threads of its own; `load` takes up what is there. What is wrong with the model is for
+    `load` to say: this raises nothing."""
+    if dtype == "auto" and device in ("auto", "cpu"):
+        with contextlib.suppress(PaddockError):
+            ahead.start(locate(path_or_name))
+    with _kept():
+        import paddock.engine.loaded  # noqa: F401 - for `load`
 
 
 def load(
@@ -44,31 +55,25 @@ def load(
     Raises UsageError for what cannot be meant, an InputError for files that are not what they should be, ResourceError
     where the weights do not fit the device.
     """
-    where = chosen_device(device)
-    packing = None if quantize is None else _quantised(quantize, dtype, where)
-    path = locate(path_or_name)
-    if is_adapter(path):
-        found = Adapted.at(path)
-        base = load(
-            found.base, dtype, device, quantize, ignore_config, tokenizer or found.tokenizer, template or found.template
-        )
-        return base.with_adapter(path)
-    checkpoint = open_checkpoint(path, ignore_config)
-    beside = Beside.of(checkpoint)
-    words, chat = beside.tokenizer(tokenizer), beside.template(template)
-    with memory_for("for the weights of this model"):
-        if packing is None and dtype == "auto" and where.type == "cpu" and checkpoint.quantised and library():
-            packing = Packing()
-        model = checkpoint.model(dtype, where, packing=packing)
-    give_back_freed_memory()  # up to 100 MB of holes are left by tensors that were read and repacked
-    return LanguageModel(checkpoint, model, words, chat)
+    with _kept():
+        begin(path_or_name, dtype, device)
+        from paddock.engine.loaded import loaded
+
+        return loaded(path_or_name, dtype, device, quantize, ignore_config, tokenizer, template)
 
 
-def _quantised(kind: str, dtype: str | torch.dtype, device: torch.device) -> Packing:
-    packing = Packing.named(kind)
-    if device.type != "cpu" or library() is None:
-        where = f"on {device}" if device.type != "cpu" else "without the native kernels (paddock doctor says why)"
-        raise UsageError(f"quantize={kind!r} is not possible {where}", fix="leave it out, or use the CPU's kernels")
-    if dtype != "auto":
-        raise UsageError(f"dtype={str(dtype)!r} and quantize={kind!r} ask for different things", fix="give one of them")
-    return packing
+@contextlib.contextmanager
+def _kept() -> Iterator[None]:
+    """What is made inside stays for long, as modules and vocabularies do: nobody looks for garbage among it meanwhile,
+    which would take a sixth of the time, nor at once afterwards."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        if not gc.get_freeze_count():
+            gc.freeze()  # both together make what is young old, unlooked at
+            gc.unfreeze()
+        gc.enable()

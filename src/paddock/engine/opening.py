@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from paddock import tokenizer as text
 from paddock.checkpoint.checkpoint import Checkpoint
-from paddock.checkpoint.gguf import GGUFFile
+from paddock.checkpoint.gguf_header import Header
 from paddock.errors import TokenizerError
 from paddock.tokenizer import Tokenizer
 from paddock.tokenizer.gguf import from_gguf
@@ -21,16 +22,17 @@ CHAT_TEMPLATE = "tokenizer.chat_template"
 class Beside:
     """Reads what a model keeps beside its weights; a GGUF file's metadata is parsed once for both.
 
-    `kind` is that of a Checkpoint; `vocabulary`, of a llama2.c file, how many tokens it has.
+    `kind` is that of a Checkpoint; `vocabulary`, of a llama2.c file, how many tokens it has; `metadata`, of a GGUF
+    file, where it was parsed before.
     """
 
-    def __init__(self, path: Path, kind: str, vocabulary: int = 0) -> None:
+    def __init__(self, path: Path, kind: str, vocabulary: int = 0, metadata: Mapping[str, Any] | None = None) -> None:
         self.path, self.kind, self.vocabulary = path, kind, vocabulary
-        self.metadata: dict[str, Any] | None = dict(GGUFFile(path).metadata) if kind == "gguf" else None
+        self.metadata = None if kind != "gguf" else dict(Header(path).metadata if metadata is None else metadata)
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint) -> Beside:
-        return cls(checkpoint.path, checkpoint.kind, checkpoint.architecture.vocabulary)
+    def of(cls, checkpoint: Checkpoint, metadata: Mapping[str, Any] | None = None) -> Beside:
+        return cls(checkpoint.path, checkpoint.kind, checkpoint.architecture.vocabulary, metadata)
 
     def tokenizer(self, given: str | Path | None) -> Tokenizer | TokenizerError:
         """The tokenizer `given` by the user or kept with the model.

@@ -1,26 +1,33 @@
-"""The operations below the models: PyTorch's, and native kernels where they were built; `chosen()` says which."""
+"""The operations below the models: PyTorch's, and native kernels where they were built; `chosen()` says which.
+
+PyTorch comes with the first of them that is used: the native kernels alone (`native.library()`) do without.
+"""
 
 from __future__ import annotations
 
-from paddock.kernels.gradients_adapted import Part
-from paddock.kernels.native import chosen
-from paddock.kernels.operations import (
-    activate,
-    adapted,
-    adapts,
-    add_ranks,
-    attend,
-    cross_entropy,
-    embed,
-    gate,
-    layer_norm,
-    linear,
-    linears,
-    mixture,
-    rms_norm,
-    rotate,
-)
-from paddock.kernels.reference import ACTIVATIONS
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from paddock.kernels.gradients_adapted import Part
+    from paddock.kernels.native import chosen
+    from paddock.kernels.operations import (
+        activate,
+        adapted,
+        adapts,
+        add_ranks,
+        attend,
+        cross_entropy,
+        embed,
+        gate,
+        layer_norm,
+        linear,
+        linears,
+        mixture,
+        rms_norm,
+        rotate,
+    )
+    from paddock.kernels.reference import ACTIVATIONS
 
 __all__ = [
     "ACTIVATIONS",
@@ -41,3 +48,12 @@ __all__ = [
     "rms_norm",
     "rotate",
 ]
+_ELSEWHERE = {"ACTIVATIONS": "reference", "Part": "gradients_adapted", "chosen": "native"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'paddock.kernels' has no attribute {name!r}")
+    found = getattr(import_module(f"paddock.kernels.{_ELSEWHERE.get(name, 'operations')}"), name)
+    globals()[name] = found  # from now on it is looked up as in any module
+    return found

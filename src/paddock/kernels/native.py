@@ -16,6 +16,8 @@ from paddock.errors import UsageError, did_you_mean
 KERNELS, THREADS, SHARED_THREADS = "PADDOCK_KERNELS", "PADDOCK_THREADS", "OMP_NUM_THREADS"
 REFERENCE = "reference"
 MOST_THREADS = 512
+# ggml's block types that the kernels compute with, as checkpoint/block_types.py names them.
+BLOCKS = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
 FIX = "install a C++ compiler (g++ or clang), then install Paddock again"
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from paddock.kernels import native
+from paddock.kernels.native import BLOCKS
+
 PLAIN = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}
-# ggml's block types that the native kernels compute with, as checkpoint/blocks.py names them.
-BLOCKS = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
 AFFINE = ("INT4", "INT8")
 
 
@@ -90,8 +91,6 @@ class Packed:
 
 def _module() -> Any:
     """The native kernels, also where the reference is asked for by now: packed matrices need them."""
-    from paddock.kernels import native
-
     module = native.library() or native.extension()
     assert module is not None, "packed matrices need the native kernels"
     return module

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from paddock.checkpoint.blocks import TensorType
+from paddock.checkpoint.block_types import TensorType
 from paddock.checkpoint.checkpoint import Checkpoint
 from paddock.checkpoint.encoding import encode
 from paddock.checkpoint.gguf_saving import Outgoing, outline

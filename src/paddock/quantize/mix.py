@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 
-from paddock.checkpoint.blocks import TYPES, TensorType
+from paddock.checkpoint.block_types import TYPES, TensorType
 from paddock.checkpoint.gguf_saving import Outgoing
 from paddock.checkpoint.gguf_write import NUMBERS
 from paddock.model.spec import Architecture, Experts

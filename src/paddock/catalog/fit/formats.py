@@ -6,7 +6,7 @@ nobody has can be weighed; a test compares both for every kind.
 
 from __future__ import annotations
 
-from paddock.checkpoint.blocks import TYPES
+from paddock.checkpoint.block_types import TYPES
 
 PLAIN = {"f32": 4, "f16": 2, "bf16": 2}
 DTYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}

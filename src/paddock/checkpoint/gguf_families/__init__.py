@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paddock.checkpoint.gguf import GGUFFile, TensorInfo
+from paddock.checkpoint.blocks import DTYPES
+from paddock.checkpoint.gguf import GGUFFile
 from paddock.checkpoint.gguf_families import bert, bloom, chatglm, falcon, gpt2, gpt_neox, llama, mpt, t5
 from paddock.checkpoint.gguf_families.metadata import MAX_BLOCKS, Change, Family, Metadata
+from paddock.checkpoint.gguf_header import TensorInfo
 from paddock.checkpoint.rows import ROW_ORDERS
 from paddock.checkpoint.stored import Codes, Stored
 from paddock.errors import CheckpointError, UnsupportedError, did_you_mean
@@ -72,7 +74,7 @@ def _dtype(file: GGUFFile) -> str:
     """The type that most weights are loaded as: block types dequantise to float32."""
     sizes: dict[torch.dtype, int] = {}
     for info in file.tensors.values():
-        dtype = info.type.dtype or torch.float32
+        dtype = DTYPES.get(info.type.name, torch.float32)
         sizes[dtype] = sizes.get(dtype, 0) + info.nbytes
     return str(max(sizes, key=lambda dtype: sizes[dtype], default=torch.float32)).removeprefix("torch.")
 

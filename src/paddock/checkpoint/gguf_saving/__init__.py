@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from paddock.checkpoint import gguf_families
-from paddock.checkpoint.blocks import TYPES
+from paddock.checkpoint.block_types import TYPES
 from paddock.checkpoint.checkpoint import Checkpoint, understand
-from paddock.checkpoint.gguf import GGUFFile, TensorInfo
+from paddock.checkpoint.gguf import GGUFFile
+from paddock.checkpoint.gguf_header import TensorInfo
 from paddock.checkpoint.gguf_saving import keys, labels, names
 from paddock.checkpoint.gguf_write import NUMBERS, Value
 from paddock.checkpoint.rows import interleaved_rotation

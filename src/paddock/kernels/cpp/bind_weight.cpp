@@ -2,7 +2,12 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
 
+#include <tuple>
+
+#include "ahead.h"
 #include "arrays.h"
 #include "bind.h"
 #include "choose.h"
@@ -90,6 +95,45 @@ nb::ndarray<nb::numpy, float> take(const PackedWeight& weight, const Array& ids)
     return out.array;
 }
 
+// An Ahead and the bytes that it reads, which it is done with before they go.
+class Begun {
+public:
+    using Place = std::tuple<std::string, int64_t, int64_t, int64_t>;  // format, rows, columns, offset
+
+    Begun(Array bytes, const std::vector<Place>& places) : bytes_(std::move(bytes)), ahead_(matrices(bytes_, places)) {}
+    ~Begun() {
+        Unlocked unlocked;
+        ahead_.reset();
+    }
+
+    Shared take(size_t number) {
+        Unlocked unlocked;
+        return ahead_->take(number);
+    }
+
+private:
+    static std::unique_ptr<Ahead> matrices(const Array& bytes, const std::vector<Place>& places) {
+        const uint8_t* data = data_of<uint8_t>(bytes, "bytes", {ANY});
+        const auto size = static_cast<int64_t>(bytes.shape(0));
+        std::vector<Published> all;
+        for (const auto& [name, rows, columns, offset] : places) {
+            Published matrix = {format_of(name), rows, columns, data};
+            check_size(matrix.format, rows, columns);
+            const int64_t row_bytes = matrix.row_bytes();
+            if (row_bytes == 0) refuse(name + " has no published blocks");
+            if (offset < 0 || offset > size || rows > (size - offset) / row_bytes) {
+                refuse("a matrix at " + std::to_string(offset) + " does not end within " + std::to_string(size) + " bytes");
+            }
+            matrix.blocks += offset;
+            all.push_back(matrix);
+        }
+        return std::make_unique<Ahead>(std::move(all));
+    }
+
+    Array bytes_;
+    std::unique_ptr<Ahead> ahead_;
+};
+
 }  // namespace
 
 void bind_weight(nb::module_& module) {
@@ -106,6 +150,11 @@ void bind_weight(nb::module_& module) {
         .def_prop_ro("nbytes", &PackedWeight::bytes)
         .def("unpack", &unpack, "What the matrix means, float32 (rows, columns).")
         .def("take", &take, nb::arg("ids"), "Rows `ids` (int64) as float32 (len(ids), columns).");
+    nb::class_<Begun>(module, "Ahead", "Matrices of a mapped file, packed by a thread from now on, in the order given.")
+        .def(nb::init<Array, const std::vector<Begun::Place>&>(), nb::arg("bytes"), nb::arg("places"),
+             "places: (format, rows, columns, offset of the published blocks) of each. bytes: a mapped file's, whose pages are "
+             "let go as soon as they are read; of memory that is no file's they would be lost.")
+        .def("take", &Begun::take, nb::arg("number"), "A Weight, once; None where it has to be packed as usual.");
 }
 
 }  // namespace paddock
