@@ -173,8 +173,8 @@ def _held(architecture: Architecture, sharing: Sharing) -> tuple[float, float, f
         for layer in architecture.layers
     ]
     root = parameters(architecture) - sum(_block(layer, architecture) for layer in architecture.layers)
-    root -= _vocabulary(architecture) * (1 - 1 / sharing.tensor)
-    return root + sum(blocks), max(blocks), root
+    outside = root - _vocabulary(architecture) * (1 - 1 / sharing.tensor)
+    return outside + sum(blocks), max(blocks), outside
 
 
 def _vocabulary(architecture: Architecture) -> int:
