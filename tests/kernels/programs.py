@@ -18,7 +18,12 @@ VARIANT_TESTS = {
     "test_training": ("training_variant.cpp",),
     "test_floats": ("pack_dense.cpp", "attention.cpp"),
     "test_attention": ("attention.cpp",),
-}
+    "test_products": ("training_variant.cpp",),
+    "test_adapt": (
+        "adapt.cpp", "program.cpp", "plan.cpp", "program_attention.cpp", "angles.cpp", "cache.cpp", "weight.cpp",
+        "pack.cpp", "pack_dense.cpp", "attention.cpp", "pool.cpp", "cores.cpp", "forked.cpp", "variant.cpp",
+    ),
+}  # fmt: skip
 # Of the matrix unit's variants, which replace the linears alone.
 TILED_TESTS = {"test_tiled": ("pack.cpp", "pack_dense.cpp", "tiled_proof.cpp")}
 POOL = ("pool.cpp", "cores.cpp")
