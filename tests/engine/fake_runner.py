@@ -33,8 +33,9 @@ def written(prompt: Sequence[int], count: int) -> list[int]:
 class FakeRunner:
     """`fails` is raised by the next run. `batches` are the rows of every run."""
 
-    def __init__(self, blocks: int, chunk: int | None = None) -> None:
+    def __init__(self, blocks: int, chunk: int | None = None, source_blocks: int = 0) -> None:
         self.blocks, self.block_bytes, self.chunk = blocks, 1024, chunk
+        self.source_blocks, self.source_block_bytes = source_blocks, 512
         self.slots: list[int | None] = [None] * (blocks * BLOCK)
         self.batches: list[list[Rows]] = []
         self.forgotten: list[int] = []

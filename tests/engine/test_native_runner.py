@@ -3,6 +3,7 @@ and is what PyTorch writes. An encoder-decoder's source is read once."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -10,12 +11,14 @@ import pytest
 import torch
 from random_models import Alone, answers_alone, plain, random_model, together
 
-from paddock.engine.engine import Engine
+from paddock.engine.blocks import blocks_for
+from paddock.engine.engine import Engine, Task
 from paddock.engine.native_runner import NativeRunner
 from paddock.engine.reading import Reader
 from paddock.engine.request import Request
 from paddock.engine.runner import Rows
 from paddock.engine.runners import engine_for
+from paddock.errors import ResourceError
 from paddock.kernels.native import library
 from paddock.model.step import Step
 
@@ -71,6 +74,48 @@ def test_a_text_read_whole_is_what_pytorch_reads(alone: Callable[[str], Alone], 
     if not source:
         pieces = torch.cat(list(reader.pieces(text, 7)))
         torch.testing.assert_close(pieces, wanted, rtol=1e-4, atol=1e-4)
+
+
+def held(runner: NativeRunner) -> dict[int, int]:
+    """Blocks of the sources that are kept, by their sequences."""
+    assert runner.sources is not None
+    return {key: blocks_for(source.filled) for key, source in runner.sources._kept.items()}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_many_sources_in_little_room(alone: Callable[[str], Alone], seed: int) -> None:
+    """Whoever comes and goes, sources keep to their room, and everybody gets what one alone gets."""
+    model, asked, expected = alone("t5")
+    chance, longest = random.Random(seed), max(blocks_for(len(request.prompt)) for request in asked)
+    room = longest + chance.randrange(longest)
+    runner = NativeRunner(model, chance.choice([9, 100]), sources=(room, 4096))
+    engine = Engine(runner, model.architecture, sequences=8, budget=40, share_written=True)
+    left, running = chance.sample(range(len(asked)), len(asked)), dict[int, tuple[Task, list[int]]]()
+    while left or running:
+        for place in left[: chance.randrange(5)]:
+            left.remove(place)
+            running[place] = engine.task(asked[place]), []
+            engine.submit(running[place][0])
+        if running and chance.randrange(12) == 0:
+            gone, _ = running.pop(chance.choice(sorted(running)))
+            engine.cancel(gone)
+            assert gone.sequence.key not in held(runner), "what was cancelled is free at once"
+        engine.step()
+        assert sum(held(runner).values()) <= engine.stats.source_used <= engine.stats.source_blocks == room
+        for place, (task, tokens) in tuple(running.items()):
+            tokens += [event.token for event in engine.take(task)]
+            if task.ended:
+                assert running.pop(place)[1] == [event.token for event in expected[place]]
+    assert held(runner) == {} and engine.stats.source_used == engine.stats.used == 0
+
+
+def test_a_source_that_never_fits_is_refused_with_the_numbers() -> None:
+    model = random_model("t5")
+    engine = Engine(NativeRunner(model, 9, sources=(2, 2**29)), model.architecture)
+    with pytest.raises(ResourceError, match="source text of 33 tokens takes 1.6 GB, more than the 1.1 GB") as refused:
+        engine.task(Request((5,) * 33, 4, start=(0,)))
+    assert refused.value.expected == "at most 32 tokens"
+    engine.task(Request((5,) * 32, 4, start=(0,)))
 
 
 def rows(key: int, source: tuple[int, ...], start: int = 0) -> Rows:

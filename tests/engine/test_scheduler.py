@@ -28,9 +28,11 @@ class Load:
         self.order: list[int] = []
         self.serial = 0
 
-    def add(self, prompt: list[int], new: int, priority: int = 0, salt: str | None = "") -> Sequence:
+    def add(
+        self, prompt: list[int], new: int, priority: int = 0, salt: str | None = "", source: int = 0
+    ) -> Sequence:
         self.serial += 1
-        sequence = Sequence(self.serial, prompt, len(prompt) + new - 1, salt)
+        sequence = Sequence(self.serial, prompt, len(prompt) + new - 1, salt, source)
         self.scheduler.submit(sequence, priority)
         self.alive[sequence.key] = sequence
         return sequence
@@ -77,6 +79,7 @@ class Load:
         held = Counter(block for s in scheduler.running for block in s.table.blocks)
         assert blocks.holders == [held[block] for block in range(len(blocks.holders))]
         assert len(scheduler.running) <= scheduler.most
+        assert scheduler.source_used == sum(s.source for s in scheduler.running) <= scheduler.source_blocks
         assert len({part.sequence.key for part in parts}) == len(parts)
         assert all(part.sequence in scheduler.running and part.size > 0 for part in parts)
         assert scheduler.waiting == sorted(scheduler.waiting, key=lambda s: s.rank)
@@ -106,8 +109,10 @@ def test_every_load_finishes_with_what_each_gets_alone(data: st.DataObject) -> N
     cut = data.draw(st.booleans()) or chunk is not None
     most = data.draw(st.integers(1, 6))
     budget = data.draw(st.integers(most + 1, 80))
+    sources = data.draw(st.sampled_from([0, 0, 5]))
     load = Load(
         data.draw(st.integers(6, 30)),
+        source_blocks=sources,
         budget=budget,
         most=most,
         cut=cut,
@@ -121,7 +126,8 @@ def test_every_load_finishes_with_what_each_gets_alone(data: st.DataObject) -> N
             load.step() if load.alive and not all(s.paused for s in load.alive.values()) else None
         prompt = [t for t in data.draw(PROMPTS) for _ in range(data.draw(st.sampled_from([3, 8, 16])))]
         new = data.draw(st.integers(1, 6 * BLOCK - len(prompt) + 1)) if len(prompt) < 6 * BLOCK else 1
-        s = load.add(prompt, new, data.draw(st.integers(-3, 3)), data.draw(st.sampled_from(["", "a", None])))
+        salt, source = data.draw(st.sampled_from(["", "a", None])), data.draw(st.integers(0, sources))
+        s = load.add(prompt, new, data.draw(st.integers(-3, 3)), salt, source)
         expected[s.key] = (prompt, new)
         some = data.draw(st.sampled_from(sorted(load.alive)))
         match data.draw(st.sampled_from(["nothing", "cancel", "pause", "resume"])):
@@ -138,7 +144,7 @@ def test_every_load_finishes_with_what_each_gets_alone(data: st.DataObject) -> N
     assert {key: s.tokens for key, s in load.done.items()} == {
         key: [*prompt, *written(prompt, new)] for key, (prompt, new) in expected.items()
     }
-    assert load.scheduler.blocks.used == 0
+    assert load.scheduler.blocks.used == load.scheduler.source_used == 0
 
 
 def guess(load: Load, data: st.DataObject) -> None:
@@ -157,6 +163,37 @@ def test_a_cache_for_one_serves_many() -> None:
     load.run()
     assert load.scheduler.preemptions > 0
     assert all(s.tokens[20:] == written([key - 1] * 20, 40) for key, s in load.done.items())
+
+
+def test_sources_wait_for_room_and_leave_it_at_once() -> None:
+    load = Load(400, most=8, source_blocks=10)
+    first, second, third, small = (load.add([i], 5, source=size) for i, size in enumerate((6, 4, 7, 1)))
+    load.step()
+    assert load.scheduler.running == [first, second], "the third waits, and nobody goes past it"
+    load.scheduler.remove(load.alive.pop(first.key))
+    load.step()
+    assert load.scheduler.running == [second], "4 of 10 are held, and it needs 7"
+    load.scheduler.remove(load.alive.pop(second.key))
+    load.step()
+    assert load.scheduler.running == [third, small] and load.scheduler.source_used == 8
+    load.run()
+    with pytest.raises(ResourceError, match="11 blocks") as refused:
+        load.add([1], 5, source=11)
+    assert refused.value.expected == "at most 10"
+
+
+def test_a_source_nobody_asks_for_gives_way() -> None:
+    load = Load(400, most=8, source_blocks=10)
+    paused = load.add([1], 30, source=6)
+    load.step()
+    paused.paused = True
+    other = load.add([2], 3, source=5)
+    while other.key in load.alive:
+        load.step()
+    assert paused in load.scheduler.parked and paused.key in load.scheduler.evicted
+    load.scheduler.resume(paused)
+    load.run()
+    assert load.done[paused.key].tokens[1:] == written([1], 30)
 
 
 def test_a_long_prompt_does_not_hold_up_short_ones() -> None:

@@ -25,6 +25,7 @@ class Script:
 
     chunk: int | None = None
     block_bytes = 1024
+    source_blocks = source_block_bytes = 0
 
     def __init__(self, vocabulary: int) -> None:
         self.blocks = 256

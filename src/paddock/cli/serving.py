@@ -175,6 +175,5 @@ def _row(served: Served) -> list[str]:
     if served.adapter is not None:
         cache, weights = f"{served.parent}'s", served.adapter.nbytes
     elif served.engine is not None:
-        runner = served.engine.runner
-        cache = output.size(runner.blocks * runner.block_bytes)
+        cache = output.size(served.engine.nbytes)
     return [served.name, what, output.size(weights), context, cache]

@@ -26,9 +26,9 @@ from torch import Tensor
 
 from paddock.engine import scheduler
 from paddock.engine.answer import Answer, Decoder
-from paddock.engine.blocks import BLOCK, BlockManager
+from paddock.engine.blocks import BLOCK, BlockManager, blocks_for
 from paddock.engine.carrying import Adapter, Adapters
-from paddock.engine.memory import check_fits
+from paddock.engine.memory import check_fits, check_source_fits
 from paddock.engine.request import Event, Request
 from paddock.engine.runner import Rows, Runner, scales_with_length
 from paddock.engine.scheduler import Scheduler, Slice
@@ -100,7 +100,7 @@ class Engine:
         self._scaled = scales_with_length(architecture)
         cut = architecture.can_cut_prompt
         self.adapters = Adapters(runner)
-        self.scheduler = Scheduler(self._blocks(), budget, sequences, cut, runner.chunk, share_written)
+        self.scheduler = Scheduler(self._blocks(), budget, sequences, cut, runner.chunk, share_written, runner.source_blocks)
         self._tasks: dict[int, Task] = {}
         self._speculating: dict[int, Task] = {}
         self._arrived: deque[Task] = deque()
@@ -129,6 +129,8 @@ class Engine:
         read = request.start or request.prompt
         limit = len(read) + request.max_new_tokens
         check_fits(limit, self.runner.blocks, self.runner.block_bytes)
+        source = 0 if self.architecture.encoder is None else len(request.prompt)
+        check_source_fits(source, self.runner.source_blocks, self.runner.source_block_bytes)
         table = self.architecture.embedding.positions
         if isinstance(table, Learned) and limit > table.count:
             raise ContextLengthError(f"{limit} tokens, but this model has learned {table.count} positions")
@@ -139,7 +141,7 @@ class Engine:
             salt = (request.salt, limit if self._scaled else 0, 0 if adapter is None else adapter.number)
         with self._turn:
             self._serial += 1
-            sequence = scheduler.Sequence(self._serial, read, limit - 1, salt)
+            sequence = scheduler.Sequence(self._serial, read, limit - 1, salt, blocks_for(source))
         return Task(sequence, Answer(request, decoder), speculator, adapter)
 
     def submit(self, task: Task) -> None:
@@ -188,6 +190,12 @@ class Engine:
         return self.scheduler.blocks.total * BLOCK
 
     @property
+    def nbytes(self) -> int:
+        """What its cache may grow to, an encoder-decoder's source texts included."""
+        runner = self.runner
+        return runner.blocks * runner.block_bytes + runner.source_blocks * runner.source_block_bytes
+
+    @property
     def stats(self) -> Stats:
         with self._turn:
             if self._driver is None:
@@ -206,6 +214,8 @@ class Engine:
             free=blocks.free,
             used=blocks.used,
             cached=blocks.cached,
+            source_blocks=plan.source_blocks,
+            source_used=plan.source_used,
             adapters=len(self.adapters),
             adapter_bytes=self.adapters.nbytes,
         )

@@ -11,10 +11,12 @@ from paddock.engine.blocks import BLOCK, blocks_for
 from paddock.errors import ResourceError
 from paddock.kernels import system_memory
 from paddock.model.cache import Cache
+from paddock.model.spec import Architecture
 from paddock.model.transformer import Transformer
 
 PIECE = 512  # tokens of a prompt read at once: bounds the memory of activations
 SHARE = 0.5  # of the memory that is free when an engine begins, its cache may grow to this
+PAGE = 4096  # bytes: a source's keys, and its values, of every layer begin on one (kernels/cpp/cache.cpp)
 
 # How PyTorch says that an allocation failed, where it raises no class of its own for it.
 FAILED = ("not enough memory", "allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -45,18 +47,58 @@ def cache_blocks(
     model: Transformer, block_bytes: int, sequences: int, text: int | None = None, memory: int | None = None
 ) -> int:
     """How many blocks an engine's cache may have: enough for `sequences` texts of the full context, but no more than
-    half of the memory that is free; where even one such text takes more, as much of it as the machine has.
+    half of the memory that is free; where even one such text takes more, as much of it as the machine has. An
+    encoder-decoder's is half of that: the other is for its source texts.
 
     text: tokens of the longest text there will be, where that is less than the context. memory: bytes that it may take
     instead of that half.
     """
-    device = cache_place(model)[1]
     context = min((limit for limit in (model.architecture.context, text) if limit is not None), default=None)
-    share = (int(free_memory(device) * SHARE) if memory is None else memory) // block_bytes
+    return _blocks(model, context, block_bytes, sequences, memory)
+
+
+def source_blocks(
+    model: Transformer, item: int, sequences: int, memory: int | None = None
+) -> tuple[int, int]:
+    """How many blocks of source texts an engine may keep beside its cache, and the bytes of one: as `cache_blocks`,
+    with the encoder's context. item: bytes of a number. Both 0 where there is no encoder."""
+    encoder, size = model.architecture.encoder, source_block_bytes(model.architecture, item)
+    return (0, 0) if encoder is None else (_blocks(model, encoder.context, size, sequences, memory), size)
+
+
+def source_block_bytes(architecture: Architecture, item: int) -> int:
+    """What BLOCK tokens of a source take: the keys and values that every crossing layer keeps, and the encoder's own
+    while it reads them. 0 for a model that crosses nothing."""
+    if architecture.encoder is None:
+        return 0
+    crossing = [layer.cross for layer in architecture.layers if layer.cross is not None]
+    kept = sum(2 * _in_pages(BLOCK * cross.kv_heads * cross.head_dim * item) for cross in crossing)
+    return kept + BLOCK * architecture.encoder.cache_values_per_token() * item
+
+
+def _blocks(model: Transformer, context: int | None, block_bytes: int, sequences: int, memory: int | None) -> int:
+    device = cache_place(model)[1]
+    part = int(free_memory(device) * SHARE) if memory is None else memory
+    share = part // (1 if model.architecture.encoder is None else 2) // block_bytes
     if context is None:
         return max(share, 1)
     one = blocks_for(context)
     return max(min(one, _memory(device) // block_bytes), min(share, one * sequences), 1)
+
+
+def _in_pages(size: int) -> int:
+    return -(-size // PAGE) * PAGE
+
+
+def check_source_fits(tokens: int, blocks: int, block_bytes: int) -> None:
+    """The same of an encoder-decoder's source text, which is kept beside the cache."""
+    if blocks_for(tokens) > blocks:
+        size, room = blocks_for(tokens) * block_bytes, blocks * block_bytes
+        raise ResourceError(
+            f"a source text of {tokens} tokens takes {size / 1e9:.2g} GB, more than the {room / 1e9:.2g} GB for sources",
+            expected=f"at most {blocks * BLOCK} tokens",
+            fix="shorten the text, or split it",
+        )
 
 
 def check_fits(tokens: int, blocks: int, block_bytes: int) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from paddock.engine.coordinates import Coordinates
-from paddock.engine.memory import memory_for
+from paddock.engine.memory import memory_for, source_blocks
 from paddock.engine.reading import cache_dtype, packed_weights
 from paddock.engine.runner import Carried, Rows
 from paddock.engine.sources import Sources
@@ -28,12 +28,18 @@ class NativeRunner:
     was cut.
 
     The cache has the type that the model's numbers were published in, float16 for quantised ones; its memory is taken
-    when it is first written.
+    when it is first written. sources: blocks of source texts, and bytes of each (engine/memory.py).
     """
 
     chunk: int | None = None
 
-    def __init__(self, model: Transformer, blocks: int, cache_type: str | None = None) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        blocks: int,
+        cache_type: str | None = None,
+        sources: tuple[int, int] | None = None,
+    ) -> None:
         module = library()
         assert module is not None, "the native kernels are there where `runs` says so"
         self.blocks = blocks
@@ -41,6 +47,9 @@ class NativeRunner:
         self.cache_type = cache_type or TYPES[cache_dtype(model)]
         self.cache = module.Cache(self.cache_type, blocks, cache_shapes(model.architecture))
         self.block_bytes = -(-self.cache.nbytes // blocks)
+        if sources is None:
+            sources = source_blocks(model, cache_dtype(model).itemsize, 1)
+        self.source_blocks, self.source_block_bytes = sources
         weights = packed_weights(model)
         self.program = recorded(model, Tape(self.cache, weights, source_shapes(model.architecture)))
         self.coordinates = Coordinates(model.architecture)

@@ -46,13 +46,16 @@ class Runner(Protocol):
     """Computes steps. A block is written only through a table that holds it alone; shared ones are only read.
 
     blocks: how many there are, of block_bytes each. chunk: prompts are cut at its multiples only, or results would
-    differ in rounding; None where they may be cut anywhere. Running the same rows again, after a step that broke off,
-    changes nothing.
+    differ in rounding; None where they may be cut anywhere. source_blocks, source_block_bytes: the same of an
+    encoder-decoder's source texts, which lie beside the blocks until `forget`; 0 where nothing crosses. Running the
+    same rows again, after a step that broke off, changes nothing.
     """
 
     blocks: int
     block_bytes: int
     chunk: int | None
+    source_blocks: int
+    source_block_bytes: int
 
     def run(self, batch: Sequence[Rows]) -> Tensor:
         """Logits (sum of `logits`, vocabulary), float32, in the order of the batch.

@@ -8,7 +8,7 @@ from typing import Any
 from paddock.engine.blocks import BLOCK
 from paddock.engine.carrying import Adapter, shared_ranks
 from paddock.engine.engine import Engine
-from paddock.engine.memory import cache_blocks, cache_place
+from paddock.engine.memory import cache_blocks, cache_place, source_blocks
 from paddock.engine.native_runner import NativeRunner
 from paddock.engine.reading import cache_dtype, runs_natively
 from paddock.engine.runner import Runner
@@ -29,14 +29,16 @@ def runner_for(
     """The fastest runner there is for this model on its device.
 
     blocks: the cache's capacity; by default as many as `sequences` texts of the full context (of `text` tokens, where
-    that is less) need, within half of the memory that is free, or within `memory` bytes.
+    that is less) need, within half of the memory that is free, or within `memory` bytes; an encoder-decoder's source
+    texts are within that too.
     """
     native = runs_natively(model)
+    item = (cache_dtype(model) if native else cache_place(model)[0]).itemsize
     if blocks is None:
-        dtype = cache_dtype(model) if native else cache_place(model)[0]
-        block_bytes = BLOCK * model.architecture.cache_values_per_token() * dtype.itemsize
+        block_bytes = BLOCK * model.architecture.cache_values_per_token() * item
         blocks = cache_blocks(model, block_bytes, sequences, text, memory)
-    return NativeRunner(model, blocks) if native else TorchRunner(model, blocks)
+    sources = source_blocks(model, item, sequences, memory)
+    return NativeRunner(model, blocks, sources=sources) if native else TorchRunner(model, blocks, sources=sources)
 
 
 def engine_for(

@@ -9,7 +9,9 @@ share what is left, so that a long prompt does not hold up a short one.
        └────preempt───────┘  no block left: the last in rank gives its own back and reads everything again later
 
 Rank never changes, and everybody who comes later ranks lower in time: nobody starves. The first in rank can always
-have the blocks of all others, and one that could not run alone is refused when it comes: no deadlock. No tensors here.
+have the blocks of all others, and one that could not run alone is refused when it comes: no deadlock. The same holds
+of the room for source texts, which an encoder-decoder's sequence has whole from its first step to its last. No tensors
+here.
 """
 
 from __future__ import annotations
@@ -30,16 +32,18 @@ class Sequence:
 
     tokens: prompt, then what was written. computed: how many of them have keys and values. limit: the most slots it
     will ever need. proposed: guesses at what follows, to be checked in the next step. paused: nobody takes what it
-    writes at present. reused: prompt tokens found in the cache when it first ran.
+    writes at present. reused: prompt tokens found in the cache when it first ran. source: blocks of its source text.
     """
 
     __slots__ = (
-        "computed", "key", "limit", "paused", "prompt", "proposed", "rank", "reused", "salt", "served", "table",
-        "tokens",
+        "computed", "key", "limit", "paused", "prompt", "proposed", "rank", "reused", "salt", "served", "source",
+        "table", "tokens",
     )  # fmt: skip
 
-    def __init__(self, key: int, prompt: abc.Sequence[int], limit: int, salt: Hashable | None = "") -> None:
-        self.key, self.prompt, self.limit, self.salt = key, len(prompt), limit, salt
+    def __init__(
+        self, key: int, prompt: abc.Sequence[int], limit: int, salt: Hashable | None = "", source: int = 0
+    ) -> None:
+        self.key, self.prompt, self.limit, self.salt, self.source = key, len(prompt), limit, salt, source
         self.tokens = list(prompt)
         self.computed = 0
         self.proposed: abc.Sequence[int] = ()
@@ -66,7 +70,7 @@ class Scheduler:
     """budget: tokens of a step (an uncut prompt may take more). most: sequences running at once.
 
     cut: whether prompts may be read in pieces; pieces end at multiples of `chunk` where one is given. share_written:
-    later prompts may find what was written too, not only what was read.
+    later prompts may find what was written too, not only what was read. source_blocks: of all source texts together.
     """
 
     def __init__(
@@ -77,11 +81,12 @@ class Scheduler:
         cut: bool = True,
         chunk: int | None = None,
         share_written: bool = False,
+        source_blocks: int = 0,
     ) -> None:
         if not 0 < most < budget:
             raise UsageError(f"{most} sequences share {budget} tokens of a step", expected="more tokens than sequences")
         self.blocks, self.budget, self.most, self.cut, self.chunk = blocks, budget, most, cut, chunk
-        self.share_written = share_written
+        self.share_written, self.source_blocks = share_written, source_blocks
         self.running: list[Sequence] = []
         self.waiting: list[Sequence] = []  # by rank
         self.parked: set[Sequence] = set()  # preempted, and nobody asks for them
@@ -97,9 +102,20 @@ class Scheduler:
                 expected=f"at most {self.blocks.total * BLOCK}",
                 fix="ask for fewer new tokens (max_new_tokens), or shorten the prompt",
             )
+        if sequence.source > self.source_blocks:
+            raise ResourceError(
+                f"a source text of {sequence.source} blocks does not fit",
+                expected=f"at most {self.source_blocks}",
+                fix="shorten the text, or split it",
+            )
         sequence.rank = (self.clock - priority * AGE, sequence.key)
         sequence.served = self.clock
         self._wait(sequence)
+
+    @property
+    def source_used(self) -> int:
+        """Blocks of the source texts of what runs."""
+        return sum(sequence.source for sequence in self.running)
 
     def resume(self, sequence: Sequence) -> None:
         """Somebody asks for it again."""
@@ -214,6 +230,8 @@ class Scheduler:
     def _admitted(self) -> Sequence | None:
         """The first in rank begins, with blocks for all the tokens it has; none does if they are not there."""
         sequence = self.waiting[0]
+        if sequence.source > self.source_blocks - self.source_used:
+            return None
         prompt, tokens = sequence.prompt, sequence.tokens
         most = len(tokens) - 1 if self.share_written else min(prompt, len(tokens) - 1)
         table = self.blocks.open(tokens, most, sequence.salt)

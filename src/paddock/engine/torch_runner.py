@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from paddock.engine.blocks import BLOCK
-from paddock.engine.memory import PIECE, cache_place, memory_for
+from paddock.engine.memory import PIECE, cache_place, memory_for, source_blocks
 from paddock.engine.pages import Page, Pages, Pile
 from paddock.engine.runner import Carried, Rows, scales_with_length
 from paddock.kernels.threads import threads_for
@@ -43,14 +43,22 @@ class State:
 
 
 class TorchRunner:
-    """blocks: how many the cache has. together: run those that write as one batch; by default on a GPU only."""
+    """blocks: how many the cache has. together: run those that write as one batch; by default on a GPU only. sources:
+    blocks of source texts, and bytes of each (engine/memory.py)."""
 
-    def __init__(self, model: Transformer, blocks: int, together: bool | None = None) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        blocks: int,
+        together: bool | None = None,
+        sources: tuple[int, int] | None = None,
+    ) -> None:
         self.model, self.architecture, self.blocks = model, model.architecture, blocks
         self.dtype, self.device = cache_place(model)
         self.together = self.device.type != "cpu" if together is None else together
         self.chunk = None if self.together else PIECE
         self.block_bytes = BLOCK * self.architecture.cache_values_per_token() * self.dtype.itemsize
+        self.source_blocks, self.source_block_bytes = sources or source_blocks(model, self.dtype.itemsize, 1)
         self.pages = Pages(self.architecture, blocks, self.dtype, self.device)
         self._states: dict[int, State] = {}
         self._models = {0: model}  # by the numbers of their adapters

@@ -214,7 +214,7 @@ def _apart(named: Named) -> bool:
 
 def _untaken(engine: Engine) -> int:
     """Bytes of an engine's cache that it may take yet; all of them, as a cache does not tell what it has touched."""
-    return engine.runner.blocks * engine.runner.block_bytes
+    return engine.nbytes
 
 
 def _server_of(request: Request) -> Server:
