@@ -15,8 +15,10 @@ from paddock.catalog.fit import budget, chatglm, held, limits, serving, subject,
 from paddock.catalog.fit.plan import Plan
 from paddock.catalog.fit.serving import Need, Settings
 from paddock.checkpoint.packing import KINDS
+from paddock.engine.blocks import BLOCK
 from paddock.engine.loading import load
-from paddock.engine.runners import runner_for
+from paddock.engine.memory import SHARE, cache_blocks, source_block_bytes, source_blocks
+from paddock.engine.runners import SEQUENCES, runner_for
 from paddock.errors import ContextLengthError, UsageError
 from paddock.kernels.native import library
 from paddock.model.linear import weights_of
@@ -83,6 +85,19 @@ def test_the_cache_is_what_the_runner_allocates(name: str, tmp_path: Path) -> No
     parts = {part.name: part for part in need.phases[1].components}
     assert parts["keys and values"].bytes == 128 // 16 * need.block_bytes
     assert Need(subject.read(path), Settings(quantize="q8_0", budget=ROOM)).cache_type == "float16"
+
+
+def test_sources_have_a_room_of_their_own(tmp_path: Path) -> None:
+    path = write_folder(tmp_path, CONFIGS["t5"], torch.bfloat16)
+    room, model = 10**8, load(path).model
+    need = Need(subject.read(path), Settings(budget=room, context=512, concurrency=1000))
+    half = int(room * SHARE)
+    assert source_blocks(model, 2, SEQUENCES, half) == (need.source_capacity, source_block_bytes(model.architecture, 2))
+    assert cache_blocks(model, need.block_bytes, SEQUENCES, memory=half) == need.capacity
+    parts = {part.name: part for part in need.phases[1].components}
+    assert parts["keys and values of the source"].bytes == 1000 * 512 * 2 * 2 * 64 * 2
+    told = [text for text in need.remarks if "a quarter of the free memory" in text]
+    assert len(told) == 2 and f"{need.source_capacity * BLOCK:,} tokens of source texts here" in told[1]
 
 
 def test_the_formula_of_the_cache_gives_its_bytes() -> None:

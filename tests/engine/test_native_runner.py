@@ -13,6 +13,7 @@ from random_models import Alone, answers_alone, plain, random_model, together
 
 from paddock.engine.blocks import blocks_for
 from paddock.engine.engine import Engine, Task
+from paddock.engine.memory import source_block_bytes
 from paddock.engine.native_runner import NativeRunner
 from paddock.engine.reading import Reader
 from paddock.engine.request import Request
@@ -20,6 +21,8 @@ from paddock.engine.runner import Rows
 from paddock.engine.runners import engine_for
 from paddock.errors import ResourceError
 from paddock.kernels.native import library
+from paddock.model.families import describe
+from paddock.model.recording import cache_shapes, source_shapes
 from paddock.model.step import Step
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no native kernels in this build")
@@ -109,10 +112,24 @@ def test_many_sources_in_little_room(alone: Callable[[str], Alone], seed: int) -
     assert held(runner) == {} and engine.stats.source_used == engine.stats.used == 0
 
 
+def test_what_a_source_takes_is_counted() -> None:
+    """As the kernels allocate it: what its decoder reads, and what its encoder reads it through."""
+    sizes = {"vocab_size": 61, "d_model": 64, "d_kv": 32, "d_ff": 48, "num_layers": 3, "num_heads": 8}
+    architecture = describe({"model_type": "t5", **sizes, "num_decoder_layers": 2, "decoder_start_token_id": 0})
+    module, encoder = library(), architecture.encoder
+    assert module is not None and encoder is not None
+    for kind, item in (("float32", 4), ("bfloat16", 2)):
+        shapes = source_shapes(architecture), cache_shapes(encoder)
+        assert 5 * source_block_bytes(architecture, item) == sum(module.Cache(kind, 5, each).nbytes for each in shapes)
+    assert source_block_bytes(random_model("llama").architecture, 4) == 0
+
+
 def test_a_source_that_never_fits_is_refused_with_the_numbers() -> None:
     model = random_model("t5")
     engine = Engine(NativeRunner(model, 9, sources=(2, 2**29)), model.architecture)
-    with pytest.raises(ResourceError, match="source text of 33 tokens takes 1.6 GB, more than the 1.1 GB") as refused:
+    with pytest.raises(
+        ResourceError, match=r"a source text of 33 tokens takes 1\.6 GB, and sources have 1\.1 GB"
+    ) as refused:
         engine.task(Request((5,) * 33, 4, start=(0,)))
     assert refused.value.expected == "at most 32 tokens"
     engine.task(Request((5,) * 32, 4, start=(0,)))

@@ -28,9 +28,7 @@ class Load:
         self.order: list[int] = []
         self.serial = 0
 
-    def add(
-        self, prompt: list[int], new: int, priority: int = 0, salt: str | None = "", source: int = 0
-    ) -> Sequence:
+    def add(self, prompt: list[int], new: int, priority: int = 0, salt: str | None = "", source: int = 0) -> Sequence:
         self.serial += 1
         sequence = Sequence(self.serial, prompt, len(prompt) + new - 1, salt, source)
         self.scheduler.submit(sequence, priority)

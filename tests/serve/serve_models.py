@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from fastapi.testclient import TestClient
+from safetensors.torch import save_file
 
 from paddock import tokenizer
 from paddock.checkpoint import folder
@@ -65,6 +67,18 @@ def write_t5(path: Path) -> Path:
     """An encoder-decoder of random weights with the bundled model's vocabulary."""
     path = _write(path, T5)
     tokenizer.load(bundled()).save(path)
+    return path
+
+
+def write_t5_adapter(path: Path) -> Path:
+    """A LoRA adapter for it, as PEFT publishes one."""
+    tensors, rank, name = {}, 2, "base_model.model.decoder.block.0.layer.0.SelfAttention.q"
+    tensors[f"{name}.lora_A.weight"] = torch.ones(rank, T5["d_model"])
+    tensors[f"{name}.lora_B.weight"] = torch.ones(T5["num_heads"] * T5["d_kv"], rank)
+    path.mkdir()
+    save_file(tensors, path / "adapter_model.safetensors")
+    about = {"peft_type": "LORA", "r": rank, "lora_alpha": 2, "target_modules": ["q"], "bias": "none"}
+    (path / "adapter_config.json").write_text(json.dumps(about))
     return path
 
 

@@ -20,7 +20,7 @@ from paddock.serve.settings import Named
 
 MODEL = "stories260K"
 COUNTERS = ("prompt_tokens", "generation_tokens", "prefix_cache_queries", "prefix_cache_hits", "request_success")
-GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "adapter_bytes")
+GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "source_usage_perc", "adapter_bytes")
 HISTOGRAMS = (
     "time_to_first_token_seconds", "inter_token_latency_seconds", "e2e_request_latency_seconds",
     "request_queue_time_seconds", "request_prefill_time_seconds", "request_decode_time_seconds",
@@ -76,7 +76,7 @@ def test_known_requests_give_known_numbers(fresh: Server) -> None:
         assert 0 <= now[f"{name}_sum"] < 60
     parts = ("request_queue_time_seconds", "request_prefill_time_seconds", "request_decode_time_seconds")
     assert sum(now[f"{name}_sum"] for name in parts) == pytest.approx(now["e2e_request_latency_seconds_sum"], abs=0.5)
-    assert [now[name] for name in GAUGES if name != "adapter_bytes"] == [0, 0, 0]
+    assert [now[name] for name in GAUGES if name not in ("source_usage_perc", "adapter_bytes")] == [0, 0, 0]
 
 
 def test_refused_requests_are_no_requests(fresh: Server) -> None:

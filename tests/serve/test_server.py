@@ -14,9 +14,12 @@ import pytest
 from fastapi.testclient import TestClient
 from guarded import opened
 from operating import ask, copy_scaled, eventually, write_adapter
+from serve_models import write_t5, write_t5_adapter
 from test_worker import die
 
 import paddock
+from paddock.engine.request import Request
+from paddock.engine.runner import cache_bytes
 from paddock.errors import CheckpointError, NotFoundError, OverloadError, UsageError
 from paddock.serve.answering import Answering, Plan
 from paddock.serve.app import make_app
@@ -78,6 +81,33 @@ def test_several_models_share_what_memory_there_is(monkeypatch: pytest.MonkeyPat
     with opened(models=names) as server:
         sizes = [e.runner.blocks * e.runner.block_bytes for e in server._engines()]
     assert len(sizes) == 3 and sum(sizes) <= memory / 2 and min(sizes) > memory / 10
+
+
+def test_adapters_of_an_encoder_decoder_share_memory_not_its_engine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    memory = 60 * 2**20
+    monkeypatch.setattr("paddock.serve.server.free_memory", lambda device: memory)
+    folder, adapters = write_t5(tmp_path / "t5"), [write_t5_adapter(tmp_path / name) for name in "ab"]
+    models, named = (Named("t5", str(folder)),), tuple(Named(path.name, str(path)) for path in adapters)
+    with opened(models=models, adapters=named) as server:
+        sizes = [cache_bytes(engine.runner) for engine in server._engines()]
+        assert len(sizes) == 3 and sum(sizes) <= memory / 2 and min(sizes) > memory / 10
+        assert all(engine.runner.source_blocks > 0 for engine in server._engines())
+
+
+def test_the_room_of_sources_is_told(tmp_path: Path) -> None:
+    with opened(models=(Named("t5", str(write_t5(tmp_path / "t5"))), Named("bundled", None))) as server:
+        engine = server.registry.find("t5").engine
+        assert engine is not None
+        task = engine.task(Request((5,) * 40, 4, start=(0,)))
+        engine.submit(task)
+        engine.step()
+        used = 3 / engine.stats.source_blocks
+        told = [line for line in server.metrics.page().decode().splitlines() if "source_usage_perc{" in line]
+        assert [float(line.rsplit(" ", 1)[1]) for line in told] == [pytest.approx(used)], "of the one that has sources"
+        engine.cancel(task)
+        assert 'source_usage_perc{model_name="t5"} 0.0' in server.metrics.page().decode()
 
 
 async def _unloaded(server: Server) -> None:

@@ -164,6 +164,8 @@ def _reads_text(model: LanguageModel) -> bool:
 
 
 def _row(served: Served) -> list[str]:
+    from paddock.engine.runner import cache_bytes
+
     model = served.model
     context = "any" if served.context is None else f"{served.context:,}"
     what = model.architecture.family if served.parent is None else f"adapter on {served.parent}"
@@ -175,5 +177,5 @@ def _row(served: Served) -> list[str]:
     if served.adapter is not None:
         cache, weights = f"{served.parent}'s", served.adapter.nbytes
     elif served.engine is not None:
-        cache = output.size(served.engine.nbytes)
+        cache = output.size(cache_bytes(served.engine.runner))
     return [served.name, what, output.size(weights), context, cache]

@@ -100,7 +100,8 @@ class Engine:
         self._scaled = scales_with_length(architecture)
         cut = architecture.can_cut_prompt
         self.adapters = Adapters(runner)
-        self.scheduler = Scheduler(self._blocks(), budget, sequences, cut, runner.chunk, share_written, runner.source_blocks)
+        sources = runner.source_blocks
+        self.scheduler = Scheduler(self._blocks(), budget, sequences, cut, runner.chunk, share_written, sources)
         self._tasks: dict[int, Task] = {}
         self._speculating: dict[int, Task] = {}
         self._arrived: deque[Task] = deque()
@@ -188,12 +189,6 @@ class Engine:
     def capacity(self) -> int:
         """Tokens that the cache can hold, of one request or of all together."""
         return self.scheduler.blocks.total * BLOCK
-
-    @property
-    def nbytes(self) -> int:
-        """What its cache may grow to, an encoder-decoder's source texts included."""
-        runner = self.runner
-        return runner.blocks * runner.block_bytes + runner.source_blocks * runner.source_block_bytes
 
     @property
     def stats(self) -> Stats:

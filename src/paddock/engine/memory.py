@@ -57,9 +57,7 @@ def cache_blocks(
     return _blocks(model, context, block_bytes, sequences, memory)
 
 
-def source_blocks(
-    model: Transformer, item: int, sequences: int, memory: int | None = None
-) -> tuple[int, int]:
+def source_blocks(model: Transformer, item: int, sequences: int, memory: int | None = None) -> tuple[int, int]:
     """How many blocks of source texts an engine may keep beside its cache, and the bytes of one: as `cache_blocks`,
     with the encoder's context. item: bytes of a number. Both 0 where there is no encoder."""
     encoder, size = model.architecture.encoder, source_block_bytes(model.architecture, item)
@@ -95,7 +93,7 @@ def check_source_fits(tokens: int, blocks: int, block_bytes: int) -> None:
     if blocks_for(tokens) > blocks:
         size, room = blocks_for(tokens) * block_bytes, blocks * block_bytes
         raise ResourceError(
-            f"a source text of {tokens} tokens takes {size / 1e9:.2g} GB, more than the {room / 1e9:.2g} GB for sources",
+            f"a source text of {tokens} tokens takes {size / 1e9:.2g} GB, and sources have {room / 1e9:.2g} GB",
             expected=f"at most {blocks * BLOCK} tokens",
             fix="shorten the text, or split it",
         )

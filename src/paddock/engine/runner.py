@@ -74,6 +74,11 @@ class Runner(Protocol):
         ...
 
 
+def cache_bytes(runner: Runner) -> int:
+    """What its cache may grow to, source texts included."""
+    return runner.blocks * runner.block_bytes + runner.source_blocks * runner.source_block_bytes
+
+
 def scales_with_length(architecture: Architecture) -> bool:
     """Whether keys depend on how long the text is planned to become."""
     return own_rope(architecture) is not None

@@ -113,7 +113,7 @@ class _Now(Collector):
         yield from self._families()
 
     def collect(self) -> Iterator[Metric]:
-        running, waiting, usage, taken = families = self._families()
+        running, waiting, usage, sources, taken = families = self._families()
         feeds = self.worker().feeds
         for served in self.models:
             engine = served.engine
@@ -126,8 +126,10 @@ class _Now(Collector):
             if served.adapter is not None:  # its requests have blocks of its parent's cache
                 taken.add_metric([served.name], served.adapter.nbytes)
                 continue
-            blocks = engine.scheduler.blocks
+            plan, blocks = engine.scheduler, engine.scheduler.blocks
             usage.add_metric([served.name], blocks.used / blocks.total)
+            if plan.source_blocks:
+                sources.add_metric([served.name], plan.source_used / plan.source_blocks)
         yield from families
 
     def _families(self) -> list[GaugeMetricFamily]:
@@ -137,6 +139,10 @@ class _Now(Collector):
                 ("num_requests_running", "Requests that are being computed."),
                 ("num_requests_waiting", "Requests that no step has computed anything for yet."),
                 ("kv_cache_usage_perc", "The part of the cache that running requests use; 1 is all of it."),
+                (
+                    "source_usage_perc",
+                    "The part of the room for source texts that running requests use.",
+                ),
                 ("adapter_bytes", "What the numbers of an adapter take that shares its model's cache."),
             )
         ]

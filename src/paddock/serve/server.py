@@ -19,12 +19,13 @@ from paddock.engine.engine import Engine
 from paddock.engine.language_model import LanguageModel
 from paddock.engine.loading import load
 from paddock.engine.memory import SHARE, cache_place, free_memory
+from paddock.engine.runner import cache_bytes
 from paddock.engine.runners import engine_for
 from paddock.errors import OverloadError, PaddockError, UsageError
 from paddock.serve.access import Access, keys_of, sealed
 from paddock.serve.metrics import Metrics, lane_of
 from paddock.serve.registry import Registry, Served
-from paddock.serve.settings import Named, Settings, check_name
+from paddock.serve.settings import Named, Settings, check_name, check_names
 from paddock.serve.watching import Watching
 from paddock.serve.worker import Worker
 
@@ -67,13 +68,18 @@ class Server:
     def open(self) -> None:
         """Loads the models that `settings` name and starts to compute. Raises what `load` does."""
         chosen = self.settings
-        caches = len(chosen.models) + sum(map(_apart, chosen.adapters))  # that are still to come
-        for named in chosen.models:
+        # All weights before any cache: who takes how much of what is left is then known.
+        check_names(chosen.models, chosen.adapters)
+        models = {named.name: self._read(named) for named in chosen.models}
+        apart = [_apart(named, models.get(named.base or next(iter(models), ""))) for named in chosen.adapters]
+        caches = len(models) + sum(apart)  # that are still to come
+        for name in tuple(models):
             caches -= 1
-            self.load(named, more=caches)
+            with self.registry.coming(check_name(name)):
+                self.serve(name, models.pop(name), more=caches)
         self._check_length()
-        for named in chosen.adapters:
-            caches -= _apart(named)
+        for named, own in zip(chosen.adapters, apart, strict=True):
+            caches -= own
             self.adapt(named, self.registry.find(named.base), more=max(caches, 0))
         self.worker.start()
         self._opened = True
@@ -83,17 +89,19 @@ class Server:
         self.draining = True
         self.worker.stop(ENDED_SECONDS)
 
-    def load(self, named: Named, more: int = 0) -> Served:
-        """One more model by name; requests that run go on. `more`: models that are still to come.
+    def load(self, named: Named) -> Served:
+        """One more model by name; requests that run go on.
 
         Raises what `paddock.load` does, UsageError for a name that is taken or none.
         """
-        chosen = self.settings
         with self.registry.coming(check_name(named.name)):
-            model = load(
-                named.path, dtype=chosen.dtype, device=chosen.device, quantize=chosen.quantize, template=chosen.template
-            )
-            return self.serve(named.name, model, more=more)
+            return self.serve(named.name, self._read(named))
+
+    def _read(self, named: Named) -> LanguageModel:
+        chosen = self.settings
+        return load(
+            named.path, dtype=chosen.dtype, device=chosen.device, quantize=chosen.quantize, template=chosen.template
+        )
 
     def adapt(self, named: Named, parent: Served, more: int = 0) -> Served:
         """An adapter on a model that is served, under a name of its own; the weights are shared. One that only adds low
@@ -207,14 +215,16 @@ class Server:
         log.error("the engine was started again; requests that ran are lost")
 
 
-def _apart(named: Named) -> bool:
-    """Whether an adapter takes an engine of its own."""
-    return named.path is None or not adds_ranks_only(Path(named.path).expanduser())
+def _apart(named: Named, base: LanguageModel | None) -> bool:
+    """Whether an adapter takes an engine of its own: where it does more than add ranks, and on an encoder-decoder."""
+    if named.path is None or (base is not None and base.architecture.encoder is not None):
+        return True
+    return not adds_ranks_only(Path(named.path).expanduser())
 
 
 def _untaken(engine: Engine) -> int:
     """Bytes of an engine's cache that it may take yet; all of them, as a cache does not tell what it has touched."""
-    return engine.nbytes
+    return cache_bytes(engine.runner)
 
 
 def _server_of(request: Request) -> Server:

@@ -17,7 +17,7 @@ from paddock.catalog.fit.subject import Subject
 from paddock.checkpoint.packing import Packing
 from paddock.engine.blocks import BLOCK, blocks_for
 from paddock.engine.encoders import BATCH_TOKENS
-from paddock.engine.memory import PIECE, SHARE
+from paddock.engine.memory import PIECE, SHARE, source_block_bytes
 from paddock.engine.runners import SEQUENCES
 from paddock.errors import ContextLengthError, UsageError
 from paddock.kernels.native import library
@@ -188,8 +188,18 @@ class Need:
     @property
     def capacity(self) -> int:
         """Blocks that the engine's cache may have here, as `engine.memory.cache_blocks` has it."""
-        context = self.architecture.context
-        share = int(self.budget * SHARE) // self.block_bytes
+        return self._capacity(self.architecture.context, self.block_bytes)
+
+    @property
+    def source_capacity(self) -> int:
+        """The same of an encoder-decoder's source texts, as `engine.memory.source_blocks` has it."""
+        encoder = self.architecture.encoder
+        assert encoder is not None, "only encoder-decoders have sources"
+        item = formats.PLAIN[formats.DTYPES[self.cache_type]]
+        return self._capacity(encoder.context, source_block_bytes(self.architecture, item))
+
+    def _capacity(self, context: int | None, block_bytes: int) -> int:
+        share = int(self.budget * SHARE) // (1 if self.architecture.encoder is None else 2) // block_bytes
         one = share if context is None else blocks_for(context)
         most = share if context is None else min(share, one * SEQUENCES)
         return max(one, most, 1)
@@ -199,8 +209,9 @@ class Need:
             return
         item = formats.PLAIN[formats.DTYPES[self.cache_type]]
         values = sum(2 * b.cross.kv_heads * b.cross.head_dim * n for _, b, n in distinct(self.architecture) if b.cross)
-        size = self.settings.concurrency * self.context * values * item
-        formula = f"{self.settings.concurrency} x {self.context} source tokens x {values} values x {item} bytes"
+        tokens = blocks_for(self.context) * BLOCK
+        size = self.settings.concurrency * tokens * values * item
+        formula = f"{self.settings.concurrency} x {tokens} source tokens x {values} values x {item} bytes"
         yield Component("keys and values of the source", size, formula, "cache")
 
     # What computing takes.
@@ -263,12 +274,16 @@ class Need:
             yield f"the model states no limit of length: {UNLIMITED} tokens are planned for"
         if not self.architecture.generates:
             return
-        room = self.capacity * BLOCK
-        if self.settings.device == "cpu" and room < self.settings.concurrency * self.context:
-            yield (
-                f"the engine keeps at most {room:,} tokens in its cache here (half of the free memory): of "
-                f"{self.settings.concurrency} texts of {self.context} tokens some will wait"
-            )
+        rooms = {"tokens in its cache": self.capacity}
+        if self.architecture.encoder is not None:
+            rooms["tokens of source texts"] = self.source_capacity
+        for what, blocks in rooms.items():
+            if self.settings.device == "cpu" and blocks * BLOCK < self.settings.concurrency * self.context:
+                part = "half" if len(rooms) == 1 else "a quarter"
+                yield (
+                    f"the engine keeps at most {blocks * BLOCK:,} {what} here ({part} of the free memory): of "
+                    f"{self.settings.concurrency} texts of {self.context} tokens some will wait"
+                )
 
 
 def _check(subject: Subject, settings: Settings) -> None:
