@@ -17,8 +17,9 @@ from paddock.engine.memory import source_block_bytes
 from paddock.engine.native_runner import NativeRunner
 from paddock.engine.reading import Reader
 from paddock.engine.request import Request
-from paddock.engine.runner import Rows
-from paddock.engine.runners import engine_for
+from paddock.engine.runner import Rows, cache_bytes
+from paddock.engine.runners import engine_for, runner_for
+from paddock.engine.torch_runner import TorchRunner
 from paddock.errors import ResourceError
 from paddock.kernels.native import library
 from paddock.model.families import describe
@@ -122,6 +123,17 @@ def test_what_a_source_takes_is_counted() -> None:
         shapes = source_shapes(architecture), cache_shapes(encoder)
         assert 5 * source_block_bytes(architecture, item) == sum(module.Cache(kind, 5, each).nbytes for each in shapes)
     assert source_block_bytes(random_model("llama").architecture, 4) == 0
+
+
+def test_cache_and_sources_keep_to_what_a_control_group_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T5 has no limit of length: each takes a quarter of what is free, and no more."""
+    free = 64 * 2**20
+    monkeypatch.setattr("paddock.kernels.system_memory._groups", lambda: [(2 * free, free)])
+    for runner in (runner_for(random_model("t5")), TorchRunner(random_model("t5"), 5)):
+        sources = runner.source_blocks * runner.source_block_bytes
+        assert free / 4 - runner.source_block_bytes < sources <= free / 4
+        assert cache_bytes(runner) <= free / 2 + 2**16  # the native cache rounds up to pages
+    assert runner_for(random_model("llama")).source_blocks == 0
 
 
 def test_a_source_that_never_fits_is_refused_with_the_numbers() -> None:
