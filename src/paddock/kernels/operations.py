@@ -122,9 +122,7 @@ def mixture(x: Tensor, scores: Tensor, active: int, experts: Sequence[Callable[[
     return reference.mixture(x, scores, active, experts)
 
 
-def cross_entropy(
-    x: Tensor, weight: Tensor | Packed, bias: Tensor | None, targets: Tensor
-) -> tuple[Tensor, Tensor]:
+def cross_entropy(x: Tensor, weight: Tensor | Packed, bias: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
     """What the vocabulary's logits of x say about targets, without the logits ever being whole in memory; shapes and
     results in `reference.cross_entropy`."""
     if gradients_products.enters(x, weight, bias, targets):
