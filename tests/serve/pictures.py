@@ -56,7 +56,7 @@ def take(browser: Any, address: str) -> None:
     with watched(browser, address, **SIZE) as watch:
         page = watch.page
         page.goto("/")
-        page.get_by_role("button", name="Compare", exact=True).click()
+        page.get_by_role("link", name="Compare", exact=True).click()
         for place in (0, 1):
             side = page.locator(f"[data-side='{place}']")
             side.locator("summary").click()

@@ -118,7 +118,7 @@ def test_a_phone_shows_all_of_it(chromium: Any, live: str) -> None:
         page.get_by_role("button", name="Close").tap()
         page.get_by_role("button", name="Show conversations").tap()
         assert sideways(page) == 0
-        page.get_by_role("button", name="Compare", exact=True).tap()
+        page.get_by_role("link", name="Compare", exact=True).tap()
         page.get_by_label("Prompt for both").fill("A horse")
         page.get_by_role("button", name="Answer both").tap()
         page.locator(".cmp-parting").wait_for()
@@ -206,7 +206,7 @@ def test_axe_finds_nothing(chromium: Any, live: str, scheme: str, viewport: dict
         if viewport is PHONE:
             page.get_by_role("button", name="Show conversations").click()
             accessible(page, "conversations")
-        page.get_by_role("button", name="Compare", exact=True).click()
+        page.get_by_role("link", name="Compare", exact=True).click()
         page.locator("[data-side='1'] summary").click()
         page.locator("[data-side='1']").get_by_label("Temperature").fill("1")
         page.get_by_label("Prompt for both").fill("A horse")

@@ -10,9 +10,9 @@ from browser import PHONE, WIDE, Watched, accessible, watched
 
 def opened(page: Any) -> None:
     page.goto("/")
-    if not page.get_by_role("button", name="Catalogue", exact=True).is_visible():
+    if not page.get_by_role("link", name="Catalogue", exact=True).is_visible():
         page.get_by_role("button", name="Show conversations").click()
-    page.get_by_role("button", name="Catalogue", exact=True).click()
+    page.get_by_role("link", name="Catalogue", exact=True).click()
     page.locator(".cat-list tbody tr").first.wait_for()
 
 
@@ -24,11 +24,11 @@ def test_an_entry_is_found_and_read_with_its_sources(watch: Watched) -> None:
     assert 0 < page.locator(".cat-list tbody tr").count() < every
     page.get_by_label("Licence allows commercial use").uncheck()
     page.get_by_label("Search names").fill("LLaMA 1")
-    page.locator(".cat-list tbody tr").first.get_by_role("button").first.click()
+    page.locator(".cat-list tbody tr").first.get_by_role("link").first.click()
     page.get_by_role("heading", name="LLaMA", exact=True).wait_for()
     facts = page.locator(".cat-facts").first.inner_text()
     assert "LLaMA non-commercial" in facts and "GPL-3.0" in facts
-    page.get_by_role("button", name="7B", exact=True).click()
+    page.get_by_role("link", name="7B", exact=True).click()
     page.get_by_role("heading", name="LLaMA 7b").wait_for()
     assert "6,738,415,616" in page.locator(".cat-facts").first.inner_text()
     links = page.locator(".cat-sources a")
@@ -41,7 +41,7 @@ def test_an_entry_is_found_and_read_with_its_sources(watch: Watched) -> None:
 def test_entries_are_put_side_by_side(watch: Watched) -> None:
     page = watch.page
     opened(page)
-    button = page.get_by_role("button", name="Compare (")
+    button = page.get_by_role("link", name="Compare (")
     assert button.is_disabled()
     page.get_by_label("Search names").fill("Llama 2")
     for place in (0, 1):
@@ -49,7 +49,7 @@ def test_entries_are_put_side_by_side(watch: Watched) -> None:
     button.click()
     page.locator(".cat-compare tbody tr").first.wait_for()
     assert page.locator(".cat-compare thead th").count() == 2
-    page.get_by_role("button", name="Back to the list").click()
+    page.get_by_role("link", name="Back to the list").click()
     assert page.get_by_label("Search names").input_value() == "Llama 2", "what was looked for is forgotten"
 
 
@@ -60,10 +60,10 @@ def test_axe_finds_nothing_in_the_catalogue(chromium: Any, live: str, scheme: st
         opened(page)
         page.get_by_label("Search names").fill("Falcon")
         accessible(page, "list")
-        page.locator(".cat-list tbody tr").first.get_by_role("button").first.click()
+        page.locator(".cat-list tbody tr").first.get_by_role("link").first.click()
         page.locator(".cat-sources").wait_for()
         accessible(page, "entry")
-        page.get_by_role("button", name="Back to the list").click()
-        page.get_by_role("button", name="Tree by year").click()
+        page.get_by_role("link", name="Back to the list").click()
+        page.get_by_role("link", name="Tree by year").click()
         page.locator(".cat-picture img").wait_for()
         accessible(page, "tree")

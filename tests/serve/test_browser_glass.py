@@ -156,7 +156,7 @@ def side(page: Any, place: int) -> Any:
 
 def opened(watch: Watched) -> Any:
     watch.page.goto("/")
-    watch.page.get_by_role("button", name="Compare", exact=True).click()
+    watch.page.get_by_role("link", name="Compare", exact=True).click()
     for place in (0, 1):
         side(watch.page, place).locator("summary").click()
     return watch.page

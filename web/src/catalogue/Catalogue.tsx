@@ -1,9 +1,10 @@
 /** Which open models there are: found, looked at with their sources, and put side by side. */
 
+import { signal } from "@preact/signals";
 import type { JSX } from "preact";
-import { useState } from "preact/hooks";
 import { listCatalogue, type Listed } from "../api/catalogue";
 import { t } from "../i18n";
+import { addressOf, entryAddress, place, TREE } from "../state/place";
 import { Comparing } from "./Comparing";
 import { EntryView } from "./EntryView";
 import { Fetched } from "./Fetched";
@@ -13,8 +14,9 @@ import { List } from "./List";
 import { Picture } from "./Picture";
 import "./catalogue.css";
 
-/** What is shown: the list, one entry, several side by side, or all of them as a tree. */
-type Shown = { what: "list" } | { what: "entry"; name: string } | { what: "comparison" } | { what: "tree" };
+// While the page lives, what was looked for and picked is there again when somebody comes back from another view.
+const wanted = signal<Wanted>(ANYTHING);
+const picked = signal<readonly string[]>([]);
 
 export function Catalogue(): JSX.Element {
   return (
@@ -27,31 +29,32 @@ export function Catalogue(): JSX.Element {
 }
 
 function Loaded({ listed }: { listed: Listed }): JSX.Element {
-  const [wanted, setWanted] = useState<Wanted>(ANYTHING);
-  const [picked, setPicked] = useState<readonly string[]>([]);
-  const [shown, setShown] = useState<Shown>({ what: "list" });
-  const look = (name: string): void => setShown({ what: "entry", name });
-  const toList = (): void => setShown({ what: "list" });
-  const pick = (id: string, on: boolean): void =>
-    setPicked((before) => (on ? [...before, id].slice(0, MOST) : before.filter((one) => one !== id)));
-  if (shown.what === "entry") return <EntryView name={shown.name} look={look} back={toList} />;
-  if (shown.what === "comparison") return <Comparing names={picked} back={toList} />;
-  if (shown.what === "tree") return <Picture path="v1/catalogue/evolution.svg" name={t("catalogue.tree")} back={toList} />;
-  const rows = chosen(listed.rows, wanted);
+  const where = place.value;
+  if ("tree" in where) return <Picture path="v1/catalogue/evolution.svg" name={t("catalogue.tree")} withBack />;
+  if ("names" in where && where.names.length > 1) return <Comparing names={where.names} />;
+  if ("names" in where && where.names[0] !== undefined) return <EntryView name={where.names[0]} />;
+  return <Search listed={listed} />;
+}
+
+function Search({ listed }: { listed: Listed }): JSX.Element {
+  const picks = picked.value;
+  const enough = picks.length > 1;
+  const pick = (id: string, on: boolean): void => {
+    picked.value = on ? [...picks, id].slice(0, MOST) : picks.filter((one) => one !== id);
+  };
+  const rows = chosen(listed.rows, wanted.value);
   return (
     <>
-      <Filters listed={listed} wanted={wanted} change={(next) => setWanted({ ...wanted, ...next })} />
+      <Filters listed={listed} wanted={wanted.value} change={(next) => (wanted.value = { ...wanted.value, ...next })} />
       <div class="cat-bar">
         <p role="status">{t("catalogue.found", { n: rows.length })}</p>
         <span class="spacer" />
-        <button type="button" onClick={() => setShown({ what: "tree" })}>
-          {t("catalogue.tree")}
-        </button>
-        <button type="button" disabled={picked.length < 2} onClick={() => setShown({ what: "comparison" })}>
-          {t("catalogue.compare", { n: picked.length })}
-        </button>
+        <a href={addressOf(TREE)}>{t("catalogue.tree")}</a>
+        <a role="link" aria-disabled={!enough} href={enough ? entryAddress(...picks) : undefined}>
+          {t("catalogue.compare", { n: picks.length })}
+        </a>
       </div>
-      <List rows={rows} picked={picked} pick={pick} look={look} />
+      <List rows={rows} picked={picks} pick={pick} />
     </>
   );
 }

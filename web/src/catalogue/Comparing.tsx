@@ -2,15 +2,16 @@ import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { compareEntries, type Comparison } from "../api/catalogue";
 import { t } from "../i18n";
+import { LIST } from "../state/place";
 import { Fetched } from "./Fetched";
 
 /** Several entries side by side; what differs is marked by more than its colour. */
-export function Comparing({ names, back }: { names: readonly string[]; back: () => void }): JSX.Element {
+export function Comparing({ names }: { names: readonly string[] }): JSX.Element {
   return (
     <article class="cat-entry">
-      <button type="button" class="small" onClick={back}>
+      <a class="small" href={LIST}>
         {t("catalogue.back")}
-      </button>
+      </a>
       <Fetched of={names.join(" ")} load={() => compareEntries(names)}>
         {(found) => <Table found={found} />}
       </Fetched>

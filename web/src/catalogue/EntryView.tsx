@@ -2,31 +2,26 @@ import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { fetchEntry, type Entry, type Neighbour, type Source } from "../api/catalogue";
 import { t } from "../i18n";
+import { entryAddress, LIST } from "../state/place";
 import { Fetched } from "./Fetched";
 import { count, SMALLEST } from "./filters";
 import { Picture } from "./Picture";
 
-interface EntryViewProps {
-  name: string;
-  look: (name: string) => void;
-  back: () => void;
-}
-
 /** One entry: every fact with the number of its source, what it descends from, and the sources in full. */
-export function EntryView({ name, look, back }: EntryViewProps): JSX.Element {
+export function EntryView({ name }: { name: string }): JSX.Element {
   return (
     <article class="cat-entry">
-      <button type="button" class="small" onClick={back}>
+      <a class="small" href={LIST}>
         {t("catalogue.back")}
-      </button>
+      </a>
       <Fetched of={name} load={() => fetchEntry(name)}>
-        {(entry) => <Told entry={entry} look={look} />}
+        {(entry) => <Told entry={entry} />}
       </Fetched>
     </article>
   );
 }
 
-function Told({ entry, look }: { entry: Entry; look: (name: string) => void }): JSX.Element {
+function Told({ entry }: { entry: Entry }): JSX.Element {
   const heading = useRef<HTMLHeadingElement>(null);
   useEffect(() => heading.current?.focus(), [entry]);
   const { row } = entry;
@@ -37,7 +32,7 @@ function Told({ entry, look }: { entry: Entry; look: (name: string) => void }): 
         {entry.size && ` ${entry.size}`}
       </h2>
       <p>{row.about}</p>
-      {entry.size === null && row.sizes.length > 1 && <Sizes entry={entry} look={look} />}
+      {entry.size === null && row.sizes.length > 1 && <Sizes entry={entry} />}
       <dl class="cat-facts">
         {entry.facts.map((fact) => (
           <div key={fact.label}>
@@ -56,8 +51,8 @@ function Told({ entry, look }: { entry: Entry; look: (name: string) => void }): 
           ))}
         </ul>
       )}
-      <Neighbours title={t("catalogue.up")} kinds={entry.up} look={look} />
-      <Neighbours title={t("catalogue.down")} kinds={entry.down} look={look} />
+      <Neighbours title={t("catalogue.up")} kinds={entry.up} />
+      <Neighbours title={t("catalogue.down")} kinds={entry.down} />
       {Object.keys(entry.up).length + Object.keys(entry.down).length > 0 && (
         <Picture path={`v1/catalogue/lineage.svg?name=${encodeURIComponent(row.id)}`} name={t("catalogue.lineage", { name: row.name })} />
       )}
@@ -99,7 +94,7 @@ function SourceLink({ source }: { source: Source }): JSX.Element {
   );
 }
 
-function Sizes({ entry, look }: { entry: Entry; look: (name: string) => void }): JSX.Element {
+function Sizes({ entry }: { entry: Entry }): JSX.Element {
   return (
     <div class="cat-scroll" tabIndex={0} role="region" aria-label={t("catalogue.sizes")}>
       <table>
@@ -116,9 +111,9 @@ function Sizes({ entry, look }: { entry: Entry; look: (name: string) => void }):
           {entry.row.sizes.map((size) => (
             <tr key={size.id}>
               <th scope="row">
-                <button type="button" class="cat-link" onClick={() => look(size.id)}>
+                <a class="cat-link" href={entryAddress(size.id)}>
                   {size.stated ?? size.name}
-                </button>
+                </a>
               </th>
               <td class="cat-number">{size.parameters?.toLocaleString("en") ?? ""}</td>
               <td class="cat-number">{size.active === null ? "" : count(size.active)}</td>
@@ -139,7 +134,6 @@ function gigabytes(bytes: number | undefined): string {
 interface NeighboursProps {
   title: string;
   kinds: Entry["up"];
-  look: (name: string) => void;
 }
 
 const HOW = {
@@ -151,7 +145,7 @@ const HOW = {
   uses: "catalogue.uses",
 } as const;
 
-function Neighbours({ title, kinds, look }: NeighboursProps): JSX.Element | null {
+function Neighbours({ title, kinds }: NeighboursProps): JSX.Element | null {
   const found = Object.entries(kinds);
   if (found.length === 0) return null;
   return (
@@ -161,7 +155,7 @@ function Neighbours({ title, kinds, look }: NeighboursProps): JSX.Element | null
         {found.map(([kind, others]) => (
           <div key={kind}>
             <dt>{kind in HOW ? t(HOW[kind as keyof typeof HOW]) : kind}</dt>
-            <dd>{others.map((other) => <Link key={other.id} other={other} look={look} />)}</dd>
+            <dd>{others.map((other) => <Link key={other.id} other={other} />)}</dd>
           </div>
         ))}
       </dl>
@@ -169,10 +163,10 @@ function Neighbours({ title, kinds, look }: NeighboursProps): JSX.Element | null
   );
 }
 
-function Link({ other, look }: { other: Neighbour; look: (name: string) => void }): JSX.Element {
+function Link({ other }: { other: Neighbour }): JSX.Element {
   return (
-    <button type="button" class="cat-size" onClick={() => look(other.id)}>
+    <a class="cat-size" href={entryAddress(other.id)}>
       {other.name}
-    </button>
+    </a>
   );
 }

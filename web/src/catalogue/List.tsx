@@ -1,16 +1,16 @@
 import type { JSX } from "preact";
 import type { Row } from "../api/catalogue";
 import { decimal, t } from "../i18n";
+import { entryAddress } from "../state/place";
 import { count, MOST } from "./filters";
 
 interface ListProps {
   rows: readonly Row[];
   picked: readonly string[];
   pick: (id: string, on: boolean) => void;
-  look: (name: string) => void;
 }
 
-export function List({ rows, picked, pick, look }: ListProps): JSX.Element {
+export function List({ rows, picked, pick }: ListProps): JSX.Element {
   return (
     <div class="cat-scroll" tabIndex={0} role="region" aria-label={t("nav.catalogue")}>
       <table class="cat-list">
@@ -29,7 +29,7 @@ export function List({ rows, picked, pick, look }: ListProps): JSX.Element {
         </thead>
         <tbody>
           {rows.map((row) => (
-            <Line key={row.id} row={row} picked={picked.includes(row.id)} full={picked.length >= MOST} pick={pick} look={look} />
+            <Line key={row.id} row={row} picked={picked.includes(row.id)} full={picked.length >= MOST} pick={pick} />
           ))}
         </tbody>
       </table>
@@ -42,10 +42,9 @@ interface LineProps {
   picked: boolean;
   full: boolean;
   pick: (id: string, on: boolean) => void;
-  look: (name: string) => void;
 }
 
-function Line({ row, picked, full, pick, look }: LineProps): JSX.Element {
+function Line({ row, picked, full, pick }: LineProps): JSX.Element {
   return (
     <tr>
       <td>
@@ -58,9 +57,9 @@ function Line({ row, picked, full, pick, look }: LineProps): JSX.Element {
         />
       </td>
       <th scope="row">
-        <button type="button" class="cat-link" onClick={() => look(row.id)}>
+        <a class="cat-link" href={entryAddress(row.id)}>
           {row.name}
-        </button>
+        </a>
         <span class="cat-about">{row.about}</span>
       </th>
       <td>{row.organisation}</td>
@@ -68,9 +67,9 @@ function Line({ row, picked, full, pick, look }: LineProps): JSX.Element {
       <td>
         <span class="cat-sizes">
           {row.sizes.map((size) => (
-            <button key={size.id} type="button" class="cat-size" onClick={() => look(size.id)}>
+            <a key={size.id} class="cat-size" href={entryAddress(size.id)}>
               {size.parameters === null ? (size.stated ?? size.name) : count(size.parameters)}
-            </button>
+            </a>
           ))}
         </span>
       </td>

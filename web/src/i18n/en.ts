@@ -34,6 +34,7 @@ export const en = {
   "nav.chat": "Chat",
   "nav.compare": "Compare",
   "nav.catalogue": "Catalogue",
+  "nav.astray": "This address leads to nothing on this page. Here is the chat instead.",
   "nav.more": "Actions for “{title}”",
 
   "model.label": "Model",

@@ -36,6 +36,7 @@ export const ms: Messages = {
   "nav.chat": "Sembang",
   "nav.compare": "Banding",
   "nav.catalogue": "Katalog",
+  "nav.astray": "Alamat ini tidak membawa ke mana-mana di halaman ini. Sembang dipaparkan sebagai gantinya.",
   "nav.more": "Tindakan untuk “{title}”",
 
   "model.label": "Model",

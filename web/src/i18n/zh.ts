@@ -36,6 +36,7 @@ export const zh: Messages = {
   "nav.chat": "聊天",
   "nav.compare": "对比",
   "nav.catalogue": "模型目录",
+  "nav.astray": "此地址在本页没有对应的内容，已改为显示聊天。",
   "nav.more": "“{title}”的操作",
 
   "model.label": "模型",

@@ -3,13 +3,11 @@
 import { computed, signal } from "@preact/signals";
 import { fetchCard, listModels, type ModelCard } from "../api/models";
 import { Refusal, type Told } from "../api/refusal";
+import { CHAT, go } from "./place";
 import { lastConversation, lastModel } from "./preferences";
 import { Storage } from "./storage";
 import { emptyConversation, path, type Conversation, type Id, type Turn } from "./tree";
 
-/** What the page can show, and how it is called. */
-export const VIEWS = { chat: "nav.chat", compare: "nav.compare", catalogue: "nav.catalogue" } as const;
-export type View = keyof typeof VIEWS;
 export type Panel = "none" | "settings" | "glass";
 
 export const models = signal<readonly ModelCard[]>([]);
@@ -23,7 +21,6 @@ export const current = signal<Conversation>(emptyConversation());
 export const currentId = computed<Id>(() => current.value.id);
 export const shownTurns = computed<readonly Turn[]>(() => path(current.value));
 
-export const view = signal<View>("chat");
 export const panel = signal<Panel>("none");
 /** The answer that the glass box shows. */
 export const glassTurn = signal<Id | null>(null);
@@ -139,7 +136,7 @@ export function open(id: Id): void {
   lastConversation.value = id;
   glassTurn.value = null;
   if (panel.value === "glass") panel.value = "none";
-  view.value = "chat";
+  go(CHAT);
 }
 
 /** A fresh conversation, with the model, system prompt and settings of the one before. */
@@ -149,7 +146,7 @@ export function begin(): void {
   lastConversation.value = current.value.id;
   glassTurn.value = null;
   if (panel.value === "glass") panel.value = "none";
-  view.value = "chat";
+  go(CHAT);
 }
 
 export function rename(id: Id, title: string): void {

@@ -4,6 +4,7 @@ import type { ComponentChildren, VNode } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { t } from "../i18n";
 import { running } from "../state/chatting";
+import { astray } from "../state/place";
 import { chosenModel, current, models, modelsRefusal, readModels, shownTurns } from "../state/store";
 import type { Answer, Turn } from "../state/tree";
 import { announce, Reader } from "./announce";
@@ -17,6 +18,7 @@ export function Chat() {
   return (
     <div class="chat">
       <Scroller key={id}>
+        <Astray />
         <Notices />
         {shownTurns.value.length === 0 ? <Empty /> : <Turns />}
       </Scroller>
@@ -42,6 +44,15 @@ function Turns() {
       {turns.map((turn, place) => draw(turn, place === turns.length - 1))}
     </ol>
   );
+}
+
+/** Says that the address led nowhere; the address itself may hold anything, and is not repeated. */
+function Astray() {
+  const lost = astray.value;
+  useEffect(() => {
+    if (lost) announce(t("nav.astray"));
+  }, [lost]);
+  return lost ? <p class="notice">{t("nav.astray")}</p> : null;
 }
 
 /** What stands in the way of an answer, before one is asked for. */

@@ -3,7 +3,8 @@
 import { t } from "../i18n";
 import type { ModelCard } from "../api/models";
 import { navOpen } from "../state/layout";
-import { chooseModel, chosenModel, current, glassTurn, models, panel, shownTurns, view, VIEWS, type Panel } from "../state/store";
+import { view, VIEWS } from "../state/place";
+import { chooseModel, chosenModel, current, glassTurn, models, panel, shownTurns, type Panel } from "../state/store";
 import { titleOf } from "../state/tree";
 import { Icon, type IconName } from "./icons";
 
@@ -21,7 +22,9 @@ export function Header() {
       >
         <Icon name="menu" />
       </button>
-      <h1 class="visually-hidden">{view.value === "chat" ? titleOf(current.value) || t("nav.untitled") : t(VIEWS[view.value])}</h1>
+      <h1 class="visually-hidden" tabIndex={-1}>
+        {chat ? titleOf(current.value) || t("nav.untitled") : t(VIEWS[view.value])}
+      </h1>
       {chat && <ModelPicker />}
       <span class="spacer" />
       {chat && <Meter />}

@@ -4,7 +4,8 @@ import { useEffect, useState } from "preact/hooks";
 import { session } from "../api/session";
 import { t, LanguagePicker, type Key } from "../i18n";
 import { theme, type Theme } from "../state/preferences";
-import { change, chosenModel, current, view } from "../state/store";
+import { view } from "../state/place";
+import { change, chosenModel, current } from "../state/store";
 import { SamplingFields } from "./SamplingFields";
 
 export function SettingsPanel() {

@@ -5,7 +5,8 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { moment, t } from "../i18n";
 import { exported, ImportError, imported } from "../state/transfer";
 import { closeNav, focusMessage, isWide, leaveNav, navOpen } from "../state/layout";
-import { adopt, begin, currentId, forget, keeps, listed, open, rename, view, VIEWS, type View } from "../state/store";
+import { addressOf, CHAT, LIST, view, VIEWS, type View } from "../state/place";
+import { adopt, begin, currentId, forget, keeps, listed, open, rename } from "../state/store";
 import { matches, titleOf, type Conversation } from "../state/tree";
 import { announce } from "./announce";
 import { Confirm } from "./Confirm";
@@ -78,18 +79,16 @@ function Fence() {
 
 const ICONS: Readonly<Record<View, IconName>> = { chat: "chat", compare: "columns", catalogue: "books" };
 
+const ADDRESSES: Readonly<Record<View, string>> = { chat: addressOf(CHAT), compare: addressOf({ view: "compare" }), catalogue: LIST };
+
 function Views() {
-  const choose = (next: View): void => {
-    view.value = next;
-    leaveNav();
-  };
   return (
     <div class="views">
       {(Object.keys(VIEWS) as View[]).map((each) => (
-        <button key={each} type="button" aria-pressed={view.value === each} onClick={() => choose(each)}>
+        <a key={each} href={ADDRESSES[each]} aria-current={view.value === each ? "page" : undefined} onClick={leaveNav}>
           <Icon name={ICONS[each]} />
           {t(VIEWS[each])}
-        </button>
+        </a>
       ))}
     </div>
   );

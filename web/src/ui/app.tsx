@@ -1,11 +1,12 @@
 /** The whole page. */
 
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import type { CompareProps } from "../compare/Compare";
 import { t } from "../i18n";
 import { stop } from "../state/chatting";
 import { closeNav, focusMessage, isWide, MESSAGE, navOpen } from "../state/layout";
-import { current, keepNow, models, panel, view, VIEWS } from "../state/store";
+import { addressOf, LIST, place, view, VIEWS, type Place } from "../state/place";
+import { current, keepNow, models, panel } from "../state/store";
 import { titleOf } from "../state/tree";
 import { Announcer } from "./announce";
 import { Chat } from "./Chat";
@@ -28,7 +29,8 @@ export function App() {
       document.removeEventListener("visibilitychange", keepIfHidden);
     };
   }, []);
-  const title = view.value === "chat" ? titleOf(current.value) : t(VIEWS[view.value]);
+  useArrival();
+  const title = called(place.value);
   useEffect(() => {
     document.title = title ? `${title} · ${t("app.name")}` : t("app.name");
   }, [title]);
@@ -63,6 +65,33 @@ export function App() {
       <Announcer />
     </div>
   );
+}
+
+/** What the browser calls a place, in its tabs and history. */
+function called(where: Place): string {
+  if (where.view === "chat") return titleOf(current.value);
+  const names = "tree" in where ? t("catalogue.tree") : "names" in where ? where.names.join(", ") : "";
+  return [names, t(VIEWS[where.view])].filter(Boolean).join(" · ");
+}
+
+/** Takes the keyboard along to another place: to its heading, or in the catalogue's list to what was just looked at. */
+function useArrival(): void {
+  const before = useRef(place.value);
+  useEffect(() => {
+    const last = before.current;
+    before.current = place.value;
+    if (last === place.value) return undefined; // the page has just begun: the browser says where the keyboard is
+    if (!isWide.value) navOpen.value = false;
+    if (!isWide.value) panel.value = "none";
+    const frame = requestAnimationFrame(() => {
+      const main = document.querySelector("main");
+      if (!main || main.contains(document.activeElement)) return; // a view that has put it somewhere itself
+      const links = addressOf(place.value) === LIST ? [...main.querySelectorAll("a")] : [];
+      const left = links.find((link) => link.getAttribute("href") === addressOf(last));
+      (left ?? document.querySelector<HTMLElement>("h1"))?.focus();
+    });
+    return () => cancelAnimationFrame(frame);
+  }, [place.value]);
 }
 
 function keepIfHidden(): void {
