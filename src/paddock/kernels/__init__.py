@@ -5,7 +5,7 @@ PyTorch comes with the first of them that is used: the native kernels alone (`na
 
 from __future__ import annotations
 
-from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,12 +48,29 @@ __all__ = [
     "rms_norm",
     "rotate",
 ]
-_ELSEWHERE = {"ACTIVATIONS": "reference", "Part": "gradients_adapted", "chosen": "native"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'paddock.kernels' has no attribute {name!r}")
-    found = getattr(import_module(f"paddock.kernels.{_ELSEWHERE.get(name, 'operations')}"), name)
+    found = getattr(_room(name), name)
     globals()[name] = found  # from now on it is looked up as in any module
     return found
+
+
+def _room(name: str) -> ModuleType:
+    if name == "chosen":
+        from paddock.kernels import native
+
+        return native
+    if name == "Part":
+        from paddock.kernels import gradients_adapted
+
+        return gradients_adapted
+    if name == "ACTIVATIONS":
+        from paddock.kernels import reference
+
+        return reference
+    from paddock.kernels import operations
+
+    return operations
