@@ -13,7 +13,7 @@ export type Place = { view: "chat" | "compare" } | { view: "catalogue"; names: r
 export const CHAT: Place = { view: "chat" };
 const COMPARE: Place = { view: "compare" };
 export const TREE: Place = { view: "catalogue", tree: true };
-const LONGEST = 1000; // characters of an address; four names of the catalogue take a tenth of that
+const LONGEST = 1000; // characters of an address; six names of the catalogue take a fifth of that
 
 export function addressOf(place: Place): string {
   if ("tree" in place) return "#/tree";
