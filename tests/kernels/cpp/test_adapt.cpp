@@ -13,6 +13,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "checking.h"
 #include "choose.h"
 #include "pool.h"
 #include "program.h"
@@ -27,30 +28,10 @@ extern const Kernels table;
 const Kernels& kernels() { return PADDOCK_VARIANT::table; }
 }  // namespace paddock
 
-static int failures = 0;
-static double worst = 0;  // of the comparisons since the last report, in units of what was allowed
 static std::mt19937 generator(29);
 
 static double normal() { return std::normal_distribution<double>()(generator); }
 static int64_t below(int64_t n) { return std::uniform_int_distribution<int64_t>(0, n - 1)(generator); }
-
-static void check(bool good, const char* what, int64_t a = 0, int64_t b = 0) {
-    if (good) return;
-    if (++failures <= 20) std::printf("FAILED %s (%lld, %lld)\n", what, (long long)a, (long long)b);
-}
-
-static void near(double found, double expected, double allowed, const char* what, int64_t a, int64_t b) {
-    const double off = std::fabs(found - expected) / allowed;
-    worst = std::isnan(off) ? INFINITY : std::max(worst, off);
-    if (off <= 1) return;
-    if (++failures <= 20) std::printf("FAILED %s (%lld, %lld): %.9g, not %.9g\n", what, (long long)a, (long long)b, found, expected);
-}
-
-static void report(const char* what) {
-    std::printf("%-28s largest error %.3f of what is allowed\n", what, worst);
-    std::fflush(stdout);
-    worst = 0;
-}
 
 // --- matrices ---
 

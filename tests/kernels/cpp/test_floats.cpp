@@ -12,6 +12,7 @@
 #include <random>
 #include <vector>
 
+#include "checking.h"
 #include "attention.h"
 #include "dense.h"
 #include "elementwise.h"
@@ -19,27 +20,6 @@
 
 using namespace paddock;
 namespace kernels = paddock::PADDOCK_VARIANT;
-
-static int failures = 0;
-static double worst = 0;  // of the comparisons since the last report, in units of what was allowed
-
-static void check(bool good, const char* what, int64_t a = 0, int64_t b = 0, int64_t c = 0) {
-    if (good) return;
-    if (++failures <= 20) std::printf("FAILED %s (%lld, %lld, %lld)\n", what, (long long)a, (long long)b, (long long)c);
-}
-
-static void near(double found, double expected, double allowed, const char* what, int64_t a = 0, int64_t b = 0) {
-    if (std::isnan(expected) && std::isnan(found)) return;
-    const double off = std::fabs(found - expected) / allowed;
-    worst = std::max(worst, off);
-    if (off <= 1) return;
-    if (++failures <= 20) std::printf("FAILED %s (%lld, %lld): %.9g, not %.9g\n", what, (long long)a, (long long)b, found, expected);
-}
-
-static void report(const char* what) {
-    std::printf("%-28s largest error %.3f of what is allowed\n", what, worst);
-    worst = 0;
-}
 
 static std::mt19937 generator(7);
 static float normal() { return std::normal_distribution<float>()(generator); }
@@ -339,7 +319,6 @@ static void test_partial() {
         check(kernels::reduce_add(kernels::load_int8(codes.data(), n)) == static_cast<float>(-3 * n), "partial int8", n);
     }
 }
-
 
 int main() {
     test_partial();

@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "checking.h"
 #include "training.h"
 
 using namespace paddock;
@@ -28,31 +29,11 @@ extern const Training training;
 }  // namespace paddock
 static const Products& native = PADDOCK_VARIANT::training.products;
 
-static int failures = 0;
-static double worst = 0;  // of the comparisons since the last report, in units of what was allowed
 static std::mt19937 generator(31);
 
 static float normal() { return std::normal_distribution<float>()(generator); }
 static int64_t below(int64_t n) { return std::uniform_int_distribution<int64_t>(0, n - 1)(generator); }
 static int64_t up(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
-
-static void check(bool good, const char* what, int64_t a = 0, int64_t b = 0) {
-    if (good) return;
-    if (++failures <= 20) std::printf("FAILED %s (%lld, %lld)\n", what, (long long)a, (long long)b);
-}
-
-static void near(double found, double expected, double allowed, const char* what, int64_t a, int64_t b) {
-    const double off = std::fabs(found - expected) / allowed;
-    worst = std::isnan(off) ? INFINITY : std::max(worst, off);
-    if (off <= 1) return;
-    if (++failures <= 20) std::printf("FAILED %s (%lld, %lld): %.9g, not %.9g\n", what, (long long)a, (long long)b, found, expected);
-}
-
-static void report(const char* what) {
-    std::printf("%-12s largest error %.3f of what is allowed\n", what, worst);
-    std::fflush(stdout);
-    worst = 0;
-}
 
 static double wide(uint16_t half) {
     const uint32_t bits = static_cast<uint32_t>(half) << 16;
