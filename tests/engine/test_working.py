@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import paddock
+from paddock.kernels import native
 from paddock.model.step import Step
 
 IDS = [1, 5, 9, 20]
@@ -60,6 +61,7 @@ os._exit(0)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.skipif(native.library() is None, reason="PyTorch's own threads do not come along in a fork")
 def test_a_forked_child_answers_while_threads_of_its_parent_do() -> None:
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300)

@@ -14,7 +14,7 @@ from paddock.kernels import Part, gradients_adapted, gradients_packed, native
 from paddock.kernels.nf4 import Nf4
 from paddock.kernels.packed import Packed
 
-pytestmark = pytest.mark.skipif(native.extension() is None, reason="no native kernels in this build")
+pytestmark = pytest.mark.skipif(native.library() is None, reason="no native kernels in this build, or not asked for")
 WIDTH, ROWS = 48, 20
 
 

@@ -16,6 +16,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from paddock.engine.reading import Reader
 from paddock.errors import CheckpointError, UnsupportedError
 from paddock.finetune.extending import Extension, extended
+from paddock.kernels import native
 from paddock.model.families import describe
 from paddock.model.position import frequencies, rotation
 from paddock.model.rotary import (
@@ -111,6 +112,7 @@ SCALINGS: list[Scaling] = [
 ]
 
 
+@pytest.mark.skipif(native.library() is None, reason="no native kernels in this build, or not asked for")
 @pytest.mark.parametrize("scaling", SCALINGS, ids=lambda part: type(part).__name__)
 def test_recorded_programs_turn_by_the_same_table(scaling: Scaling) -> None:
     """The native forward beside PyTorch's; and neither is what the unscaled model says."""
